@@ -28,6 +28,7 @@
 //! | [`request`], [`answer`] | a request that is buffered, or whose body has yet to arrive; its answer |
 //! | [`forward`] | a decision to forward a request |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
+//! | [`websocket`] | WebSocket connections: requests for them, and a guest's end |
 //! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |
 //! | [`sites`] | handlers of several services on one listener, by host and path |
 //! | [`redirect`] | handlers that send clients to HTTPS |
@@ -49,3 +50,4 @@ pub mod redirect;
 pub mod reply;
 pub mod request;
 pub mod sites;
+pub mod websocket;

@@ -3,6 +3,7 @@
 mod answers;
 mod metrics;
 pub(crate) mod shared;
+mod websocket;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::{
 };
 
 pub(crate) use self::metrics::*;
+pub(crate) use self::websocket::WebSocketHandle;
 
 /// A byte-stream connection.
 pub(crate) struct Transport(ConnectionId);

@@ -27,6 +27,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
             "timers",
             "transports",
             "types",
+            "websockets",
         ],
     ),
     ("wasi:cli", "0.2.", CLI),

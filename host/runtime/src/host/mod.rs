@@ -13,6 +13,7 @@ mod resolver;
 mod shared;
 mod timers;
 mod transports;
+mod websockets;
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -29,6 +30,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     transports::add_to_linker(linker)?;
     datagrams::add_to_linker(linker)?;
     http::add_to_linker(linker)?;
+    websockets::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -7,6 +7,7 @@ mod pipe;
 mod pool;
 mod request;
 pub(crate) mod shared;
+mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -34,6 +35,7 @@ pub(crate) use self::metrics::{
 pub(crate) use self::pipe::{End, Pipe, Transport};
 pub(crate) use self::pool::{PoolHandle, put};
 pub(crate) use self::request::{RawRequest, RequestData, RequestHandle, inform};
+pub(crate) use self::websocket::{WebSocketHandle, Wire};
 
 /// The host of a thread.
 #[derive(Default)]
