@@ -29,6 +29,7 @@ wit_bindgen::generate!({
             import netwasm:net/resolver@0.2.0;
             import netwasm:net/http@0.2.0;
             import netwasm:net/websockets@0.2.0;
+            import netwasm:net/topics@0.2.0;
             import netwasm:net/pools@0.2.0;
             import netwasm:net/datagram-connector@0.2.0;
         }

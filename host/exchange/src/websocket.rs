@@ -11,12 +11,16 @@ mod offer;
 use std::cell::RefCell;
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_net::guest::Gone;
 use netwasm_net::transport::Transport;
 
 use crate::answer::Fields;
+use crate::topics::{Published, Subscriber, SubscriberId, TopicsOfThread};
+
+pub use crate::message::MessageKind;
 
 pub use self::offer::{Unfit, asks, check, offers, without};
 
@@ -28,15 +32,6 @@ pub const ABNORMAL: u16 = 1006;
 
 /// Room on a connection that ignores messages.
 const UNLIMITED: u64 = u64::MAX;
-
-/// Kind of a message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MessageKind {
-    /// UTF-8.
-    Text,
-    /// Any bytes.
-    Binary,
-}
 
 /// A guest's decision to open a connection.
 pub struct Accepted {
@@ -88,6 +83,9 @@ pub trait WebSocketSender: fmt::Debug {
     /// a return of 0, the guest is told when there is room.
     fn send(&self, kind: MessageKind, data: &[u8]) -> u64;
 
+    /// Sends messages of topics, or queues them.
+    fn deliver(&self, messages: &[&Arc<Published>]);
+
     /// Sends a close frame. Nothing is sent after it.
     ///
     /// # Errors
@@ -111,6 +109,10 @@ pub trait WebSocketSender: fmt::Debug {
 pub struct Socket {
     state: RefCell<SocketState>,
     transport: Rc<Transport>,
+    topics: Rc<TopicsOfThread>,
+    id: SubscriberId,
+    /// Topics that the connection is subscribed to.
+    subscribed: RefCell<Vec<Arc<str>>>,
 }
 
 enum SocketState {
@@ -139,11 +141,62 @@ impl fmt::Debug for Socket {
 impl Socket {
     /// Returns a guest's end of a connection that is not open yet. `transport` has
     /// the client.
-    pub fn new(transport: &Rc<Transport>) -> Rc<Self> {
+    pub fn new(transport: &Rc<Transport>, topics: &Rc<TopicsOfThread>) -> Rc<Self> {
         Rc::new(Self {
             state: RefCell::new(SocketState::Opening(Opening::default())),
             transport: Rc::clone(transport),
+            topics: Rc::clone(topics),
+            id: topics.new_id(),
+            subscribed: RefCell::default(),
         })
+    }
+
+    /// Returns its identity as a subscriber.
+    pub fn id(&self) -> SubscriberId {
+        self.id
+    }
+
+    /// Subscribes to a topic. Does nothing if it is subscribed already.
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the name is empty or too long.
+    /// - `InvalidState`: the connection is over.
+    /// - `LimitExceeded`: it has `--max-websocket-topics` topics.
+    pub fn subscribe(self: &Rc<Self>, topic: &str) -> Result<(), ConnectionError> {
+        if matches!(*self.state.borrow(), SocketState::Over) {
+            return Err(ConnectionError::InvalidState);
+        }
+        let mut subscribed = self.subscribed.borrow_mut();
+        if subscribed.iter().any(|it| **it == *topic) {
+            return Ok(());
+        }
+        let limits = &self.transport.thread().env.limits;
+        if subscribed.len() >= limits.http.websocket.max_topics {
+            return Err(ConnectionError::LimitExceeded(
+                "the client has too many topics (--max-websocket-topics)",
+            ));
+        }
+        let this: Rc<dyn Subscriber> = Rc::<Self>::clone(self);
+        let name = self
+            .topics
+            .subscribe(topic, self.id, Rc::downgrade(&this))?;
+        subscribed.push(name);
+        Ok(())
+    }
+
+    /// Ends a subscription, if there is one.
+    pub fn unsubscribe(&self, topic: &str) {
+        let mut subscribed = self.subscribed.borrow_mut();
+        if let Some(place) = subscribed.iter().position(|it| **it == *topic) {
+            subscribed.swap_remove(place);
+            self.topics.unsubscribe(topic, self.id);
+        }
+    }
+
+    fn unsubscribe_all(&self) {
+        for topic in self.subscribed.take() {
+            self.topics.unsubscribe(&topic, self.id);
+        }
     }
 
     /// Returns the connection below, which may have others besides, as streams of
@@ -172,6 +225,7 @@ impl Socket {
     /// Notes that the connection is over.
     pub fn end(&self) {
         drop(self.state.replace(SocketState::Over));
+        self.unsubscribe_all();
     }
 
     /// Sends a message, as [`WebSocketSender::send`] does.
@@ -250,6 +304,20 @@ impl Socket {
             SocketState::Open(sender) => Some(Rc::clone(sender)),
             SocketState::Opening(_) | SocketState::Over => None,
         }
+    }
+}
+
+impl Subscriber for Socket {
+    fn deliver(&self, messages: &[&Arc<Published>]) {
+        if let Some(sender) = self.sender() {
+            sender.deliver(messages);
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.unsubscribe_all();
     }
 }
 

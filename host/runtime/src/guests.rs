@@ -15,6 +15,7 @@ use netwasm_exchange::handler::{
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::NoResponse;
 use netwasm_exchange::request::Request;
+use netwasm_exchange::topics::TopicsOfThread;
 use netwasm_exchange::websocket;
 use netwasm_keyvalue::Stores;
 use netwasm_net::env::Env as NetEnv;
@@ -116,6 +117,7 @@ impl OfRun {
                 outgoing,
                 hand_back: HandBack::default(),
                 buckets: self.env.stores.of_worker(),
+                topics: TopicsOfThread::new(&self.env.topics, &worker.thread),
             }),
             instance: RefCell::default(),
             listeners: RefCell::default(),

@@ -26,6 +26,10 @@ pub(super) struct WebSocketFlags {
     /// Messages that a client may send in a second [default: no limit]
     #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
     max_websocket_rate: Option<usize>,
+    /// Topics of a client
+    #[arg(long, value_name = "N", value_parser = count, default_value = "64")]
+    #[arg(hide_short_help = true)]
+    max_websocket_topics: usize,
     /// Bytes queued for a client beyond which it is slow
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     #[arg(hide_short_help = true)]
@@ -56,6 +60,7 @@ impl WebSocketFlags {
             max_queue: self.max_websocket_queue,
             slow: self.websocket_slow,
             max_rate: self.max_websocket_rate,
+            max_topics: self.max_websocket_topics,
             ping: self.websocket_ping.0,
             ping_timeout: self.websocket_ping_timeout,
             compression: self.websocket_compression,

@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub(crate) use self::metrics::*;
-pub(crate) use self::websocket::WebSocketHandle;
+pub(crate) use self::websocket::{WebSocketHandle, publish, subscribers};
 
 /// A byte-stream connection.
 pub(crate) struct Transport(ConnectionId);

@@ -60,7 +60,7 @@ mod tests;
 
 use std::rc::Rc;
 
-use crate::{Address, Error, Info, Result, executor};
+use crate::{Address, Error, Info, Result, executor, host};
 
 pub(crate) use self::opening::Decided;
 pub use self::opening::{Opening, Opens};
@@ -170,6 +170,28 @@ impl WebSocket {
         }
     }
 
+    /// Subscribes to a topic, until the connection ends: the client gets what
+    /// [`publish`] sends, without this handler.
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the name is empty, or longer than 256 bytes.
+    /// - `InvalidState`: the connection has ended.
+    /// - `LimitExceeded`: it has `--max-websocket-topics` topics.
+    pub fn subscribe(&self, topic: &str) -> Result<()> {
+        self.0.handle.subscribe(topic)
+    }
+
+    /// Ends a subscription.
+    pub fn unsubscribe(&self, topic: &str) {
+        self.0.handle.unsubscribe(topic);
+    }
+
+    /// Sends a message to all subscribers of a topic but this connection. Returns
+    /// how many subscribers there are.
+    pub fn publish(&self, topic: &str, message: impl Into<Message>) -> u64 {
+        host::publish(topic, &message.into(), Some(&self.0.handle))
+    }
+
     /// Closes the connection, with a code and a reason of up to 123 bytes, and
     /// waits until the client has agreed or has not for some time.
     ///
@@ -201,6 +223,35 @@ impl WebSocket {
     pub fn peer(&self) -> Address {
         self.info().peer
     }
+}
+
+/// Sends a message to all connections that are subscribed to a topic, of all
+/// instances and threads. Returns how many there are.
+///
+/// The host does it: no handler is called for a receiver.
+///
+/// ```
+/// # use netwasm_guest::Result;
+/// use netwasm_guest::websocket::{self, WebSocket};
+///
+/// async fn watch(mut socket: WebSocket) -> Result<()> {
+///     socket.subscribe("prices")?;
+///     while socket.receive().await.is_some() {}
+///     Ok(())
+/// }
+/// # let mut client = netwasm_guest::testing::websocket(watch, "/");
+/// // Anywhere else, in a handler of requests for example:
+/// let watching = websocket::publish("prices", "tea: 3");
+/// # assert_eq!(watching, 1);
+/// # client.expect("tea: 3");
+/// ```
+pub fn publish(topic: &str, message: impl Into<Message>) -> u64 {
+    host::publish(topic, &message.into(), None)
+}
+
+/// Returns the number of connections that are subscribed to a topic.
+pub fn subscribers(topic: &str) -> u64 {
+    host::subscribers(topic)
 }
 
 impl Drop for WebSocket {

@@ -97,6 +97,7 @@ impl WebSocketClient {
 
     /// Closes the connection.
     pub fn close(&mut self, code: u16, reason: &str) {
+        self.wire.ended.set(true);
         self.shared.ended(code, reason.to_owned());
         run();
     }

@@ -89,3 +89,31 @@ fn nothing_is_sent_after_the_end() {
     client.expect_nothing();
     block_on(async {});
 }
+
+#[test]
+fn topics_reach_all_that_are_subscribed_but_the_publisher() {
+    let room = async |mut socket: WebSocket| -> Result<()> {
+        socket.subscribe("room")?;
+        while let Some(message) = socket.receive().await {
+            if message.as_text() == Some("leave") {
+                socket.unsubscribe("room");
+            }
+            socket.publish("room", message);
+        }
+        Ok(())
+    };
+    let mut clients = [(); 3].map(|()| websocket(room, "/"));
+    assert_eq!(subscribers("room"), 3);
+    clients[0].send("hello");
+    clients[0].expect_nothing();
+    clients[1].expect("hello");
+    clients[2].expect("hello");
+    clients[1].send("leave");
+    clients[2].close(1001, "");
+    assert_eq!(publish("room", "all"), 1);
+    clients[0].expect("leave");
+    clients[0].expect("all");
+    clients[1].expect_nothing();
+    crate::testing::reset();
+    assert_eq!(subscribers("room"), 0);
+}

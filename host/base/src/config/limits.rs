@@ -235,6 +235,7 @@ impl Limits {
             ("--max-websocket-message", websocket.max_message),
             ("--max-websocket-frame", websocket.max_frame),
             ("--max-websocket-queue", websocket.max_queue),
+            ("--max-websocket-topics", websocket.max_topics),
             ("--max-websocket-rate", websocket.max_rate.unwrap_or(1)),
             (
                 "--max-component-size",

@@ -17,6 +17,8 @@ pub struct WebSocketLimits {
     pub slow: SlowClient,
     /// Maximum of messages that a client may send in a second; `None` is no limit.
     pub max_rate: Option<usize>,
+    /// Maximum of topics of a client.
+    pub max_topics: usize,
     /// Silence of a client after which it is asked whether it is there; `None` is
     /// never.
     pub ping: Option<Duration>,
@@ -36,6 +38,7 @@ impl Default for WebSocketLimits {
             max_queue: 1 << 20,
             slow: SlowClient::Wait,
             max_rate: None,
+            max_topics: 64,
             ping: Some(Duration::from_secs(30)),
             ping_timeout: Duration::from_secs(20),
             compression: MessageCompression::Off,

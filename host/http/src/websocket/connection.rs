@@ -26,8 +26,8 @@ pub(crate) struct Connection {
 struct Direct(Rc<Transport>);
 
 impl Outlet for Direct {
-    fn write(&self, head: &[u8], payload: &[u8]) {
-        self.0.write_vectored(&[head, payload]);
+    fn write(&self, parts: &[&[u8]]) {
+        self.0.write_vectored(parts);
     }
 
     fn queued(&self) -> u64 {

@@ -4,10 +4,14 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
 
 use netwasm_base::config::{Limits, SlowClient};
 use netwasm_base::error::ConnectionError;
 use netwasm_base::meter::Measure;
+use netwasm_exchange::topics::Published;
 use netwasm_exchange::websocket::{MessageKind, WebSocketSender, may_be_sent};
 use netwasm_net::thread::Thread;
 
@@ -22,8 +26,8 @@ const UNLIMITED: u64 = u64::MAX;
 
 /// The way to a client. Nothing here waits.
 pub(super) trait Outlet: fmt::Debug {
-    /// Sends a frame or queues it.
-    fn write(&self, head: &[u8], payload: &[u8]);
+    /// Sends parts of frames or queues them.
+    fn write(&self, parts: &[&[u8]]);
 
     /// Returns the bytes that are queued.
     fn queued(&self) -> u64;
@@ -47,6 +51,8 @@ pub(super) struct FrameSender {
     thread: Rc<Thread>,
     limits: SendLimits,
     deflater: Option<RefCell<Deflater>>,
+    /// True if compressed messages may be those of other connections.
+    packs_alone: bool,
     packing: Rc<RefCell<Packing>>,
     /// True if the guest is to be told once there is room.
     owes: Cell<bool>,
@@ -90,6 +96,7 @@ impl FrameSender {
                 slow: websocket.max_queue as u64,
                 then: websocket.slow,
             },
+            packs_alone: agreed.is_some_and(Agreed::packs_alone),
             deflater: agreed.map(|agreed| RefCell::new(Deflater::new(agreed))),
             packing: Rc::clone(packing),
             owes: Cell::new(false),
@@ -122,7 +129,7 @@ impl FrameSender {
     pub(super) fn control(&self, opcode: Opcode, payload: &[u8]) {
         if !self.closed.get() {
             let head = OwnHead::new(opcode, false, payload.len());
-            self.outlet.write(head.bytes(), payload);
+            self.outlet.write(&[head.bytes(), payload]);
         }
     }
 
@@ -137,7 +144,7 @@ impl FrameSender {
             payload.extend_from_slice(reason.as_bytes());
         }
         let head = OwnHead::new(Opcode::Close, false, payload.len());
-        self.outlet.write(head.bytes(), &payload);
+        self.outlet.write(&[head.bytes(), &payload]);
         // The client's own is yet to come.
         self.outlet.pause(false);
         self.outlet.wake();
@@ -152,13 +159,50 @@ impl FrameSender {
             packed.clear();
             deflater.borrow_mut().compress(data, deflate, packed);
             let head = OwnHead::new(opcode, true, packed.len());
-            self.outlet.write(head.bytes(), packed);
+            self.outlet.write(&[head.bytes(), packed]);
             packed.clear();
             packed.shrink_to(KEEP);
             return;
         }
         let head = OwnHead::new(opcode, false, data.len());
-        self.outlet.write(head.bytes(), data);
+        self.outlet.write(&[head.bytes(), data]);
+    }
+
+    /// Returns a message of a topic as a frame, which others may have made.
+    fn shared_frame<'a>(&self, message: &'a Published) -> &'a Bytes {
+        let data = message.data();
+        let join = |head: OwnHead, data: &[u8]| Bytes::from([head.bytes(), data].concat());
+        match &self.deflater {
+            Some(deflater) if data.len() >= LEAST => message.packed(|| {
+                let mut packing = self.packing.borrow_mut();
+                let Packing { deflate, packed } = &mut *packing;
+                packed.clear();
+                deflater.borrow_mut().compress(data, deflate, packed);
+                let head = OwnHead::new(opcode(message.kind()), true, packed.len());
+                join(head, packed)
+            }),
+            _ => message.plain(|| {
+                let head = OwnHead::new(opcode(message.kind()), false, data.len());
+                join(head, data)
+            }),
+        }
+    }
+
+    /// Counts messages. Returns false if they are not to be sent, as the client is
+    /// slow.
+    fn takes(&self, count: usize) -> bool {
+        let meter = &self.thread.meter;
+        if self.outlet.queued() > self.limits.slow && self.limits.then != SlowClient::Wait {
+            meter.add(Measure::MessagesDropped, count as u64);
+            if self.limits.then == SlowClient::Close {
+                self.outlet.fail(ConnectionError::LimitExceeded(
+                    "the client takes its messages too slowly (--max-websocket-queue)",
+                ));
+            }
+            return false;
+        }
+        meter.add(Measure::MessagesSent, count as u64);
+        true
     }
 
     /// Returns the room, and promises the guest to tell of more if there is none.
@@ -172,40 +216,43 @@ impl FrameSender {
     }
 }
 
+fn opcode(kind: MessageKind) -> Opcode {
+    match kind {
+        MessageKind::Text => Opcode::Text,
+        MessageKind::Binary => Opcode::Binary,
+    }
+}
+
 impl WebSocketSender for FrameSender {
     fn send(&self, kind: MessageKind, data: &[u8]) -> u64 {
         if self.is_closing() {
             return UNLIMITED;
         }
-        let meter = &self.thread.meter;
-        if self.outlet.queued() > self.limits.slow {
-            match self.limits.then {
-                SlowClient::Wait => {}
-                SlowClient::Drop => {
-                    meter.add(Measure::MessagesDropped, 1);
-                    return self.room_left();
-                }
-                SlowClient::Close => {
-                    meter.add(Measure::MessagesDropped, 1);
-                    self.outlet.fail(ConnectionError::LimitExceeded(
-                        "the client takes its messages too slowly (--max-websocket-queue)",
-                    ));
-                    return UNLIMITED;
-                }
-            }
+        if self.takes(1) {
+            self.frame(opcode(kind), data);
         }
-        meter.add(Measure::MessagesSent, 1);
-        self.frame(
-            match kind {
-                MessageKind::Text => Opcode::Text,
-                MessageKind::Binary => Opcode::Binary,
-            },
-            data,
-        );
         match self.outlet.is_closing() {
             true => UNLIMITED,
             false => self.room_left(),
         }
+    }
+
+    fn deliver(&self, messages: &[&Arc<Published>]) {
+        if self.is_closing() || !self.takes(messages.len()) {
+            return;
+        }
+        if self.deflater.is_some() && !self.packs_alone {
+            // Its window is its own.
+            for message in messages {
+                self.frame(opcode(message.kind()), message.data());
+            }
+            return;
+        }
+        let frames: Vec<&[u8]> = messages
+            .iter()
+            .map(|message| &**self.shared_frame(message))
+            .collect();
+        self.outlet.write(&frames);
     }
 
     fn close(&self, code: u16, reason: &str) -> Result<(), ConnectionError> {

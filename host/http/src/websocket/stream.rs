@@ -56,11 +56,12 @@ struct Queue {
 struct Queued(Rc<Queue>);
 
 impl Outlet for Queued {
-    fn write(&self, head: &[u8], payload: &[u8]) {
+    fn write(&self, parts: &[&[u8]]) {
         let mut bytes = self.0.bytes.borrow_mut();
-        bytes.reserve(head.len() + payload.len());
-        bytes.extend_from_slice(head);
-        bytes.extend_from_slice(payload);
+        bytes.reserve(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
         let length = bytes.len();
         drop(bytes);
         match length > self.0.most {

@@ -2,7 +2,7 @@
 
 mod over_http2;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use netwasm_exchange::handler::{
     Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Nobody, Site, Takes, Wanted,
 };
 use netwasm_exchange::request::Request;
+use netwasm_exchange::topics::TopicsOfThread;
 use netwasm_exchange::websocket::{Accepted, MessageKind, Socket, WebSocketGuest};
 use netwasm_net::guest::Gone;
 use netwasm_net::service::Service as _;
@@ -45,6 +46,14 @@ struct Noted {
     protocol: RefCell<Option<String>>,
     /// What it sends before the connection is open.
     greeting: RefCell<Option<String>>,
+    topics: OnceCell<Rc<TopicsOfThread>>,
+}
+
+impl Noted {
+    fn topics(&self, transport: &Transport) -> Rc<TopicsOfThread> {
+        let make = || TopicsOfThread::new(&Arc::default(), transport.thread());
+        Rc::clone(self.topics.get_or_init(make))
+    }
 }
 
 impl Handlers for Echo {
@@ -64,7 +73,7 @@ impl Handlers for Echo {
 impl Handler for Echo {
     fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Decision, NoAnswer>) {
         let transport = request.transport.clone().expect("a connection");
-        let socket = Socket::new(&transport);
+        let socket = Socket::new(&transport, &self.0.topics(&transport));
         if let Some(greeting) = &*self.0.greeting.borrow() {
             socket.send(MessageKind::Text, greeting.as_bytes());
         }
@@ -539,5 +548,51 @@ fn a_protocol_that_the_client_does_not_offer_is_not_spoken() {
         let (_client, head) = guest.open(&worker, "").await;
         assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
         assert_eq!(guest.events(), ["closed 1006 "]);
+    });
+}
+
+#[test]
+fn subscribers_of_a_topic_get_its_messages_in_order_until_they_leave() {
+    let mut limits = Limits::default();
+    limits.http.websocket.compression = MessageCompression::Shared;
+    limits.http.websocket.max_topics = 2;
+    in_worker(limits, async |worker| {
+        let guest = Echo::default();
+        let (mut plain, _) = guest.open(&worker, "").await;
+        let first = guest.socket();
+        let line = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+        let (mut packed, _) = guest.open(&worker, line).await;
+        let second = guest.socket();
+        for socket in [&first, &second] {
+            for topic in ["news", "other", "news"] {
+                socket.subscribe(topic).expect("two topics");
+            }
+            assert!(socket.subscribe("third").is_err());
+        }
+        let topics = guest.0.topics(first.transport());
+        let text = "again and ".repeat(100);
+        let publish =
+            |text: &str, except| topics.publish("news", MessageKind::Text, text.as_bytes(), except);
+        for number in 0..20 {
+            assert_eq!(publish(&number.to_string(), None), 2);
+        }
+        publish("not for the first", Some(first.id()));
+        publish(&text, None);
+        for number in 0..20 {
+            plain.hears(&number.to_string()).await;
+            packed.hears(&number.to_string()).await;
+        }
+        plain.hears(&text).await;
+        packed.hears("not for the first").await;
+        let (kind, frame) = packed.frame().await;
+        assert_eq!(kind, 0xc1);
+        assert!(frame.len() < 100, "{}", frame.len());
+        second.unsubscribe("news");
+        assert_eq!((topics.count("news"), topics.count("other")), (1, 2));
+        drop(plain);
+        guest.noted("closed 1006 ").await;
+        assert_eq!((topics.count("news"), topics.count("other")), (0, 1));
+        assert!(first.subscribe("news").is_err());
+        assert_eq!(publish("nobody", None), 0);
     });
 }

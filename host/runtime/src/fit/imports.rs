@@ -25,6 +25,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
             "resolver",
             "shared",
             "timers",
+            "topics",
             "transports",
             "types",
             "websockets",

@@ -12,6 +12,7 @@ mod pools;
 mod resolver;
 mod shared;
 mod timers;
+mod topics;
 mod transports;
 mod websockets;
 
@@ -31,6 +32,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     datagrams::add_to_linker(linker)?;
     http::add_to_linker(linker)?;
     websockets::add_to_linker(linker)?;
+    topics::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -37,7 +37,7 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
 impl State {
     /// Returns the connection of a number; `None` if it is closed, or was never
     /// given.
-    fn websocket(&self, this: WebsocketId) -> Option<&Rc<Socket>> {
+    pub(super) fn websocket(&self, this: WebsocketId) -> Option<&Rc<Socket>> {
         self.websockets.get(this.number)
     }
 

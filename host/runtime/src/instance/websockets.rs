@@ -36,12 +36,12 @@ impl Instance {
             // A request that is handled has one.
             return (request, Err(Gone));
         };
-        let socket = Socket::new(&transport);
         let mut slot = Some(request);
         let party = Party::Requester(Some(&transport));
         let decision = self.call("open", party, |store, handlers| {
             let handler = exported(handlers.websocket.as_ref())?;
             let state = store.data_mut();
+            let socket = Socket::new(&transport, &state.local.topics);
             state.refresh_files();
             state.request = slot.take();
             let number = state.websockets.add(Rc::clone(&socket));

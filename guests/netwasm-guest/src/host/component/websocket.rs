@@ -1,5 +1,6 @@
 //! WebSocket connections, by the bindings.
 
+use crate::bindings::netwasm::net::topics;
 use crate::bindings::netwasm::net::websockets::{self, WebsocketId};
 use crate::websocket::Message;
 use crate::{Info, Result};
@@ -32,6 +33,14 @@ impl WebSocketHandle {
         }
     }
 
+    pub(crate) fn subscribe(&self, topic: &str) -> Result<()> {
+        Ok(topics::subscribe(self.0, topic)?)
+    }
+
+    pub(crate) fn unsubscribe(&self, topic: &str) {
+        topics::unsubscribe(self.0, topic);
+    }
+
     pub(crate) fn buffered(&self) -> u64 {
         websockets::buffered(self.0)
     }
@@ -43,4 +52,17 @@ impl WebSocketHandle {
     pub(crate) fn peer_name(&self) -> String {
         crate::host::name_of(self.info().peer)
     }
+}
+
+/// Sends a message to all subscribers of a topic but one.
+pub(crate) fn publish(topic: &str, message: &Message, except: Option<&WebSocketHandle>) -> u64 {
+    let except = except.map(|it| it.0);
+    match message {
+        Message::Text(text) => topics::publish_text(topic, text, except),
+        Message::Binary(data) => topics::publish_binary(topic, data, except),
+    }
+}
+
+pub(crate) fn subscribers(topic: &str) -> u64 {
+    topics::subscribers(topic)
 }

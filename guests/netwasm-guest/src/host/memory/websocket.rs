@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use super::example_info;
 use crate::websocket::Message;
@@ -10,6 +10,11 @@ use crate::{Error, ErrorKind, Info, Result};
 
 /// Bytes that may wait for the client before there is no room.
 const ROOM: usize = 64 << 10;
+
+thread_local! {
+    /// Topics, each with one that is subscribed.
+    static SUBSCRIBERS: RefCell<Vec<(String, Weak<Wire>)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// What a handler does with a connection, as its client sees it.
 #[derive(Default)]
@@ -20,6 +25,8 @@ pub(crate) struct Wire {
     pub(crate) paused: Cell<bool>,
     /// True if the handler waits for room.
     pub(crate) owes: Cell<bool>,
+    /// True once the connection has ended.
+    pub(crate) ended: Cell<bool>,
 }
 
 impl Wire {
@@ -67,6 +74,29 @@ impl WebSocketHandle {
         self.0.paused.set(paused);
     }
 
+    pub(crate) fn subscribe(&self, topic: &str) -> Result<()> {
+        if topic.is_empty() || topic.len() > 256 {
+            return Err(ErrorKind::InvalidArgument.into());
+        }
+        SUBSCRIBERS.with_borrow_mut(|all| {
+            let wire = Rc::downgrade(&self.0);
+            if !all
+                .iter()
+                .any(|(name, it)| name == topic && it.ptr_eq(&wire))
+            {
+                all.push((topic.to_owned(), wire));
+            }
+        });
+        Ok(())
+    }
+
+    pub(crate) fn unsubscribe(&self, topic: &str) {
+        let wire = Rc::downgrade(&self.0);
+        SUBSCRIBERS.with_borrow_mut(|all| {
+            all.retain(|(name, it)| name != topic || !it.ptr_eq(&wire));
+        });
+    }
+
     pub(crate) fn buffered(&self) -> u64 {
         self.0.waiting() as u64
     }
@@ -78,4 +108,32 @@ impl WebSocketHandle {
     pub(crate) fn peer_name(&self) -> String {
         crate::host::name_of(self.info().peer)
     }
+}
+
+fn subscribed(topic: &str) -> Vec<Rc<Wire>> {
+    SUBSCRIBERS.with_borrow(|all| {
+        let named = all.iter().filter(|(name, _)| name == topic);
+        let wires = named.filter_map(|(_, wire)| wire.upgrade());
+        wires.filter(|wire| !wire.ended.get()).collect()
+    })
+}
+
+/// Sends a message to all subscribers of a topic but one.
+pub(crate) fn publish(topic: &str, message: &Message, except: Option<&WebSocketHandle>) -> u64 {
+    let wires = subscribed(topic);
+    for wire in &wires {
+        if !except.is_some_and(|it| Rc::ptr_eq(&it.0, wire)) {
+            wire.sent.borrow_mut().push_back(message.clone());
+        }
+    }
+    wires.len() as u64
+}
+
+pub(crate) fn subscribers(topic: &str) -> u64 {
+    subscribed(topic).len() as u64
+}
+
+/// Forgets all subscriptions.
+pub(super) fn reset() {
+    SUBSCRIBERS.take();
 }

@@ -87,6 +87,12 @@ impl Agreed {
         Some(agreed)
     }
 
+    /// True if the server's messages are compressed as those of all others are that
+    /// keep nothing of one for the next.
+    pub(in crate::websocket) fn packs_alone(self) -> bool {
+        self.own_is_fresh && self.bits == MOST_BITS
+    }
+
     /// Returns the field of the response.
     pub(in crate::websocket) fn field(self) -> String {
         let mut field = String::from("permessage-deflate");
