@@ -18,9 +18,11 @@ pub(crate) enum Decided {
 pub(crate) struct Accepted {
     pub(crate) protocol: Option<String>,
     pub(crate) headers: Vec<(String, Vec<u8>)>,
-    /// Starts its task.
-    pub(crate) start: Box<dyn FnOnce(&Rc<SharedWebSocket>)>,
+    pub(crate) start: Start,
 }
+
+/// Starts the task of a connection.
+type Start = Box<dyn FnOnce(&Rc<SharedWebSocket>)>;
 
 impl Opening {
     /// Accepts the connection, which is given to an async function.

@@ -24,7 +24,10 @@ pub fn websocket<M>(handler: impl Opens<M>, target: &str) -> WebSocketClient {
 ///
 /// # Errors
 /// Returns its answer if it refuses.
-pub fn try_websocket<M>(handler: impl Opens<M>, target: &str) -> Result<WebSocketClient, Answer> {
+pub fn try_websocket<M>(
+    handler: impl Opens<M>,
+    target: &str,
+) -> Result<WebSocketClient, Box<Answer>> {
     let data = RequestData {
         headers: vec![("host".to_owned(), b"test.example".to_vec())],
         body: Vec::new(),
@@ -34,7 +37,7 @@ pub fn try_websocket<M>(handler: impl Opens<M>, target: &str) -> Result<WebSocke
         handler.open(&request)
     });
     match opening.into_decided() {
-        Decided::Refuse(response) => Err(Answer::of(response)),
+        Decided::Refuse(response) => Err(Box::new(Answer::of(response))),
         Decided::Accept(accepted) => {
             let wire = Rc::<Wire>::default();
             let shared = SharedWebSocket::new(WebSocketHandle(wire.clone()));
