@@ -96,7 +96,7 @@ fn is_closed<S: Read + Write>(peer: &mut Peer<S>, code: u16) {
 }
 
 fn close_frame(code: u16, reason: &str) -> Vec<u8> {
-    frame(0x88, &[&code.to_be_bytes(), reason.as_bytes()].concat())
+    frame(0x88, &[&code.to_be_bytes()[..], reason.as_bytes()].concat())
 }
 
 #[test]

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, CIPHER_SUITES, CertificateFiles, Directory,
-    HttpLimits, Isolation, ListenerConfig, ListenerKind, NEVER, TcpOptions, TlsFiles, TlsVersion,
+    HttpLimits, Isolation, ListenerConfig, ListenerKind, MessageCompression, NEVER, Origin,
+    SlowClient, TcpOptions, TlsFiles, TlsVersion, WebSocketLimits,
 };
 use netwasm_base::descriptors;
 use netwasm_base::unix::UnixRights;

@@ -22,14 +22,16 @@ pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
         "send-text",
         |store: StoreContextMut<'_, State>, (this, text): (WebsocketId, WasmStr)| {
             let text = text.to_str(&store)?;
-            Ok((store.data().send(this, MessageKind::Text, text.as_bytes()),))
+            Ok((store
+                .data()
+                .send_message(this, MessageKind::Text, text.as_bytes()),))
         },
     )?;
     interface.func_wrap(
         "send-binary",
         |store: StoreContextMut<'_, State>, (this, data): (WebsocketId, WasmList<u8>)| {
             let data = data.as_le_slice(&store);
-            Ok((store.data().send(this, MessageKind::Binary, data),))
+            Ok((store.data().send_message(this, MessageKind::Binary, data),))
         },
     )
 }
@@ -41,7 +43,7 @@ impl State {
         self.websockets.get(this.number)
     }
 
-    fn send(&self, this: WebsocketId, kind: MessageKind, data: &[u8]) -> u64 {
+    fn send_message(&self, this: WebsocketId, kind: MessageKind, data: &[u8]) -> u64 {
         self.websocket(this)
             .map_or(UNLIMITED, |socket| socket.send(kind, data))
     }
@@ -49,11 +51,11 @@ impl State {
 
 impl Host for State {
     fn send_text(&mut self, this: WebsocketId, text: String) -> wasmtime::Result<u64> {
-        Ok(self.send(this, MessageKind::Text, text.as_bytes()))
+        Ok(self.send_message(this, MessageKind::Text, text.as_bytes()))
     }
 
     fn send_binary(&mut self, this: WebsocketId, data: Vec<u8>) -> wasmtime::Result<u64> {
-        Ok(self.send(this, MessageKind::Binary, &data))
+        Ok(self.send_message(this, MessageKind::Binary, &data))
     }
 
     fn room(&mut self, this: WebsocketId) -> wasmtime::Result<u64> {

@@ -43,7 +43,7 @@ impl Buffers {
 }
 
 /// What a client has sent.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::websocket) enum Incoming<'a> {
     Text(&'a str),
     Binary(&'a [u8]),
