@@ -181,7 +181,6 @@ fn a_guest_refuses_chooses_a_protocol_and_answers_other_requests() {
         let response = peer.exchange([wrong.as_bytes(), b"x"].concat());
         assert_eq!(response.status, status, "{wrong}");
     }
-    server.stop();
 }
 
 #[test]
@@ -249,7 +248,6 @@ fn connections_of_an_instance_end_with_it_and_it_hears_how_each_has_ended() {
     say(&mut peer, "trap");
     is_closed(&mut peer, 1011);
     is_closed(&mut other, 1011);
-    server.stop();
 }
 
 #[test]
@@ -340,6 +338,7 @@ fn connections_are_opened_in_tls_and_over_http2() {
     client.settle();
     echoes_over_http2(&mut client);
     echoes_over_http2(&mut client);
+    drop(client);
     server.stop();
 }
 
@@ -370,4 +369,37 @@ fn a_client_that_says_nothing_is_asked_whether_it_is_there() {
         assert_eq!(hear(&mut peer), (0x89, Vec::new()));
     }
     server.stop();
+}
+
+#[test]
+fn a_chat_over_all_workers_needs_no_shared_instance() {
+    let server = Run::guest("chat-web")
+        .http()
+        .args(["--workers", "4"])
+        .start();
+    let page = server.connect_http().fetch("/");
+    assert!(page.text().contains("new WebSocket("), "{page:?}");
+    let mut peers = Vec::new();
+    for number in 0..8 {
+        let mut peer = server.connect_http();
+        open(&mut peer, &format!("/?name=n{number}"), &[]);
+        let count = number + 1;
+        hears(&mut peer, &format!("* you are n{number}, of {count} here"));
+        peers.push(peer);
+    }
+    for line in ["one", "two"] {
+        say(&mut peers[0], line);
+    }
+    for peer in &mut peers {
+        // Those who came later were announced.
+        let mut next = || loop {
+            let (first, payload) = hear(peer);
+            let text = String::from_utf8(payload).expect("text");
+            assert_eq!(first, 0x81, "{text}");
+            if !text.starts_with("* ") {
+                return text;
+            }
+        };
+        assert_eq!([next(), next()], ["n0: one", "n0: two"]);
+    }
 }
