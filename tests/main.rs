@@ -88,3 +88,4 @@ mod wasi_http_client;
 mod wasi_http_faults;
 mod wasi_http_files;
 mod watch;
+mod websocket;

@@ -7,6 +7,7 @@ mod help;
 mod mistakes;
 mod python;
 mod values;
+mod websocket;
 mod writing;
 
 use std::ffi::OsString;
@@ -19,8 +20,8 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use netwasm_base::config::{
-    ComponentSource, Config, DnsConfig, GuestConfig, Limits, ListenAddress, OtlpConfig, RunConfig,
-    check_admin,
+    ComponentSource, Config, DnsConfig, GuestConfig, HttpLimits, Limits, ListenAddress, OtlpConfig,
+    RunConfig, check_admin,
 };
 use netwasm_base::policy::Policy;
 
@@ -35,6 +36,7 @@ use self::flags::{
 };
 use self::python::Python;
 use self::values::Variable;
+use self::websocket::WebSocketFlags;
 
 /// A command of the program.
 #[derive(Clone, Debug)]
@@ -217,6 +219,8 @@ struct RunFlags {
     #[command(flatten)]
     http: Http,
     #[command(flatten)]
+    websocket: WebSocketFlags,
+    #[command(flatten)]
     tls: Tls,
     #[command(flatten)]
     guest: Guest,
@@ -345,7 +349,10 @@ impl RunFlags {
                 .or_else(|| thread::available_parallelism().ok())
                 .unwrap_or(NonZeroUsize::MIN),
             limits: Limits {
-                http: self.http.limits(),
+                http: HttpLimits {
+                    websocket: self.websocket.into_limits(),
+                    ..self.http.limits()
+                },
                 ..self.limits.into_limits(&compiling, connects)
             },
             access_log: self.http.access_log(),

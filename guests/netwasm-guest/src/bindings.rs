@@ -28,6 +28,8 @@ wit_bindgen::generate!({
             import netwasm:net/timers@0.2.0;
             import netwasm:net/resolver@0.2.0;
             import netwasm:net/http@0.2.0;
+            import netwasm:net/websockets@0.2.0;
+            import netwasm:net/topics@0.2.0;
             import netwasm:net/pools@0.2.0;
             import netwasm:net/datagram-connector@0.2.0;
         }
@@ -172,5 +174,29 @@ pub mod verdicts {
         export_macro_name: "export_verdicts",
         default_bindings_module: "netwasm_guest::bindings::verdicts",
         type_section_suffix: "verdicts",
+    });
+}
+
+pub mod websocket {
+    wit_bindgen::generate!({
+        path: "wit",
+        inline: "
+            package netwasm:guest-websocket;
+            world guest-websocket {
+                export netwasm:net/websocket-handler@0.2.0;
+            }
+        ",
+        world: "netwasm:guest-websocket/guest-websocket",
+        with: {
+            "netwasm:net/types@0.2.0": crate::bindings::netwasm::net::types,
+            "netwasm:net/files@0.2.0": crate::bindings::netwasm::net::files,
+            "netwasm:net/http@0.2.0": crate::bindings::netwasm::net::http,
+            "netwasm:net/websockets@0.2.0": crate::bindings::netwasm::net::websockets,
+        },
+        generate_all,
+        pub_export_macro: true,
+        export_macro_name: "export_websocket",
+        default_bindings_module: "netwasm_guest::bindings::websocket",
+        type_section_suffix: "websocket",
     });
 }

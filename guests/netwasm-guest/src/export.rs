@@ -34,6 +34,11 @@
 ///   [`http::Verdict`](crate::http::Verdict): what becomes of the responses to
 ///   requests that were forwarded with a token.
 ///
+/// - `websocket` takes an async function of a
+///   [`WebSocket`](crate::websocket::WebSocket), or a function that decides about
+///   each connection: [`websocket::Opening`](crate::websocket::Opening). Requests
+///   for no such connection go to `http`, if that is there.
+///
 /// - `start`, before the others, takes a function without arguments that returns
 ///   a result. It is called when an instance is made: the first time, before
 ///   the host listens. On an error, the instance ends with an entry in the log,
@@ -210,6 +215,35 @@ macro_rules! __export {
             NetwasmApp with_types_in $crate::bindings::uploads
         );
     };
+    (websocket $handler:expr) => {
+        impl $crate::bindings::websocket::exports::netwasm::net::websocket_handler::Guest
+            for NetwasmApp
+        {
+            fn open(
+                connection: $crate::bindings::netwasm::net::websockets::WebsocketId,
+                target: ::std::string::String,
+                request: &$crate::bindings::netwasm::net::http::Request,
+            ) -> $crate::bindings::websocket::exports::netwasm::net::websocket_handler::Opening
+            {
+                $crate::handler::websocket_opens($handler, connection, &target, request)
+            }
+            fn text_received(token: u64, text: ::std::string::String) {
+                $crate::handler::text_received(token, text);
+            }
+            fn binary_received(token: u64, data: ::std::vec::Vec<u8>) {
+                $crate::handler::binary_received(token, data);
+            }
+            fn drained(token: u64) {
+                $crate::handler::websocket_drained(token);
+            }
+            fn closed(token: u64, code: u16, reason: ::std::string::String) {
+                $crate::handler::websocket_closed(token, code, reason);
+            }
+        }
+        $crate::bindings::websocket::export_websocket!(
+            NetwasmApp with_types_in $crate::bindings::websocket
+        );
+    };
     (verdicts $handler:expr) => {
         impl $crate::bindings::verdicts::exports::netwasm::net::forward_handler::Guest
             for NetwasmApp
@@ -274,7 +308,7 @@ macro_rules! __export {
 pub mod private {
 
     use crate::executor::Outcome;
-    use crate::{Connection, UdpSocket, http};
+    use crate::{Connection, UdpSocket, http, websocket};
 
     pub fn start<E: std::fmt::Display>(_: Result<(), E>) {}
 
@@ -295,6 +329,8 @@ pub mod private {
     pub fn http<M>(_: impl http::App<M>) {}
 
     pub fn uploads<M>(_: impl http::App<M>) {}
+
+    pub fn websocket<M>(_: impl websocket::Opens<M>) {}
 
     pub fn verdicts(_: impl Fn(&http::Forwarded) -> http::Verdict) {}
 }

@@ -5,15 +5,18 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
+use crate::bindings::netwasm::net::websockets::WebsocketId;
 use crate::bindings::netwasm::net::{http, types};
+use crate::bindings::websocket::exports::netwasm::net::websocket_handler;
 use crate::cell::with;
 use crate::connection::Shared;
 use crate::executor::Task;
 use crate::host::{DatagramTransport, Transport};
-use crate::http::{Answered, Forwarded, Later, Response, Verdict};
+use crate::http::{Answered, Forwarded, Later, Method, Response, Verdict};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
-use crate::{connect, connection, executor, shutdown, timers, udp};
+use crate::websocket::{Decided, Message, SharedWebSocket, table};
+use crate::{connect, connection, executor, shutdown, timers, udp, websocket};
 
 // `tcp-handler`.
 
@@ -295,6 +298,60 @@ pub fn forward_failed(
     decide(&Forwarded::new(token, status, None))
         .into_raw()
         .into()
+}
+
+// `websocket-handler`.
+
+pub fn websocket_opens<M>(
+    app: impl websocket::Opens<M>,
+    connection: WebsocketId,
+    target: &str,
+    request: &http::Request,
+) -> websocket_handler::Opening {
+    let opening = crate::http::within(request, || {
+        let request = crate::http::Request::new(Method::Get, target, request.into(), true);
+        app.open(&request)
+    });
+    match opening.into_decided() {
+        Decided::Accept(accepted) => {
+            let shared = SharedWebSocket::new(connection.into());
+            (accepted.start)(&shared);
+            let token = table::register(shared);
+            executor::run();
+            websocket_handler::Opening::Accept(websocket_handler::Acceptance {
+                token,
+                protocol: accepted.protocol,
+                headers: accepted.headers,
+            })
+        }
+        Decided::Refuse(response) => websocket_handler::Opening::Refuse(response.into_raw().into()),
+    }
+}
+
+fn websocket_event(token: u64, handle: impl FnOnce(&SharedWebSocket)) {
+    if let Some(shared) = table::find(token) {
+        handle(&shared);
+    }
+    executor::run();
+}
+
+pub fn text_received(token: u64, text: String) {
+    websocket_event(token, |shared| shared.received(Message::Text(text)));
+}
+
+pub fn binary_received(token: u64, data: Vec<u8>) {
+    websocket_event(token, |shared| shared.received(Message::Binary(data)));
+}
+
+pub fn websocket_drained(token: u64) {
+    websocket_event(token, SharedWebSocket::drained);
+}
+
+pub fn websocket_closed(token: u64, code: u16, reason: String) {
+    if let Some(shared) = table::release(token) {
+        shared.ended(code, reason);
+    }
+    executor::run();
 }
 
 // `export!(start: ...)`.

@@ -61,6 +61,7 @@
 //! | `add_signal_handler(SIGTERM, ...)` | [`shutdown()`] |
 //! | `StreamResponse`, `EventSourceResponse` (aiohttp) | [`http::Response::stream`], [`http::Response::events`] |
 //! | `request.content.read` (aiohttp) | [`http::Upload`] |
+//! | `WebSocketResponse` (aiohttp), `websockets.serve` | `export!(websocket: serve)`, [`websocket`] |
 //! | (none) | `relay`, `relay_back`: the host copies |
 //! | (none) | [`metrics`]: counts of the guest's own |
 //! | (none) | [`shared`]: rate limits and values of all instances together |
@@ -87,6 +88,7 @@ pub mod metrics;
 pub mod shared;
 #[cfg(not(target_family = "wasm"))]
 pub mod testing;
+pub mod websocket;
 
 mod address;
 #[cfg(target_family = "wasm")]

@@ -52,6 +52,7 @@ use crate::{
 };
 
 pub use crate::http::testing::{Answer, Client, RequestBuilder};
+pub use crate::websocket::testing::{WebSocketClient, try_websocket, websocket};
 
 /// How long a test waits for something, on the clock of the test.
 const PATIENCE: Duration = Duration::from_secs(3600);
@@ -79,7 +80,7 @@ pub fn advance(duration: Duration) {
 
 /// Runs until something is the case, and moves the clock if need be. Returns
 /// false if that never happens.
-fn wait_for(mut what: impl FnMut() -> bool, limit: u64) -> bool {
+pub(crate) fn wait_for(mut what: impl FnMut() -> bool, limit: u64) -> bool {
     loop {
         run();
         if what() {
@@ -91,7 +92,7 @@ fn wait_for(mut what: impl FnMut() -> bool, limit: u64) -> bool {
     }
 }
 
-fn patience() -> u64 {
+pub(crate) fn patience() -> u64 {
     memory::now() + nanoseconds(PATIENCE)
 }
 

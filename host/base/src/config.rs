@@ -16,6 +16,7 @@ mod proxy;
 mod route;
 mod tls;
 mod upstream;
+mod websocket;
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -46,6 +47,9 @@ pub use self::tls::{
 pub use self::upstream::{
     Balance, Check, CheckKind, GroupSettings, HttpVersion, Statuses, Sticky, UpstreamAddress,
     UpstreamError, UpstreamGroup, UpstreamServer, UpstreamTls,
+};
+pub use self::websocket::{
+    MessageCompression, Origin, SlowClient, WebSocketError, WebSocketLimits,
 };
 pub use crate::listen::{AddressError, ListenAddress, ListenerConfig, ListenerKind};
 
@@ -309,6 +313,8 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
         max_instance_reuse: _,
         max_instance_concurrency: _,
         max_connection_instances: _,
+        // Each service has its own.
+        websocket: _,
     } = http;
     let theirs = &its.http;
     let settings = [

@@ -44,6 +44,10 @@ pub struct Counters {
     /// Responses of guests that were not sent, or not completely, by the
     /// guest's fault.
     pub responses_refused: Counter,
+    /// WebSocket connections that were opened.
+    pub websockets_opened: Counter,
+    /// WebSocket connections that have ended.
+    pub websockets_ended: Counter,
     /// Instances that were made.
     pub instances_made: Counter,
     /// Instances that are gone again.

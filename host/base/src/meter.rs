@@ -27,10 +27,16 @@ pub enum Measure {
     ClientResumptions,
     /// TLS handshakes with servers that failed.
     ClientHandshakesFailed,
+    /// Messages of WebSocket clients that guests got.
+    MessagesReceived,
+    /// Messages sent to WebSocket clients.
+    MessagesSent,
+    /// Messages that were not sent, as the client is slow.
+    MessagesDropped,
 }
 
 /// Number of measures.
-const MEASURES: usize = 9;
+const MEASURES: usize = 12;
 
 /// The counts of a service on one thread. Only that thread may add to it.
 #[derive(Debug, Default)]

@@ -20,6 +20,7 @@ use crate::deferred::Deferred;
 use crate::forward::Forward;
 use crate::reply::Reply;
 use crate::request::Request;
+use crate::websocket::Accepted;
 
 /// The handlers of a worker.
 pub trait Handlers {
@@ -30,6 +31,11 @@ pub trait Handlers {
     /// Returns the handler for a connection. The handler decides which requests
     /// share an instance.
     fn connection(&self, transport: &Rc<Transport>) -> Box<dyn Handler>;
+
+    /// True if a handler may open WebSocket connections.
+    fn opens_websockets(&self) -> bool {
+        false
+    }
 
     /// Runs periodic work. Called on each tick of the clock.
     fn tick(&self) {}
@@ -127,6 +133,11 @@ pub enum Decision {
     Later(Rc<Deferred>),
     /// The driver forwards the request, and passes the response on.
     Forward(Box<Forward>),
+    /// The connection becomes a WebSocket. Only for a request that [`asks`] for
+    /// one.
+    ///
+    /// [`asks`]: crate::websocket::asks
+    WebSocket(Box<Accepted>),
     /// The handler takes the request once its body has arrived, if that is no
     /// larger than this, in bytes. Only for a request whose body is arriving.
     Collect(Option<u64>),

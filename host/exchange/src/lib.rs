@@ -28,6 +28,8 @@
 //! | [`request`], [`answer`] | a request that is buffered, or whose body has yet to arrive; its answer |
 //! | [`forward`] | a decision to forward a request |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
+//! | [`message`], [`topics`] | messages to all subscribers of a topic, on all threads |
+//! | [`websocket`] | WebSocket connections: requests for them, and a guest's end |
 //! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |
 //! | [`sites`] | handlers of several services on one listener, by host and path |
 //! | [`redirect`] | handlers that send clients to HTTPS |
@@ -43,9 +45,12 @@ pub mod forward;
 pub mod handler;
 pub mod head;
 pub mod hop;
+pub mod message;
 pub mod outgoing;
 pub mod outlet;
 pub mod redirect;
 pub mod reply;
 pub mod request;
 pub mod sites;
+pub mod topics;
+pub mod websocket;

@@ -234,6 +234,15 @@ impl Handlers for Sites {
         })
     }
 
+    fn opens_websockets(&self) -> bool {
+        let opens = |it: &Joined| {
+            it.neighbor
+                .handlers()
+                .is_some_and(|it| it.opens_websockets())
+        };
+        self.own.opens_websockets() || self.table.borrow().others.iter().any(opens)
+    }
+
     fn tick(&self) {
         if !self.leaving.borrow().is_empty() {
             self.release();

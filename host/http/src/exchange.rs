@@ -284,6 +284,18 @@ pub(super) fn forward(
     }
 }
 
+/// Counts and logs that a WebSocket connection cannot be opened as its guest wants
+/// it. Returns the answer.
+pub(super) fn unopened(env: &Env, path: &str, fault: &str) -> Answer {
+    env.counters.responses_refused.add();
+    tracing::error!(
+        guest = %env.guest,
+        path = &*shown(path),
+        "the WebSocket connection cannot be opened as the guest wants it: {fault}"
+    );
+    gone()
+}
+
 /// Counts and logs that an async guest made no response. Returns the answer.
 pub(super) fn missing(env: &Env, path: &str, reason: &NoResponse) -> Answer {
     if let NoResponse::Failed(what) = reason {

@@ -10,6 +10,7 @@ mod logged;
 mod reading;
 mod responding;
 mod streaming;
+mod websocket;
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -33,6 +34,7 @@ use crate::forward::{Relaying, Upgrade};
 use crate::h2;
 use crate::local::{Local, clear};
 use crate::upload::Remaining;
+use crate::websocket::Connection;
 
 /// Maximum size of a body that is copied behind its head, in bytes. A larger
 /// one is sent from where it is.
@@ -62,6 +64,7 @@ enum Stage {
     Tunnel(Box<TunnelDriver>),
     /// Like `Tunnel`, with a stream of a server.
     Relaying(Relaying),
+    WebSocket(Box<Connection>),
     Lingering(Linger),
     Over,
 }
@@ -73,6 +76,8 @@ enum Left {
     Http2,
     /// It changes to another protocol, with a server.
     Tunnel(Box<Upgrade>),
+    /// It changes to WebSocket.
+    WebSocket(Box<Connection>),
 }
 
 /// State of the exchange of requests and responses.
@@ -116,6 +121,8 @@ enum Reading {
     Http2,
     /// Input belongs to another protocol.
     Tunnel(Box<Upgrade>),
+    /// Input is messages.
+    WebSocket(Box<Connection>),
 }
 
 /// A request whose body is arriving.
@@ -220,11 +227,12 @@ impl Driver {
             }
             match &self.exchange.reading {
                 Reading::Head(_) | Reading::Body(_) => {}
-                Reading::Tunnel(_) => {
+                Reading::Tunnel(_) | Reading::WebSocket(_) => {
                     let reading = Reading::Head(None);
-                    let reading = std::mem::replace(&mut self.exchange.reading, reading);
-                    if let Reading::Tunnel(upgrade) = reading {
-                        return Poll::Ready(Left::Tunnel(upgrade));
+                    match std::mem::replace(&mut self.exchange.reading, reading) {
+                        Reading::Tunnel(it) => return Poll::Ready(Left::Tunnel(it)),
+                        Reading::WebSocket(it) => return Poll::Ready(Left::WebSocket(it)),
+                        _ => {}
                     }
                 }
                 Reading::Answer(_) => {
@@ -273,7 +281,9 @@ impl Driver {
             Reading::Head(Some(_)) => limits.head_timeout,
             Reading::Body(_) => limits.body_timeout,
             // These have deadlines of their own.
-            Reading::Answer(_) | Reading::Http2 | Reading::Tunnel(_) => return,
+            Reading::Answer(_) | Reading::Http2 | Reading::Tunnel(_) | Reading::WebSocket(_) => {
+                return;
+            }
         };
         self.transport.set_alarm(Some(time));
     }
@@ -385,7 +395,7 @@ impl Driver {
             Reading::Head(Some(request)) => self.refuse(request, SLOW_HEAD, &mut out),
             Reading::Body(upload) => self.refuse(upload.request, SLOW_BODY, &mut out),
             Reading::Answer(answering) => self.answer_late(answering, &mut out),
-            other @ (Reading::Http2 | Reading::Tunnel(_)) => self.exchange.reading = other,
+            other => self.exchange.reading = other,
         }
         self.write_out(&mut out);
     }
@@ -451,7 +461,12 @@ impl Future for Driver {
                         this.begin_http2(kept)
                     }
                     Left::Tunnel(upgrade) => this.begin_tunnel(*upgrade),
+                    Left::WebSocket(connection) => this.begin_websocket(connection),
                 },
+                Stage::WebSocket(connection) => {
+                    let lost = ready!(connection.poll(cx));
+                    this.lose(&lost)
+                }
                 Stage::Tunnel(driver) => {
                     ready!(Pin::new(driver).poll(cx));
                     Stage::Over

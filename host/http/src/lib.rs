@@ -35,9 +35,11 @@
 //! | `spans` | spans of requests, for traces |
 //! | [`access_log`] | a line for each request |
 //! | [`flow_limit`] | limit of a run on what clients send ahead of the guests |
+//! | `websocket::codec` | WebSocket: frames, messages, their compression |
 //! | [`local`] | state shared by the HTTP connections of a run and of a thread |
 //! | `response` | check of a response, and the bytes of its head |
 //! | `exchange` | decisions about a request that HTTP/1.1 and HTTP/2 share |
+//! | `websocket` | WebSocket connections, over HTTP/1.1 and HTTP/2 |
 //! | `upload` | body of an HTTP/1.1 request, read by an async guest |
 //! | `sink` | frames that `h2` writes to a transport |
 //! | `forward` | requests that a handler forwards, and their responses |
@@ -68,6 +70,7 @@ pub mod tally;
 mod testing;
 mod upload;
 mod version;
+mod websocket;
 
 use std::rc::Rc;
 

@@ -1,7 +1,7 @@
 //! State shared by the HTTP connections of a worker, so that no idle one needs
 //! buffers of its own.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use crate::date::LAST_SECOND;
 use crate::flow_limit::FlowLimit;
 use crate::spans;
 use crate::tally::{Tallies, Tally};
+use crate::websocket::codec::{Buffers, Packing};
 
 /// Maximum capacity that the response buffer keeps, in bytes.
 const KEEP: usize = 256 << 10;
@@ -139,6 +140,10 @@ pub struct Local {
     date: Cell<Date>,
     /// True if a stream of HTTP/2 can change to another protocol.
     tunnels: Cell<bool>,
+    /// Buffers for the messages of WebSocket clients, empty between polls.
+    buffers: RefCell<Buffers>,
+    /// Compressors for messages to them.
+    packing: Rc<RefCell<Packing>>,
 }
 
 impl fmt::Debug for Local {
@@ -161,6 +166,8 @@ impl Local {
         let tunnels = own.forwards() || others.iter().any(|it| it.forwards());
         Rc::new(Self {
             tunnels: Cell::new(tunnels),
+            buffers: RefCell::default(),
+            packing: Rc::default(),
             out: RefCell::default(),
             fields: RefCell::default(),
             spare: Cell::default(),
@@ -174,9 +181,17 @@ impl Local {
     }
 
     /// True if a stream of HTTP/2 can change to another protocol: there are servers
-    /// that may speak it.
+    /// that may speak it, or handlers of WebSocket connections.
     pub(crate) fn tunnels(&self) -> bool {
-        self.tunnels.get()
+        self.tunnels.get() || self.handlers.opens_websockets()
+    }
+
+    pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
+        self.buffers.borrow_mut()
+    }
+
+    pub(super) fn packing(&self) -> &Rc<RefCell<Packing>> {
+        &self.packing
     }
 
     /// Lets streams of HTTP/2 change to another protocol.
@@ -250,11 +265,11 @@ impl Local {
         self.date.get()
     }
 
-    pub(super) fn out(&self) -> std::cell::RefMut<'_, Vec<u8>> {
+    pub(super) fn out(&self) -> RefMut<'_, Vec<u8>> {
         self.out.borrow_mut()
     }
 
-    pub(super) fn fields(&self) -> std::cell::RefMut<'_, Vec<u8>> {
+    pub(super) fn fields(&self) -> RefMut<'_, Vec<u8>> {
         self.fields.borrow_mut()
     }
 

@@ -287,6 +287,8 @@ pub fn tick(limits: &Limits) -> Duration {
         limits.write_timeout,
         http.head_timeout,
         http.body_timeout,
+        http.websocket.ping.unwrap_or(http.websocket.ping_timeout),
+        http.websocket.ping_timeout,
         http.keep_alive_timeout,
         http.response_body_timeout,
     ];

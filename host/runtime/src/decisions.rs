@@ -18,14 +18,7 @@ use crate::state::{State, reads_body};
 /// Converts a guest's decision about the request that it handled.
 pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Result<Decision> {
     let decision = match decided {
-        WitAnswer::Respond(response) => {
-            let turn = state.request_turn();
-            let answer = answer_at_once(state, response, &turn)?;
-            match answer.body {
-                Body::Stream(_) => Decision::Later(state.given(answer)),
-                _ => Decision::Answer(answer),
-            }
-        }
+        WitAnswer::Respond(given) => response(state, given)?,
         WitAnswer::Defer(token) => match state.defer(token) {
             Ok(deferred) => Decision::Later(deferred),
             Err(error) => {
@@ -49,6 +42,16 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
     };
     state.interim.clear();
     Ok(decision)
+}
+
+/// Converts a response to the request that a guest handled.
+pub(crate) fn response(state: &mut State, given: Response) -> wasmtime::Result<Decision> {
+    let turn = state.request_turn();
+    let answer = answer_at_once(state, given, &turn)?;
+    Ok(match answer.body {
+        Body::Stream(_) => Decision::Later(state.given(answer)),
+        _ => Decision::Answer(answer),
+    })
 }
 
 /// Converts a guest's decision about the response to a forwarded request.

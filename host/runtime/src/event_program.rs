@@ -9,6 +9,7 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use crate::bindings::exports::netwasm::net::{
     body_handler, connect_handler, datagram_connect_handler, forward_handler, http_handler,
     lifecycle, resolve_handler, response_handler, tcp_handler, timer_handler, udp_handler,
+    websocket_handler,
 };
 use crate::state::State;
 use crate::steps::{Computed, cpu_time};
@@ -43,6 +44,7 @@ struct Indices {
     response: Option<response_handler::GuestIndices>,
     body: Option<body_handler::GuestIndices>,
     forward: Option<forward_handler::GuestIndices>,
+    websocket: Option<websocket_handler::GuestIndices>,
 }
 
 impl fmt::Debug for EventProgram {
@@ -69,6 +71,16 @@ impl EventProgram {
     /// True if the guest gets requests at their heads.
     pub(crate) fn takes_heads(&self) -> bool {
         self.handlers.body.is_some()
+    }
+
+    /// True if the guest takes WebSocket connections.
+    pub(crate) fn opens_websockets(&self) -> bool {
+        self.handlers.websocket.is_some()
+    }
+
+    /// True if the guest answers HTTP requests.
+    pub(crate) fn answers_requests(&self) -> bool {
+        self.handlers.http.is_some()
     }
 
     /// Makes an instance.
@@ -149,6 +161,11 @@ impl EventProgram {
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
+            websocket: indices
+                .websocket
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
         };
         store.data_mut().streams = handlers.response.is_some();
         store.data_mut().judges = handlers.forward.is_some();
@@ -171,6 +188,7 @@ impl Indices {
             response: response_handler::GuestIndices::new(pre).ok(),
             body: body_handler::GuestIndices::new(pre).ok(),
             forward: forward_handler::GuestIndices::new(pre).ok(),
+            websocket: websocket_handler::GuestIndices::new(pre).ok(),
         }
     }
 }
@@ -194,4 +212,5 @@ pub(crate) struct Handlers {
     pub(crate) response: Option<response_handler::Guest>,
     pub(crate) body: Option<body_handler::Guest>,
     pub(crate) forward: Option<forward_handler::Guest>,
+    pub(crate) websocket: Option<websocket_handler::Guest>,
 }

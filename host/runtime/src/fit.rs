@@ -26,7 +26,7 @@ const PACKAGE: &str = "netwasm:net";
 
 /// Handlers that listeners drive: the version line that this host speaks, and
 /// the listeners' flags.
-const LISTENING: [(&str, &str, &[ListenerKind]); 6] = [
+const LISTENING: [(&str, &str, &[ListenerKind]); 7] = [
     (
         "netwasm:net/tcp-handler",
         "0.2.",
@@ -34,7 +34,12 @@ const LISTENING: [(&str, &str, &[ListenerKind]); 6] = [
     ),
     ("netwasm:net/udp-handler", "0.2.", &[ListenerKind::Udp]),
     (
-        "netwasm:net/http-handler",
+        HTTP_HANDLER,
+        "0.2.",
+        &[ListenerKind::Http, ListenerKind::Https],
+    ),
+    (
+        WEBSOCKET_HANDLER,
         "0.2.",
         &[ListenerKind::Http, ListenerKind::Https],
     ),
@@ -50,6 +55,10 @@ const LISTENING: [(&str, &str, &[ListenerKind]); 6] = [
 /// Where an author sees a component that fits.
 const SHOWN: &str = "`netwasm new NAME --tcp`, `--udp`, `--http`, `--stream` or `--program` makes \
                      a project of one that runs";
+
+/// The event handlers of HTTP requests, and of WebSocket connections.
+const HTTP_HANDLER: &str = "netwasm:net/http-handler";
+const WEBSOCKET_HANDLER: &str = "netwasm:net/websocket-handler";
 
 /// The async handler of connections, in place of the event handler.
 const STREAM_HANDLER: &str = "netwasm:net/stream-handler";
@@ -234,7 +243,7 @@ impl Interface {
             ));
         }
         for (handler, _, kinds) in LISTENING {
-            if !is_asked_for(handler, kind) {
+            if !self.is_asked_for(handler, kind) {
                 continue;
             }
             let listener = listeners
@@ -264,6 +273,21 @@ impl Interface {
         Ok(())
     }
 
+    /// True if listeners look for this handler in a component of a kind. Of several
+    /// handlers for one listener, only one counts.
+    fn is_asked_for(&self, handler: &str, kind: Kind) -> bool {
+        let only_websockets = || self.handles(WEBSOCKET_HANDLER) && !self.handles(HTTP_HANDLER);
+        match handler {
+            "netwasm:net/tcp-handler" => kind != Kind::Streams,
+            STREAM_HANDLER => kind == Kind::Streams,
+            HTTP_HANDLER => !matches!(kind, Kind::Proxy | Kind::Service) && !only_websockets(),
+            WEBSOCKET_HANDLER => kind == Kind::Events && only_websockets(),
+            SERVICE => kind == Kind::Service,
+            PROXY => kind == Kind::Proxy,
+            _ => true,
+        }
+    }
+
     /// Returns the command that runs it, with its listeners. What it may need
     /// besides is not in it: see [`Self::needs`].
     pub(crate) fn command(&self, kind: Kind, name: &str, plugs: &[String]) -> String {
@@ -272,7 +296,7 @@ impl Interface {
             command.push_str(&format!(" --plug {}", quoted(plug)));
         }
         for (handler, _, kinds) in LISTENING {
-            if kind != Kind::Command && is_asked_for(handler, kind) && self.handles(handler) {
+            if kind != Kind::Command && self.is_asked_for(handler, kind) && self.handles(handler) {
                 command.push_str(&format!(" {} 8888", kinds[0].flag()));
             }
         }
@@ -298,19 +322,6 @@ fn is_released(name: &str) -> bool {
 
 fn is_type(item: &ComponentItem) -> bool {
     matches!(item, ComponentItem::Type(_) | ComponentItem::Component(_))
-}
-
-/// True if listeners look for this handler in a component of a kind. Of several
-/// handlers for one listener, only one counts.
-fn is_asked_for(handler: &str, kind: Kind) -> bool {
-    match handler {
-        "netwasm:net/tcp-handler" => kind != Kind::Streams,
-        STREAM_HANDLER => kind == Kind::Streams,
-        "netwasm:net/http-handler" => !matches!(kind, Kind::Proxy | Kind::Service),
-        SERVICE => kind == Kind::Service,
-        PROXY => kind == Kind::Proxy,
-        _ => true,
-    }
 }
 
 fn without_version(name: &str) -> &str {

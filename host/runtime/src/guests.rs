@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use netwasm_base::config::{Config, Isolation, NEVER};
 use netwasm_base::error::Error;
+use netwasm_exchange::answer::Answer;
 use netwasm_exchange::handler::{
     Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Nobody, Site, Takes, Wanted,
 };
 use netwasm_exchange::outgoing::Outgoing;
 use netwasm_exchange::reply::NoResponse;
 use netwasm_exchange::request::Request;
+use netwasm_exchange::topics::TopicsOfThread;
+use netwasm_exchange::websocket;
 use netwasm_keyvalue::Stores;
 use netwasm_net::env::Env as NetEnv;
 use netwasm_net::files::Roots;
@@ -114,6 +117,7 @@ impl OfRun {
                 outgoing,
                 hand_back: HandBack::default(),
                 buckets: self.env.stores.of_worker(),
+                topics: TopicsOfThread::new(&self.env.topics, &worker.thread),
             }),
             instance: RefCell::default(),
             listeners: RefCell::default(),
@@ -226,6 +230,33 @@ impl OfThread {
         listeners.push(Rc::downgrade(instance));
     }
 
+    /// True if a request opens a WebSocket connection.
+    ///
+    /// # Errors
+    /// Fails with the host's answer, if no handler is to get the request.
+    fn opens(&self, request: &Request) -> Result<bool, Answer> {
+        let Ok(program) = self.0.program.events() else {
+            return Ok(false);
+        };
+        if !program.opens_websockets() {
+            return Ok(false);
+        }
+        if !websocket::asks(&request.head) {
+            return match program.answers_requests() {
+                true => Ok(false),
+                false => Err(websocket::without()),
+            };
+        }
+        let net = &self.0.local.env.net;
+        let checked = websocket::check(&request.head, &net.limits.http.websocket);
+        checked.map(|()| true).map_err(|unfit| {
+            net.counters.requests_refused.add();
+            let peer = request.transport.as_ref().map(|it| it.peer().to_string());
+            tracing::info!(peer, reason = %unfit, "WebSocket connection refused");
+            unfit.into()
+        })
+    }
+
     /// Returns guests that take connections as streams, if the component does.
     #[must_use]
     pub fn streams(&self) -> Option<Rc<dyn StreamGuests>> {
@@ -280,6 +311,11 @@ impl Handlers for OfThread {
         (Site::default(), takes)
     }
 
+    fn opens_websockets(&self) -> bool {
+        let program = self.0.program.events();
+        program.is_ok_and(|program| program.opens_websockets())
+    }
+
     fn connection(&self, _: &Rc<Transport>) -> Box<dyn Handler> {
         Box::new(OfConnection {
             guests: self.clone(),
@@ -323,11 +359,18 @@ impl OfConnection {
 
 impl Handler for OfConnection {
     fn handle(&mut self, request: Box<Request>) -> (Box<Request>, Result<Decision, NoAnswer>) {
+        let opens = match self.guests.opens(&request) {
+            Ok(opens) => opens,
+            Err(answer) => return (request, Ok(Decision::Answer(answer))),
+        };
         let instance = match self.instance() {
             Ok(instance) => instance,
             Err(none) => return (request, Err(none)),
         };
-        let (request, answer) = instance.handle_request(request);
+        let (request, answer) = match opens {
+            true => instance.open_websocket(request),
+            false => instance.handle_request(request),
+        };
         let answer = answer.map_err(|_gone| {
             self.instance = None;
             NoAnswer::Gone

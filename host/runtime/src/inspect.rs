@@ -229,16 +229,16 @@ mod tests {
             (
                 &[][..],
                 "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
-                 netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
-                 wasi:http/handler, wasi:http/incoming-handler; it exports nothing; `netwasm new \
+                 netwasm:net/tcp-handler, netwasm:net/udp-handler, netwasm:net/websocket-handler, \
+                 wasi:cli/run, wasi:http/handler, wasi:http/incoming-handler; it exports nothing; `netwasm new \
                  NAME --tcp`, `--udp`, `--http`, `--stream` or `--program` makes a project of one \
                  that runs",
             ),
             (
                 &["x:y/z@0.2.6"],
                 "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
-                 netwasm:net/tcp-handler, netwasm:net/udp-handler, wasi:cli/run, \
-                 wasi:http/handler, wasi:http/incoming-handler; it exports x:y/z@0.2.6, for \
+                 netwasm:net/tcp-handler, netwasm:net/udp-handler, netwasm:net/websocket-handler, \
+                 wasi:cli/run, wasi:http/handler, wasi:http/incoming-handler; it exports x:y/z@0.2.6, for \
                  another host or component to call; `netwasm new NAME --tcp`, `--udp`, `--http`, \
                  `--stream` or `--program` makes a project of one that runs",
             ),

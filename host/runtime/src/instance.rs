@@ -6,6 +6,7 @@
 mod bodies;
 mod judging;
 pub(crate) mod sockets;
+mod websockets;
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

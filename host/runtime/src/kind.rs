@@ -38,7 +38,12 @@ impl Kind {
         if exported("wasi:cli/run") && !(handles && listens) {
             return Self::Command;
         }
-        let events = ["tcp-handler", "udp-handler", "http-handler"];
+        let events = [
+            "tcp-handler",
+            "udp-handler",
+            "http-handler",
+            "websocket-handler",
+        ];
         let has_events = events
             .iter()
             .any(|name| exported(&format!("netwasm:net/{name}")));
@@ -125,6 +130,11 @@ mod tests {
             (&[run, stream], true, Kind::Streams),
             (&[run, stream], false, Kind::Command),
             (&[stream, tcp], true, Kind::Events),
+            (
+                &["netwasm:net/websocket-handler@0.2.0", run],
+                true,
+                Kind::Events,
+            ),
             (&[proxy], true, Kind::Proxy),
             (&[proxy, service], true, Kind::Service),
             (&[run, service], true, Kind::Service),

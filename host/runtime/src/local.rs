@@ -8,6 +8,7 @@ use std::sync::Arc;
 use netwasm_base::config::{Config, Isolation};
 use netwasm_base::error::Error;
 use netwasm_exchange::outgoing::Outgoing;
+use netwasm_exchange::topics::{Topics, TopicsOfThread};
 use netwasm_keyvalue::{Buckets, Stores};
 use netwasm_net::env::Env as NetEnv;
 use netwasm_net::files::Roots;
@@ -38,6 +39,7 @@ pub(crate) struct Env {
     pub(crate) config: BTreeMap<String, String>,
     pub(crate) stores: Stores,
     pub(crate) background: Background,
+    pub(crate) topics: Arc<Topics>,
 }
 
 /// How a component is driven, known once it is loaded.
@@ -74,6 +76,7 @@ impl Env {
             log,
             background: Background::new(&config.limits, background, &net.counters),
             net: Arc::clone(net),
+            topics: Arc::default(),
         })
     }
 }
@@ -88,6 +91,7 @@ pub(crate) struct Local {
     pub(crate) hand_back: HandBack,
     /// Buckets, with connections of the thread.
     pub(crate) buckets: Buckets,
+    pub(crate) topics: Rc<TopicsOfThread>,
 }
 
 impl fmt::Debug for Local {

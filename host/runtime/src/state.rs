@@ -13,6 +13,7 @@ use netwasm_exchange::answer::{Answer, Interim};
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::outlet::{Outlet, OutletBody, OutletLimits};
 use netwasm_exchange::request::Request;
+use netwasm_exchange::websocket::Socket;
 use netwasm_net::files::File;
 use netwasm_net::transport::Transport;
 use netwasm_net::turns::Turn;
@@ -30,6 +31,11 @@ use crate::responses::{BodyOfGuest, DeferredRequest, Responds as _, Responses};
 use crate::steps::Computed;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
+
+/// Codes of close frames: the guest has exited, or has trapped (RFC 6455, section
+/// 7.4.1).
+const GOING_AWAY: u16 = 1001;
+const INTERNAL: u16 = 1011;
 
 /// The data of an instance's store.
 pub(crate) struct State {
@@ -55,6 +61,7 @@ pub(crate) struct State {
     pub(crate) computed: Computed,
     pub(crate) transports: Numbers<Rc<Transport>>,
     pub(crate) datagrams: Numbers<Rc<Datagrams>>,
+    pub(crate) websockets: Numbers<Rc<Socket>>,
     pub(crate) pooling: Pooling,
     pub(crate) measures: Measures,
     files: Slab<Rc<File>>,
@@ -80,6 +87,7 @@ impl State {
             computed: Computed::default(),
             transports: Numbers::default(),
             datagrams: Numbers::default(),
+            websockets: Numbers::default(),
             pooling: Pooling::default(),
             measures: Measures::new(env),
             files: Slab::new(),
@@ -102,8 +110,10 @@ impl State {
             transport.close();
         }
         self.close_datagrams();
+        self.close_websockets(GOING_AWAY);
         // An instance that a worker keeps may stay for long.
         self.datagrams = Numbers::default();
+        self.websockets = Numbers::default();
         self.pooling = Pooling::default();
         self.stop_work();
     }
@@ -116,7 +126,16 @@ impl State {
         for datagrams in self.datagrams.iter() {
             datagrams.abort();
         }
+        self.close_websockets(INTERNAL);
         self.stop_work();
+    }
+
+    /// Closes all WebSocket connections.
+    fn close_websockets(&self, code: u16) {
+        for socket in self.websockets.iter() {
+            // It may be closing already.
+            let _ = socket.close(code, "");
+        }
     }
 
     /// Closes all datagram sockets once what the guest sent is with the kernel.

@@ -491,6 +491,7 @@ impl Http {
             max_connection_instances: self.max_connection_instances,
             max_unread: self.max_unread,
             send_informational: self.send_informational,
+            ..HttpLimits::default()
         }
     }
 

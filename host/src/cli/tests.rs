@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, CIPHER_SUITES, CertificateFiles, Directory,
-    HttpLimits, Isolation, ListenerConfig, ListenerKind, NEVER, TcpOptions, TlsFiles, TlsVersion,
+    HttpLimits, Isolation, ListenerConfig, ListenerKind, MessageCompression, NEVER, Origin,
+    SlowClient, TcpOptions, TlsFiles, TlsVersion, WebSocketLimits,
 };
 use netwasm_base::descriptors;
 use netwasm_base::unix::UnixRights;
@@ -90,6 +91,9 @@ fn each_flag_reaches_its_place() {
          --max-response-headers 18 \
          --body-timeout 7s --keep-alive-timeout 8s --response-timeout 9s --send-informational \
          --max-instance-reuse-count 5 --max-instance-concurrent-reuse-count 6 --max-connection-instances 18 --max-unread 19kB \
+         --websocket-origin https://A.example --websocket-origin * --max-websocket-message 2k --max-websocket-frame 1k \
+         --max-websocket-rate 23 --max-websocket-topics 26 --max-websocket-queue 3k --websocket-slow drop --websocket-ping 24s \
+         --websocket-ping-timeout 25s --websocket-compression shared \
          --unix-mode 0660 --unix-owner root --unix-group 7 \
          --max-component-size 2M --compile-timeout 5s -vv --log-format json --log-rate 7 -- --tcp x",
     );
@@ -210,6 +214,18 @@ fn each_flag_reaches_its_place() {
             max_connection_instances: Some(18),
             max_unread: 19_000,
             send_informational: true,
+            websocket: WebSocketLimits {
+                max_message: 2000,
+                max_frame: 1000,
+                max_queue: 3000,
+                slow: SlowClient::Drop,
+                max_rate: Some(23),
+                max_topics: 26,
+                ping: Some(Duration::from_secs(24)),
+                ping_timeout: Duration::from_secs(25),
+                compression: MessageCompression::Shared,
+                origins: vec![Origin::Exactly("https://a.example".into()), Origin::Any],
+            },
         },
     };
     assert_eq!(config.limits, limits);

@@ -52,6 +52,7 @@ pub(super) fn report(service: &Serving, is_named: bool, workers_failed: usize) {
         requests = some(counters.requests.get()),
         requests_refused = some(counters.requests_refused.get()),
         responses_refused = some(counters.responses_refused.get()),
+        websockets = some(counters.websockets_opened.get()),
         forwards_failed = some(counters.forwards_failed.get()),
         forwards_refused = some(counters.forwards_refused.sum()),
         upstreams_left_out = some(counters.upstreams_left_out.get()),

@@ -4,6 +4,7 @@ mod answers;
 mod metrics;
 mod proxied;
 pub(crate) mod shared;
+mod websocket;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
@@ -23,6 +24,7 @@ use crate::{
 
 pub(crate) use self::metrics::*;
 pub(crate) use self::proxied::{Number, connect_upstream_for};
+pub(crate) use self::websocket::{WebSocketHandle, publish, subscribers};
 
 /// A byte-stream connection.
 pub(crate) struct Transport(ConnectionId);

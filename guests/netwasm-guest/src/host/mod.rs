@@ -160,8 +160,13 @@ pub(crate) struct RawResponse {
 /// standard library formats addresses with would be a third of the constants
 /// of a small component.
 pub(crate) fn peer_name(transport: &Transport) -> String {
+    name_of(transport.info().peer)
+}
+
+/// Returns an address as text, like [`peer_name`].
+pub(crate) fn name_of(peer: Address) -> String {
     let mut text = String::new();
-    match transport.info().peer {
+    match peer {
         Address::Ip(address) => {
             match address.ip() {
                 IpAddr::V4(ip) => push_numbers(&mut text, ip.octets(), '.', 10),

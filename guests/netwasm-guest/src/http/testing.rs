@@ -112,6 +112,11 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Returns a handler's response.
+    pub(crate) fn of(response: super::Response) -> Self {
+        Self::new(response.into_raw(), false)
+    }
+
     pub(super) fn new(raw: RawAnswer, is_head: bool) -> Self {
         let (mut status, mut whole) = (raw.status, true);
         let mut forwarded = None;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::descriptors;
 
 use crate::config::error::ConfigError;
+use crate::config::websocket::WebSocketLimits;
 
 /// Page size of WebAssembly, in bytes: the least memory that is any use.
 const PAGE: usize = 64 << 10;
@@ -160,6 +161,8 @@ pub struct HttpLimits {
     pub max_unread: usize,
     /// True if clients of HTTP/1.1 get the guests' interim responses too.
     pub send_informational: bool,
+    /// Limits and rules of WebSocket connections.
+    pub websocket: WebSocketLimits,
 }
 
 impl Default for HttpLimits {
@@ -180,6 +183,7 @@ impl Default for HttpLimits {
             max_connection_instances: None,
             max_unread: 64 << 20,
             send_informational: false,
+            websocket: WebSocketLimits::default(),
         }
     }
 }
@@ -200,6 +204,7 @@ impl Limits {
     /// # Errors
     /// Fails with the first wrong limit, by its flag.
     pub fn check(&self) -> Result<(), ConfigError> {
+        let websocket = &self.http.websocket;
         let counts = [
             ("--max-connections", self.max_connections),
             ("--max-outgoing", self.max_outgoing),
@@ -227,6 +232,11 @@ impl Limits {
                 self.http.max_connection_instances.unwrap_or(1),
             ),
             ("--max-unread", self.http.max_unread),
+            ("--max-websocket-message", websocket.max_message),
+            ("--max-websocket-frame", websocket.max_frame),
+            ("--max-websocket-queue", websocket.max_queue),
+            ("--max-websocket-topics", websocket.max_topics),
+            ("--max-websocket-rate", websocket.max_rate.unwrap_or(1)),
             (
                 "--max-component-size",
                 usize::try_from(self.max_component_size).unwrap_or(usize::MAX),
@@ -254,6 +264,8 @@ impl Limits {
                 "--response-body-timeout",
                 Some(self.http.response_body_timeout),
             ),
+            ("--websocket-ping", websocket.ping),
+            ("--websocket-ping-timeout", Some(websocket.ping_timeout)),
         ];
         for (flag, time) in times {
             check_time(flag, time)?;

@@ -19,7 +19,7 @@ impl Driver {
         match std::mem::replace(&mut self.exchange.reading, Reading::Head(None)) {
             Reading::Head(partial) => self.read_head(partial, input, out),
             Reading::Body(upload) => Some(self.read_body(upload, input, out)),
-            other @ (Reading::Answer(_) | Reading::Http2 | Reading::Tunnel(_)) => {
+            other => {
                 // This input comes after the response to the present request.
                 self.exchange.reading = other;
                 None

@@ -39,6 +39,7 @@ impl Driver {
             }
             Decision::Later(deferred) => self.defer(request, entry, None, None, deferred),
             Decision::Forward(forward) => self.forward(request, entry, None, None, forward, out),
+            Decision::WebSocket(accepted) => self.open_websocket(request, *accepted, entry, out),
             // The handler has the body, so this cannot be.
             Decision::Collect(_) => self.send(&request, &exchange::gone(), entry, out),
         }
@@ -80,6 +81,11 @@ impl Driver {
                 Deferred::given(answer)
             }
             Decision::Later(deferred) => deferred,
+            // A request that opens one has no body, so this cannot be.
+            Decision::WebSocket(accepted) => {
+                accepted.fail();
+                Deferred::given(exchange::gone())
+            }
             Decision::Collect(wanted) => {
                 let most = wanted.map_or(most, |wanted| wanted.min(most));
                 request.arriving = false;

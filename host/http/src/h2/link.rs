@@ -168,6 +168,14 @@ impl Link {
                     Err(answer) => Deferred::given(answer),
                 }
             }
+            Decision::WebSocket(accepted) => {
+                let Some(from) = tunnel else {
+                    // It was asked for by no extended CONNECT.
+                    accepted.fail();
+                    return self.send_ours(false, exchange::no_tunnel(), outgoing, line);
+                };
+                return self.open_websocket(request, *accepted, (from, outgoing), line);
+            }
             Decision::Answer(answer) if coming.is_none() => {
                 let sending = self.send(&request, answer, outgoing, line);
                 self.local.put_request(request);

@@ -25,6 +25,7 @@ mod sending;
 mod stream;
 mod unread;
 mod upload;
+mod websocket;
 mod window;
 
 use std::collections::VecDeque;

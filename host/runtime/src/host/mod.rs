@@ -12,7 +12,9 @@ mod pools;
 mod resolver;
 mod shared;
 mod timers;
+mod topics;
 mod transports;
+mod websockets;
 
 use wasmtime::component::{HasSelf, Linker};
 
@@ -29,6 +31,8 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     transports::add_to_linker(linker)?;
     datagrams::add_to_linker(linker)?;
     http::add_to_linker(linker)?;
+    websockets::add_to_linker(linker)?;
+    topics::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

@@ -80,6 +80,16 @@ const COUNTERS: [(&str, &str, Field); 26] = [
         |it| &it.responses_refused,
     ),
     (
+        "websockets_opened",
+        "WebSocket connections that were opened",
+        |it| &it.websockets_opened,
+    ),
+    (
+        "websockets_ended",
+        "WebSocket connections that have ended",
+        |it| &it.websockets_ended,
+    ),
+    (
         "forwards_failed",
         "Forwarded requests to which no upstream gave a whole response",
         |it| &it.forwards_failed,
@@ -409,7 +419,20 @@ fn meters(view: &View) -> Vec<Family> {
         ]
         .map(|(role, count)| (labelled(name, "role", role), count))
     });
+    let messages = totals.iter().flat_map(|(name, _, it)| {
+        [
+            ("received", it.of(Measure::MessagesReceived)),
+            ("sent", it.of(Measure::MessagesSent)),
+            ("dropped", it.of(Measure::MessagesDropped)),
+        ]
+        .map(|(event, count)| (labelled(name, "event", event), count))
+    });
     vec![
+        Family::counter(
+            "websocket_messages",
+            "Messages of WebSocket clients, and to them; dropped: for those that are slow",
+            messages,
+        ),
         Family::counter(
             "received",
             "Bytes received from sockets, TLS included",

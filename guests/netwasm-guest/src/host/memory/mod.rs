@@ -7,6 +7,7 @@ mod pipe;
 mod pool;
 mod request;
 pub(crate) mod shared;
+mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -34,6 +35,7 @@ pub(crate) use self::metrics::{
 pub(crate) use self::pipe::{End, Pipe, Transport};
 pub(crate) use self::pool::{PoolHandle, put};
 pub(crate) use self::request::{RawRequest, RequestData, RequestHandle, inform};
+pub(crate) use self::websocket::{WebSocketHandle, Wire, publish, subscribers};
 
 /// The host of a thread.
 #[derive(Default)]
@@ -354,6 +356,7 @@ pub(crate) fn set_now(now: u64) {
 pub(crate) fn reset() {
     HELD.with(RefCell::take);
     shared::reset();
+    websocket::reset();
     HOST.with(|host| {
         host.wake_at.set(None);
         host.wakes.set(0);

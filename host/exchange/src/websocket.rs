@@ -1,0 +1,343 @@
+//! WebSocket connections (RFC 6455), between a guest and the driver that speaks
+//! the protocol: messages in, messages out.
+//!
+//! ```text
+//!   request --> offer --> guest --> Accepted { socket, guest }
+//!   driver --WebSocketGuest--> guest --> Socket --WebSocketSender--> driver
+//! ```
+
+mod offer;
+
+use std::cell::RefCell;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_net::guest::Gone;
+use netwasm_net::transport::Transport;
+
+use crate::answer::Fields;
+use crate::topics::{Published, Subscriber, SubscriberId, TopicsOfThread};
+
+pub use crate::message::MessageKind;
+
+pub use self::offer::{Unfit, asks, check, offers, without};
+
+/// Maximum of the reason of a close frame, in bytes: RFC 6455, section 5.5.
+pub const MOST_REASON: usize = 123;
+
+/// Code of a connection that ended without a close frame: RFC 6455, section 7.4.1.
+pub const ABNORMAL: u16 = 1006;
+
+/// Room on a connection that ignores messages.
+const UNLIMITED: u64 = u64::MAX;
+
+/// A guest's decision to open a connection.
+pub struct Accepted {
+    /// The protocol that it has chosen, of those that the client offers.
+    pub protocol: Option<String>,
+    /// Fields of the response.
+    pub headers: Fields,
+    /// Its end of the connection.
+    pub socket: Rc<Socket>,
+    /// The receiver of the connection's events.
+    pub guest: Box<dyn WebSocketGuest>,
+}
+
+impl fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accepted").finish_non_exhaustive()
+    }
+}
+
+impl Accepted {
+    /// Tells the guest that the connection was not opened.
+    pub fn fail(self) {
+        self.socket.end();
+        // A trap is already logged.
+        let _ = self.guest.closed(ABNORMAL, "");
+    }
+}
+
+/// Receives the events of a connection. Each call may fail with [`Gone`]. No call
+/// follows it.
+pub trait WebSocketGuest: fmt::Debug {
+    /// Delivers a text.
+    fn text(&self, text: &str) -> Result<(), Gone>;
+
+    /// Delivers bytes.
+    fn binary(&self, data: &[u8]) -> Result<(), Gone>;
+
+    /// Announces that there is room for more, as promised by [`Socket::send`].
+    fn drained(&self) -> Result<(), Gone>;
+
+    /// Announces the end of the connection, by the code and the reason of RFC 6455,
+    /// section 7.1.5.
+    fn closed(&self, code: u16, reason: &str) -> Result<(), Gone>;
+}
+
+/// Sends messages of a guest.
+pub trait WebSocketSender: fmt::Debug {
+    /// Sends a message or queues it. Returns the room that is left, in bytes. After
+    /// a return of 0, the guest is told when there is room.
+    fn send(&self, kind: MessageKind, data: &[u8]) -> u64;
+
+    /// Sends messages of topics, or queues them.
+    fn deliver(&self, messages: &[&Arc<Published>]);
+
+    /// Sends a close frame. Nothing is sent after it.
+    ///
+    /// # Errors
+    /// Fails with `InvalidArgument` if no close frame may have that code.
+    fn close(&self, code: u16, reason: &str) -> Result<(), ConnectionError>;
+
+    /// Stops the delivery of messages, or lets it go on.
+    fn pause(&self, paused: bool);
+
+    /// Returns the room that is left, in bytes, with the promise of `send`.
+    fn room(&self) -> u64;
+
+    /// Returns the bytes that are queued.
+    fn queued(&self) -> u64;
+
+    /// True if a close frame was sent, or the connection has failed.
+    fn is_closing(&self) -> bool;
+}
+
+/// A guest's end of a connection.
+pub struct Socket {
+    state: RefCell<SocketState>,
+    transport: Rc<Transport>,
+    topics: Rc<TopicsOfThread>,
+    id: SubscriberId,
+    /// Topics that the connection is subscribed to.
+    subscribed: RefCell<Vec<Arc<str>>>,
+}
+
+enum SocketState {
+    /// The guest is asked whether it takes the connection.
+    Opening(Opening),
+    Open(Rc<dyn WebSocketSender>),
+    /// The connection is refused or over.
+    Over,
+}
+
+/// What a guest sends before the connection is open.
+#[derive(Default)]
+struct Opening {
+    messages: Vec<(MessageKind, Vec<u8>)>,
+    bytes: usize,
+    close: Option<(u16, String)>,
+    paused: bool,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Socket").finish_non_exhaustive()
+    }
+}
+
+impl Socket {
+    /// Returns a guest's end of a connection that is not open yet. `transport` has
+    /// the client.
+    pub fn new(transport: &Rc<Transport>, topics: &Rc<TopicsOfThread>) -> Rc<Self> {
+        Rc::new(Self {
+            state: RefCell::new(SocketState::Opening(Opening::default())),
+            transport: Rc::clone(transport),
+            topics: Rc::clone(topics),
+            id: topics.new_id(),
+            subscribed: RefCell::default(),
+        })
+    }
+
+    /// Returns its identity as a subscriber.
+    pub fn id(&self) -> SubscriberId {
+        self.id
+    }
+
+    /// Subscribes to a topic. Does nothing if it is subscribed already.
+    ///
+    /// # Errors
+    /// - `InvalidArgument`: the name is empty or too long.
+    /// - `InvalidState`: the connection is over.
+    /// - `LimitExceeded`: it has `--max-websocket-topics` topics.
+    pub fn subscribe(self: &Rc<Self>, topic: &str) -> Result<(), ConnectionError> {
+        if matches!(*self.state.borrow(), SocketState::Over) {
+            return Err(ConnectionError::InvalidState);
+        }
+        let mut subscribed = self.subscribed.borrow_mut();
+        if subscribed.iter().any(|it| **it == *topic) {
+            return Ok(());
+        }
+        let limits = &self.transport.thread().env.limits;
+        if subscribed.len() >= limits.http.websocket.max_topics {
+            return Err(ConnectionError::LimitExceeded(
+                "the client has too many topics (--max-websocket-topics)",
+            ));
+        }
+        let this: Rc<dyn Subscriber> = Rc::<Self>::clone(self);
+        let name = self
+            .topics
+            .subscribe(topic, self.id, Rc::downgrade(&this))?;
+        subscribed.push(name);
+        Ok(())
+    }
+
+    /// Ends a subscription, if there is one.
+    pub fn unsubscribe(&self, topic: &str) {
+        let mut subscribed = self.subscribed.borrow_mut();
+        if let Some(place) = subscribed.iter().position(|it| **it == *topic) {
+            subscribed.swap_remove(place);
+            self.topics.unsubscribe(topic, self.id);
+        }
+    }
+
+    fn unsubscribe_all(&self) {
+        for topic in self.subscribed.take() {
+            self.topics.unsubscribe(&topic, self.id);
+        }
+    }
+
+    /// Returns the connection below, which may have others besides, as streams of
+    /// HTTP/2.
+    pub fn transport(&self) -> &Rc<Transport> {
+        &self.transport
+    }
+
+    /// Opens the connection, and sends what the guest has sent already.
+    pub fn open(&self, sender: &Rc<dyn WebSocketSender>) {
+        let open = SocketState::Open(Rc::clone(sender));
+        if let SocketState::Opening(opening) = self.state.replace(open) {
+            if opening.paused {
+                sender.pause(true);
+            }
+            for (kind, data) in opening.messages {
+                sender.send(kind, &data);
+            }
+            if let Some((code, reason)) = opening.close {
+                // It was checked.
+                let _ = sender.close(code, &reason);
+            }
+        }
+    }
+
+    /// Notes that the connection is over.
+    pub fn end(&self) {
+        drop(self.state.replace(SocketState::Over));
+        self.unsubscribe_all();
+    }
+
+    /// Sends a message, as [`WebSocketSender::send`] does.
+    pub fn send(&self, kind: MessageKind, data: &[u8]) -> u64 {
+        let limits = &self.transport.thread().env.limits;
+        let sender = match &mut *self.state.borrow_mut() {
+            SocketState::Opening(opening) if opening.close.is_none() => {
+                if opening.bytes.saturating_add(data.len()) > limits.max_write_buffer {
+                    return 0;
+                }
+                opening.bytes += data.len();
+                opening.messages.push((kind, data.to_vec()));
+                return limits.write_high.saturating_sub(opening.bytes) as u64;
+            }
+            SocketState::Opening(_) | SocketState::Over => return UNLIMITED,
+            SocketState::Open(sender) => Rc::clone(sender),
+        };
+        sender.send(kind, data)
+    }
+
+    /// Closes the connection, as [`WebSocketSender::close`] does.
+    ///
+    /// # Errors
+    /// Fails with `InvalidArgument` if no close frame may have that code, or the
+    /// reason is too long, and with `InvalidState` if the connection is over.
+    pub fn close(&self, code: u16, reason: &str) -> Result<(), ConnectionError> {
+        if !may_be_sent(code) || reason.len() > MOST_REASON {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        let sender = match &mut *self.state.borrow_mut() {
+            SocketState::Opening(opening) => {
+                let close = || (code, reason.to_owned());
+                opening.close.get_or_insert_with(close);
+                return Ok(());
+            }
+            SocketState::Over => return Err(ConnectionError::InvalidState),
+            SocketState::Open(sender) => Rc::clone(sender),
+        };
+        sender.close(code, reason)
+    }
+
+    /// Stops the delivery of messages, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        if let SocketState::Opening(opening) = &mut *self.state.borrow_mut() {
+            opening.paused = paused;
+        }
+        if let Some(sender) = self.sender() {
+            sender.pause(paused);
+        }
+    }
+
+    /// Returns the room that is left, in bytes.
+    pub fn room(&self) -> u64 {
+        match self.sender() {
+            Some(sender) => sender.room(),
+            None => UNLIMITED,
+        }
+    }
+
+    /// Returns the bytes that are queued.
+    pub fn queued(&self) -> u64 {
+        self.sender().map_or(0, |sender| sender.queued())
+    }
+
+    /// True if the connection sends no more.
+    pub fn is_closing(&self) -> bool {
+        match &*self.state.borrow() {
+            SocketState::Opening(opening) => opening.close.is_some(),
+            SocketState::Open(sender) => sender.is_closing(),
+            SocketState::Over => true,
+        }
+    }
+
+    fn sender(&self) -> Option<Rc<dyn WebSocketSender>> {
+        match &*self.state.borrow() {
+            SocketState::Open(sender) => Some(Rc::clone(sender)),
+            SocketState::Opening(_) | SocketState::Over => None,
+        }
+    }
+}
+
+impl Subscriber for Socket {
+    fn deliver(&self, messages: &[&Arc<Published>]) {
+        if let Some(sender) = self.sender() {
+            sender.deliver(messages);
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.unsubscribe_all();
+    }
+}
+
+/// True if an endpoint may send a code in a close frame: RFC 6455, sections 7.4.1
+/// and 7.4.2, with the codes that IANA has registered since.
+pub fn may_be_sent(code: u16) -> bool {
+    matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_that_stand_for_no_close_frame_are_not_sent() {
+        for code in [1000, 1003, 1007, 1011, 1012, 3000, 4999] {
+            assert!(may_be_sent(code), "{code}");
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
+            assert!(!may_be_sent(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! WebSocket on a connection of its own, after HTTP/1.1.
+
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::handler::Site;
+use netwasm_exchange::websocket::Accepted;
+use netwasm_net::protocol::Lost;
+use netwasm_net::transport::Transport;
+
+use crate::local::Local;
+use crate::websocket::codec::deflate::Agreed;
+use crate::websocket::sender::Outlet;
+use crate::websocket::session::Session;
+
+/// Driver of a connection, once its request was answered.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    transport: Rc<Transport>,
+    session: Session,
+}
+
+/// The way to the client of a connection.
+#[derive(Debug)]
+struct Direct(Rc<Transport>);
+
+impl Outlet for Direct {
+    fn write(&self, parts: &[&[u8]]) {
+        self.0.write_vectored(parts);
+    }
+
+    fn queued(&self) -> u64 {
+        self.0.queued()
+    }
+
+    fn wake(&self) {
+        self.0.nudge();
+    }
+
+    fn pause(&self, paused: bool) {
+        match paused {
+            true => self.0.pause_receiving(),
+            false => self.0.resume_receiving(),
+        }
+    }
+
+    fn fail(&self, reason: ConnectionError) {
+        self.0.fail(reason);
+    }
+
+    fn is_closing(&self) -> bool {
+        self.0.is_closing()
+    }
+}
+
+impl Connection {
+    /// Begins a connection that a guest has accepted.
+    pub(crate) fn new(
+        local: &Rc<Local>,
+        transport: &Rc<Transport>,
+        site: Site,
+        accepted: Accepted,
+        agreed: Option<Agreed>,
+    ) -> Self {
+        let outlet = Box::new(Direct(Rc::clone(transport)));
+        Self {
+            transport: Rc::clone(transport),
+            session: Session::new(local, site, accepted, agreed, outlet),
+        }
+    }
+
+    /// Adds input that has arrived with the request.
+    pub(crate) fn keep(&mut self, early: Vec<u8>) {
+        self.session.keep(early);
+    }
+
+    /// Ready at the end of the connection.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
+        let transport = Rc::clone(&self.transport);
+        let mut received = None;
+        let mut held = false;
+        loop {
+            if let Some(lost) = transport.over() {
+                self.session.lost(lost.as_ref());
+                return Poll::Ready(lost);
+            }
+            match transport.poll_flush(cx) {
+                Poll::Ready(Err(reason)) => {
+                    transport.fail(reason);
+                    continue;
+                }
+                Poll::Ready(Ok(())) if self.session.is_over() => return Poll::Ready(None),
+                Poll::Pending if self.session.is_over() || transport.turn.waits() => {
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            // `attend` knows what the alarm was set for.
+            transport.alarm_rang();
+            self.session.attend();
+            transport.set_alarm_at(self.session.due());
+            if self.session.is_over() || transport.over().is_some() {
+                continue;
+            }
+            if self.session.holds() {
+                return Poll::Pending;
+            }
+            if self.session.has_kept() {
+                if std::mem::replace(&mut held, true) && transport.turn.is_over(0) {
+                    transport.turn.give_way(cx);
+                    return Poll::Pending;
+                }
+                self.session.go_on();
+                continue;
+            }
+            if let Some(bytes) = received
+                && transport.pauses(cx, bytes)
+            {
+                return Poll::Pending;
+            }
+            received = Some(ready!(self.poll_receive(cx)));
+        }
+    }
+
+    /// Receives a piece and uses it. Returns its size in bytes.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
+        let thread = Rc::clone(self.transport.thread());
+        let mut scratch = thread.scratch.borrow_mut();
+        match ready!(self.transport.poll_receive(cx, &mut scratch)) {
+            Err(reason) => self.transport.fail(reason),
+            Ok(received) if received.is_end() => {
+                self.transport.core.borrow_mut().flow.peer_ended();
+                // There is no half-closed WebSocket.
+                self.session.lost(None);
+            }
+            Ok(received) => {
+                let piece = scratch.get(received);
+                self.session.received(piece);
+                return Poll::Ready(piece.len());
+            }
+        }
+        Poll::Ready(0)
+    }
+}

@@ -1,0 +1,290 @@
+//! Messages to a client: their frames, and what becomes of them if the client is
+//! slow.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use netwasm_base::config::{Limits, SlowClient};
+use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
+use netwasm_exchange::topics::Published;
+use netwasm_exchange::websocket::{MessageKind, WebSocketSender, may_be_sent};
+use netwasm_net::thread::Thread;
+
+use crate::websocket::codec::deflate::{Agreed, Deflater, LEAST, Packing};
+use crate::websocket::codec::frame::{Opcode, OwnHead};
+
+/// Maximum capacity that the buffer of a thread keeps, in bytes.
+const KEEP: usize = 256 << 10;
+
+/// Room on a connection that ignores messages.
+const UNLIMITED: u64 = u64::MAX;
+
+/// The way to a client. Nothing here waits.
+pub(super) trait Outlet: fmt::Debug {
+    /// Sends parts of frames or queues them.
+    fn write(&self, parts: &[&[u8]]);
+
+    /// Returns the bytes that are queued.
+    fn queued(&self) -> u64;
+
+    /// Wakes the task that drives the connection, unless it is running.
+    fn wake(&self);
+
+    /// Notes that nothing is received for a while, or that it is again.
+    fn pause(&self, paused: bool);
+
+    /// Ends the connection at once.
+    fn fail(&self, reason: ConnectionError);
+
+    /// True if the connection has failed, or ends.
+    fn is_closing(&self) -> bool;
+}
+
+/// Sends the messages of a guest, and the frames of the host.
+pub(super) struct FrameSender {
+    outlet: Box<dyn Outlet>,
+    thread: Rc<Thread>,
+    limits: SendLimits,
+    deflater: Option<RefCell<Deflater>>,
+    /// True if compressed messages may be those of other connections.
+    packs_alone: bool,
+    packing: Rc<RefCell<Packing>>,
+    /// True if the guest is to be told once there is room.
+    owes: Cell<bool>,
+    /// True if a close frame was sent.
+    closed: Cell<bool>,
+    /// True if the guest wants no messages for now.
+    paused: Cell<bool>,
+}
+
+/// Limits of what is queued for a client, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct SendLimits {
+    high: u64,
+    low: u64,
+    /// Beyond it, the client is slow.
+    slow: u64,
+    then: SlowClient,
+}
+
+impl fmt::Debug for FrameSender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameSender").finish_non_exhaustive()
+    }
+}
+
+impl FrameSender {
+    pub(super) fn new(
+        outlet: Box<dyn Outlet>,
+        thread: &Rc<Thread>,
+        limits: &Limits,
+        agreed: Option<Agreed>,
+        packing: &Rc<RefCell<Packing>>,
+    ) -> Rc<Self> {
+        let websocket = &limits.http.websocket;
+        Rc::new(Self {
+            outlet,
+            thread: Rc::clone(thread),
+            limits: SendLimits {
+                high: limits.write_high as u64,
+                low: limits.write_low as u64,
+                slow: websocket.max_queue as u64,
+                then: websocket.slow,
+            },
+            packs_alone: agreed.is_some_and(Agreed::packs_alone),
+            deflater: agreed.map(|agreed| RefCell::new(Deflater::new(agreed))),
+            packing: Rc::clone(packing),
+            owes: Cell::new(false),
+            closed: Cell::new(false),
+            paused: Cell::new(false),
+        })
+    }
+
+    /// True if the client's next message waits: so much is queued for it, or the
+    /// guest wants none.
+    pub(super) fn holds(&self) -> bool {
+        !self.closed.get() && (self.paused.get() || self.outlet.queued() >= self.limits.high)
+    }
+
+    /// True if the guest is to be told of room. Reported once.
+    pub(super) fn has_drained(&self) -> bool {
+        let due = self.owes.get() && !self.closed.get() && self.outlet.queued() <= self.limits.low;
+        if due {
+            self.owes.set(false);
+        }
+        due
+    }
+
+    /// True if a close frame was sent.
+    pub(super) fn has_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Sends a ping or a pong.
+    pub(super) fn control(&self, opcode: Opcode, payload: &[u8]) {
+        if !self.closed.get() {
+            let head = OwnHead::new(opcode, false, payload.len());
+            self.outlet.write(&[head.bytes(), payload]);
+        }
+    }
+
+    /// Sends a close frame, unless one was sent. Nothing is sent after it.
+    pub(super) fn say_close(&self, code: Option<u16>, reason: &str) {
+        if self.closed.replace(true) {
+            return;
+        }
+        let mut payload = Vec::with_capacity(2 + reason.len());
+        if let Some(code) = code {
+            payload.extend_from_slice(&code.to_be_bytes());
+            payload.extend_from_slice(reason.as_bytes());
+        }
+        let head = OwnHead::new(Opcode::Close, false, payload.len());
+        self.outlet.write(&[head.bytes(), &payload]);
+        // The client's own is yet to come.
+        self.outlet.pause(false);
+        self.outlet.wake();
+    }
+
+    fn frame(&self, opcode: Opcode, data: &[u8]) {
+        if let Some(deflater) = &self.deflater
+            && data.len() >= LEAST
+        {
+            let mut packing = self.packing.borrow_mut();
+            let Packing { deflate, packed } = &mut *packing;
+            packed.clear();
+            deflater.borrow_mut().compress(data, deflate, packed);
+            let head = OwnHead::new(opcode, true, packed.len());
+            self.outlet.write(&[head.bytes(), packed]);
+            packed.clear();
+            packed.shrink_to(KEEP);
+            return;
+        }
+        let head = OwnHead::new(opcode, false, data.len());
+        self.outlet.write(&[head.bytes(), data]);
+    }
+
+    /// Returns a message of a topic as a frame, which others may have made.
+    fn shared_frame<'a>(&self, message: &'a Published) -> &'a Bytes {
+        let data = message.data();
+        let join = |head: OwnHead, data: &[u8]| Bytes::from([head.bytes(), data].concat());
+        match &self.deflater {
+            Some(deflater) if data.len() >= LEAST => message.packed(|| {
+                let mut packing = self.packing.borrow_mut();
+                let Packing { deflate, packed } = &mut *packing;
+                packed.clear();
+                deflater.borrow_mut().compress(data, deflate, packed);
+                let head = OwnHead::new(opcode(message.kind()), true, packed.len());
+                join(head, packed)
+            }),
+            _ => message.plain(|| {
+                let head = OwnHead::new(opcode(message.kind()), false, data.len());
+                join(head, data)
+            }),
+        }
+    }
+
+    /// Counts messages. Returns false if they are not to be sent, as the client is
+    /// slow.
+    fn takes(&self, count: usize) -> bool {
+        let meter = &self.thread.meter;
+        if self.outlet.queued() > self.limits.slow && self.limits.then != SlowClient::Wait {
+            meter.add(Measure::MessagesDropped, count as u64);
+            if self.limits.then == SlowClient::Close {
+                self.outlet.fail(ConnectionError::LimitExceeded(
+                    "the client takes its messages too slowly (--max-websocket-queue)",
+                ));
+            }
+            return false;
+        }
+        meter.add(Measure::MessagesSent, count as u64);
+        true
+    }
+
+    /// Returns the room, and promises the guest to tell of more if there is none.
+    fn room_left(&self) -> u64 {
+        let room = self.limits.high.saturating_sub(self.outlet.queued());
+        if room == 0 {
+            self.owes.set(true);
+            self.outlet.wake();
+        }
+        room
+    }
+}
+
+fn opcode(kind: MessageKind) -> Opcode {
+    match kind {
+        MessageKind::Text => Opcode::Text,
+        MessageKind::Binary => Opcode::Binary,
+    }
+}
+
+impl WebSocketSender for FrameSender {
+    fn send(&self, kind: MessageKind, data: &[u8]) -> u64 {
+        if self.is_closing() {
+            return UNLIMITED;
+        }
+        if self.takes(1) {
+            self.frame(opcode(kind), data);
+        }
+        match self.outlet.is_closing() {
+            true => UNLIMITED,
+            false => self.room_left(),
+        }
+    }
+
+    fn deliver(&self, messages: &[&Arc<Published>]) {
+        if self.is_closing() || !self.takes(messages.len()) {
+            return;
+        }
+        if self.deflater.is_some() && !self.packs_alone {
+            // Its window is its own.
+            for message in messages {
+                self.frame(opcode(message.kind()), message.data());
+            }
+            return;
+        }
+        let frames: Vec<&[u8]> = messages
+            .iter()
+            .map(|message| &**self.shared_frame(message))
+            .collect();
+        self.outlet.write(&frames);
+    }
+
+    fn close(&self, code: u16, reason: &str) -> Result<(), ConnectionError> {
+        if !may_be_sent(code) {
+            return Err(ConnectionError::InvalidArgument);
+        }
+        if self.is_closing() {
+            return Err(ConnectionError::InvalidState);
+        }
+        self.say_close(Some(code), reason);
+        Ok(())
+    }
+
+    fn pause(&self, paused: bool) {
+        if !self.is_closing() && self.paused.replace(paused) != paused {
+            self.outlet.pause(paused);
+            self.outlet.wake();
+        }
+    }
+
+    fn room(&self) -> u64 {
+        match self.is_closing() {
+            true => UNLIMITED,
+            false => self.room_left(),
+        }
+    }
+
+    fn queued(&self) -> u64 {
+        self.outlet.queued()
+    }
+
+    fn is_closing(&self) -> bool {
+        self.closed.get() || self.outlet.is_closing()
+    }
+}

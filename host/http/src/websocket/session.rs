@@ -1,0 +1,348 @@
+//! A connection between a client and a guest, without I/O: what the client sends
+//! is given to the guest, pings are answered, and both sides close.
+//!
+//! ```text
+//!   open --close frame of either side--> closing --the other's--> over
+//!     \---- a fault of the client, or a guest that is gone ------/
+//! ```
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
+use netwasm_exchange::handler::Site;
+use netwasm_exchange::websocket::{ABNORMAL, Accepted, Socket, WebSocketGuest, WebSocketSender};
+use netwasm_net::guest::Gone;
+use netwasm_net::thread::{Thread, Tick};
+use netwasm_net::turns::{REQUEST, Turn};
+
+use crate::local::Local;
+use crate::websocket::codec::deflate::Agreed;
+use crate::websocket::codec::fault::{Fault, INTERNAL, NO_STATUS, POLICY, RESTART};
+use crate::websocket::codec::frame::Opcode;
+use crate::websocket::codec::reader::{FrameReader, Incoming};
+use crate::websocket::sender::{FrameSender, Outlet};
+
+/// Time for a client to answer a close frame.
+const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// Time in which messages are counted for `--max-websocket-rate`.
+const RATE_TIME: Duration = Duration::from_secs(1);
+
+/// The guest is gone. The reason was logged.
+const GONE: Fault = Fault::new(INTERNAL, "");
+
+/// The client sends too many messages.
+const TOO_MANY: Fault = Fault::new(POLICY, "too many messages");
+
+/// A connection between a client and a guest.
+#[derive(Debug)]
+pub(super) struct Session {
+    local: Rc<Local>,
+    thread: Rc<Thread>,
+    turn: Rc<Turn>,
+    /// The service, whose generation lives as long as the connection.
+    site: Site,
+    reader: FrameReader,
+    sender: Rc<FrameSender>,
+    socket: Rc<Socket>,
+    guest: Box<dyn WebSocketGuest>,
+    stage: SessionStage,
+    /// Input that waits until others had their turn.
+    kept: Vec<u8>,
+    /// Tick at which the client last sent something.
+    heard: Tick,
+    /// Tick of a ping that the client has not answered.
+    asked: Option<Tick>,
+    /// Messages since a tick.
+    rate: (usize, Tick),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SessionStage {
+    Open,
+    /// A close frame was sent, before this tick.
+    Closing(Tick),
+    /// Nothing more is read. The connection ends once all is sent.
+    Over,
+}
+
+impl Session {
+    /// Begins a connection that a guest has accepted.
+    pub(super) fn new(
+        local: &Rc<Local>,
+        site: Site,
+        accepted: Accepted,
+        agreed: Option<Agreed>,
+        outlet: Box<dyn Outlet>,
+    ) -> Self {
+        let Accepted { socket, guest, .. } = accepted;
+        let thread = Rc::clone(socket.transport().thread());
+        let net = &local.account(&site).net;
+        net.counters.websockets_opened.add();
+        let reader = FrameReader::new(&net.limits.http.websocket, agreed);
+        let sender = FrameSender::new(outlet, &thread, &net.limits, agreed, local.packing());
+        let now = thread.now();
+        let begun: Rc<dyn WebSocketSender> = Rc::<FrameSender>::clone(&sender);
+        socket.open(&begun);
+        Self {
+            local: Rc::clone(local),
+            turn: Rc::clone(&socket.transport().turn),
+            thread,
+            site,
+            reader,
+            sender,
+            socket,
+            guest,
+            stage: SessionStage::Open,
+            kept: Vec::new(),
+            heard: now,
+            asked: None,
+            rate: (0, now),
+        }
+    }
+
+    /// True if nothing more is read, and the connection ends once all is sent.
+    pub(super) fn is_over(&self) -> bool {
+        self.stage == SessionStage::Over
+    }
+
+    /// True if the client's next message waits.
+    pub(super) fn holds(&self) -> bool {
+        self.sender.holds()
+    }
+
+    /// True if input waits for the connection's turn.
+    pub(super) fn has_kept(&self) -> bool {
+        !self.kept.is_empty()
+    }
+
+    /// Adds input that arrived before the connection was open.
+    pub(super) fn keep(&mut self, early: Vec<u8>) {
+        self.kept = early;
+    }
+
+    /// Uses input that has waited.
+    pub(super) fn go_on(&mut self) {
+        let kept = std::mem::take(&mut self.kept);
+        self.received(&kept);
+    }
+
+    /// Uses what the client has sent.
+    pub(super) fn received(&mut self, input: &[u8]) {
+        self.heard = self.thread.now();
+        self.asked = None;
+        let local = Rc::clone(&self.local);
+        let mut buffers = local.buffers();
+        let mut rest = input;
+        let mut used = false;
+        while !self.is_over() {
+            // What was read before has its turn, too.
+            if used && !rest.is_empty() && (self.holds() || self.turn.is_over(REQUEST)) {
+                self.kept = rest.to_vec();
+                break;
+            }
+            used = true;
+            let ended = match self.reader.read(&mut rest, &mut buffers) {
+                Ok(None) => break,
+                Ok(Some(incoming)) => {
+                    let deliver = Delivery {
+                        sender: &self.sender,
+                        guest: &*self.guest,
+                        thread: &self.thread,
+                        rate: &mut self.rate,
+                        max_rate: local.account(&self.site).net.limits.http.websocket.max_rate,
+                    };
+                    deliver.take(incoming)
+                }
+                Err(fault) => Some(End::Fault(fault)),
+            };
+            if let Some(end) = ended {
+                self.end(end);
+            }
+        }
+        buffers.clear();
+        self.reader.rest();
+    }
+
+    /// Does what is due besides reading: tells the guest of room, asks a client that
+    /// is silent, and ends the connection in time.
+    pub(super) fn attend(&mut self) {
+        if self.is_over() {
+            return;
+        }
+        if self.sender.has_drained()
+            && let Err(Gone) = self.guest.drained()
+        {
+            return self.end(End::Fault(GONE));
+        }
+        let thread = Rc::clone(&self.thread);
+        let now = thread.now();
+        if self.sender.has_closed() && self.stage == SessionStage::Open {
+            self.stage = SessionStage::Closing(now);
+        }
+        if let SessionStage::Closing(since) = self.stage {
+            if thread.passed(since, CLOSE_WAIT) {
+                self.end(End::Lost);
+            }
+            return;
+        }
+        if thread.is_draining() {
+            self.sender.say_close(Some(RESTART), "the service restarts");
+            self.stage = SessionStage::Closing(now);
+            return;
+        }
+        let local = Rc::clone(&self.local);
+        let limits = &local.account(&self.site).net.limits.http.websocket;
+        if self.holds() {
+            // What it answers is not read.
+            self.heard = now;
+            self.asked = None;
+        }
+        match (self.asked, limits.ping) {
+            (Some(asked), _) if thread.passed(asked, limits.ping_timeout) => {
+                tracing::info!(
+                    peer = %self.socket.transport().peer(),
+                    "the client answers no ping (--websocket-ping-timeout)"
+                );
+                self.sender.say_close(Some(INTERNAL), "no answer to a ping");
+                self.end(End::Lost);
+            }
+            (None, Some(limit)) if thread.passed(self.heard, limit) => {
+                self.sender.control(Opcode::Ping, &[]);
+                self.asked = Some(now);
+            }
+            _ => {}
+        }
+    }
+
+    /// Returns the tick at which something is due.
+    pub(super) fn due(&self) -> Option<Tick> {
+        let after = |since: Tick, limit| {
+            let thread = &self.thread;
+            thread.tick_after(limit) - thread.now() + since
+        };
+        let limits = &self.local.account(&self.site).net.limits.http.websocket;
+        match (self.stage, self.asked) {
+            (SessionStage::Over, _) => None,
+            (SessionStage::Closing(since), _) => Some(after(since, CLOSE_WAIT)),
+            (SessionStage::Open, Some(asked)) => Some(after(asked, limits.ping_timeout)),
+            (SessionStage::Open, None) => limits.ping.map(|limit| after(self.heard, limit)),
+        }
+    }
+
+    /// Ends the connection, as its client has left or it has failed.
+    pub(super) fn lost(&mut self, reason: Option<&ConnectionError>) {
+        if !self.is_over() {
+            let reason = reason.map(ToString::to_string);
+            tracing::debug!(
+                peer = %self.socket.transport().peer(),
+                reason,
+                "a WebSocket connection ends without a close frame"
+            );
+            self.end(End::Lost);
+        }
+    }
+
+    /// Ends the connection, and tells the guest.
+    fn end(&mut self, end: End) {
+        self.stage = SessionStage::Over;
+        self.kept = Vec::new();
+        let (code, reason) = match end {
+            End::Closed(code, reason) => {
+                self.sender.say_close(code, "");
+                (code.unwrap_or(NO_STATUS), reason)
+            }
+            End::Fault(fault) => {
+                if fault != GONE {
+                    tracing::info!(
+                        peer = %self.socket.transport().peer(),
+                        "the client's WebSocket connection is closed: {fault}"
+                    );
+                }
+                self.sender.say_close(Some(fault.code), fault.reason);
+                (fault.code, fault.reason.to_owned())
+            }
+            End::Lost => (ABNORMAL, String::new()),
+        };
+        self.socket.end();
+        self.local
+            .account(&self.site)
+            .net
+            .counters
+            .websockets_ended
+            .add();
+        // A trap is already logged.
+        let _ = self.guest.closed(code, &reason);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Its task ends before its time.
+        self.lost(None);
+    }
+}
+
+/// How a connection ends.
+enum End {
+    /// The client has sent a close frame.
+    Closed(Option<u16>, String),
+    Fault(Fault),
+    /// Without a close frame of the client.
+    Lost,
+}
+
+/// Delivery of a message, or of a control frame.
+struct Delivery<'a> {
+    sender: &'a FrameSender,
+    guest: &'a dyn WebSocketGuest,
+    thread: &'a Thread,
+    rate: &'a mut (usize, Tick),
+    max_rate: Option<usize>,
+}
+
+impl Delivery<'_> {
+    /// Returns how the connection ends, if it does.
+    fn take(mut self, incoming: Incoming<'_>) -> Option<End> {
+        let gone = |result: Result<(), Gone>| result.err().map(|Gone| End::Fault(GONE));
+        match incoming {
+            Incoming::Close(code, reason) => Some(End::Closed(code, reason.to_owned())),
+            Incoming::Ping(payload) => {
+                if self.is_too_fast() {
+                    return Some(End::Fault(TOO_MANY));
+                }
+                self.sender.control(Opcode::Pong, payload);
+                None
+            }
+            Incoming::Pong => None,
+            // The client may not know yet that the guest has closed.
+            Incoming::Text(_) | Incoming::Binary(_) if self.sender.has_closed() => None,
+            Incoming::Text(_) | Incoming::Binary(_) if self.is_too_fast() => {
+                Some(End::Fault(TOO_MANY))
+            }
+            Incoming::Text(text) => {
+                self.thread.meter.add(Measure::MessagesReceived, 1);
+                gone(self.guest.text(text))
+            }
+            Incoming::Binary(data) => {
+                self.thread.meter.add(Measure::MessagesReceived, 1);
+                gone(self.guest.binary(data))
+            }
+        }
+    }
+
+    /// Counts a message. True if there are too many in a second.
+    fn is_too_fast(&mut self) -> bool {
+        let Some(most) = self.max_rate else {
+            return false;
+        };
+        let (count, since) = &mut *self.rate;
+        if self.thread.passed(*since, RATE_TIME) {
+            (*count, *since) = (0, self.thread.now());
+        }
+        *count += 1;
+        *count > most
+    }
+}

@@ -1,0 +1,287 @@
+//! WebSocket on a stream of an HTTP/2 connection: RFC 8441.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Bytes, BytesMut};
+use h2::{Reason, RecvStream, SendStream};
+use tokio::time::{Instant, Sleep, sleep};
+
+use netwasm_base::error::ConnectionError;
+use netwasm_exchange::handler::Site;
+use netwasm_exchange::websocket::Accepted;
+use netwasm_net::thread::{Thread, Tick, tick};
+use netwasm_net::turns::Turn;
+
+use crate::local::Local;
+use crate::websocket::codec::Agreed;
+use crate::websocket::sender::Outlet;
+use crate::websocket::session::Session;
+
+/// Maximum given to the stream at once, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Driver of a connection on a stream, once its request was answered.
+pub(crate) struct Tunnel {
+    thread: Rc<Thread>,
+    turn: Rc<Turn>,
+    from: RecvStream,
+    to: SendStream<Bytes>,
+    queue: Rc<Queue>,
+    session: Session,
+    /// Tick at which the client last took something, or nothing was queued.
+    progressed: Tick,
+    alarm: Pin<Box<Sleep>>,
+    drained: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    sent: u64,
+}
+
+/// Bytes that wait for the stream.
+#[derive(Debug)]
+struct Queue {
+    bytes: RefCell<BytesMut>,
+    /// Maximum of bytes.
+    most: usize,
+    failed: RefCell<Option<ConnectionError>>,
+    waker: RefCell<Option<Waker>>,
+    /// True while the stream's future runs, and so need not be woken.
+    driven: Cell<bool>,
+}
+
+/// The way to the client of a stream.
+#[derive(Debug)]
+struct Queued(Rc<Queue>);
+
+impl Outlet for Queued {
+    fn write(&self, parts: &[&[u8]]) {
+        let mut bytes = self.0.bytes.borrow_mut();
+        bytes.reserve(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            bytes.extend_from_slice(part);
+        }
+        let length = bytes.len();
+        drop(bytes);
+        match length > self.0.most {
+            true => self.fail(ConnectionError::LimitExceeded(
+                "more is queued for the peer than --max-write-buffer allows",
+            )),
+            false => self.wake(),
+        }
+    }
+
+    fn queued(&self) -> u64 {
+        self.0.bytes.borrow().len() as u64
+    }
+
+    fn wake(&self) {
+        if !self.0.driven.get()
+            && let Some(waker) = &*self.0.waker.borrow()
+        {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Does nothing: the stream's window holds the client back.
+    fn pause(&self, _: bool) {}
+
+    fn fail(&self, reason: ConnectionError) {
+        self.0.failed.borrow_mut().get_or_insert(reason);
+        self.wake();
+    }
+
+    fn is_closing(&self) -> bool {
+        self.0.failed.borrow().is_some()
+    }
+}
+
+/// The stream is gone, or is to be reset.
+struct Cut(Option<ConnectionError>);
+
+impl Tunnel {
+    /// Begins a connection that a guest has accepted. The client was told.
+    pub(crate) fn new(
+        local: &Rc<Local>,
+        site: Site,
+        accepted: Accepted,
+        agreed: Option<Agreed>,
+        from: RecvStream,
+        to: SendStream<Bytes>,
+    ) -> Self {
+        let transport = accepted.socket.transport();
+        let (thread, turn) = (Rc::clone(transport.thread()), Rc::clone(&transport.turn));
+        let queue = Rc::new(Queue {
+            bytes: RefCell::default(),
+            most: thread.env.limits.max_write_buffer,
+            failed: RefCell::default(),
+            waker: RefCell::default(),
+            driven: Cell::new(false),
+        });
+        let outlet = Box::new(Queued(Rc::clone(&queue)));
+        Self {
+            turn,
+            from,
+            to,
+            queue,
+            session: Session::new(local, site, accepted, agreed, outlet),
+            progressed: thread.now(),
+            alarm: Box::pin(sleep(tick(&thread.env.limits))),
+            drained: Some(Box::pin(Rc::clone(&thread).drained())),
+            thread,
+            sent: 0,
+        }
+    }
+
+    /// Drives the connection to its end. Returns the bytes sent to the client.
+    pub(crate) async fn run(mut self) -> u64 {
+        let ended = poll_fn(|cx| {
+            *self.queue.waker.borrow_mut() = Some(cx.waker().clone());
+            self.queue.driven.set(true);
+            let polled = self.poll(cx);
+            self.queue.driven.set(false);
+            polled
+        })
+        .await;
+        if let Err(Cut(reason)) = ended {
+            self.session.lost(reason.as_ref());
+            self.to.send_reset(Reason::CANCEL);
+        }
+        self.sent
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        loop {
+            if let Some(reason) = self.queue.failed.borrow_mut().take() {
+                return Poll::Ready(Err(Cut(Some(reason))));
+            }
+            if self.to.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Cut(None)));
+            }
+            let is_blocked = self.poll_send(cx)?.is_pending();
+            if self.session.is_over() {
+                if is_blocked {
+                    return self.poll_alarm(cx);
+                }
+                let ended = self.to.send_data(Bytes::new(), true);
+                return Poll::Ready(ended.map_err(|_| Cut(None)));
+            }
+            if self.turn.waits() {
+                self.turn.give_way(cx);
+                return Poll::Pending;
+            }
+            self.session.attend();
+            let read = match self.session.is_over() {
+                true => true,
+                false => self.poll_read(cx)?,
+            };
+            let has_more = !is_blocked && !self.queue.bytes.borrow().is_empty();
+            if !read && !has_more {
+                return self.poll_alarm(cx);
+            }
+            if self.turn.is_over(0) {
+                self.turn.give_way(cx);
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Sends what is queued as far as there is room. Ready once nothing is queued.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Cut> {
+        loop {
+            let mut bytes = self.queue.bytes.borrow_mut();
+            if bytes.is_empty() {
+                self.progressed = self.thread.now();
+                return Ok(Poll::Ready(()));
+            }
+            self.to.reserve_capacity(bytes.len().min(PIECE));
+            while self.to.capacity() == 0 {
+                match self.to.poll_capacity(cx) {
+                    Poll::Pending => return Ok(Poll::Pending),
+                    Poll::Ready(Some(Ok(_))) => {}
+                    Poll::Ready(_) => return Err(Cut(None)),
+                }
+            }
+            let room = self.to.capacity().min(bytes.len());
+            let piece = bytes.split_to(room).freeze();
+            if bytes.is_empty() {
+                // An idle connection keeps no buffer.
+                *bytes = BytesMut::new();
+            }
+            drop(bytes);
+            self.sent += room as u64;
+            self.progressed = self.thread.now();
+            self.to.send_data(piece, false).map_err(|_| Cut(None))?;
+        }
+    }
+
+    /// Uses a piece of the client's. Returns false if there is none, or if it is to
+    /// wait.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
+        if self.session.holds() {
+            return Ok(false);
+        }
+        if self.session.has_kept() {
+            self.session.go_on();
+            return Ok(true);
+        }
+        match self.from.poll_data(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(Some(Ok(piece))) => {
+                self.session.received(&piece);
+                let released = self.from.flow_control().release_capacity(piece.len());
+                released.map_err(|_| Cut(None))?;
+                self.turn.note(piece.len());
+                Ok(true)
+            }
+            Poll::Ready(Some(Err(_))) => Err(Cut(None)),
+            Poll::Ready(None) => {
+                // There is no half-closed WebSocket.
+                self.session.lost(None);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Waits until something is due. Wakes the task then.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+        const SLOW: ConnectionError =
+            ConnectionError::Timeout("the peer takes nothing of what is queued (--write-timeout)");
+        let limits = &self.thread.env.limits;
+        let queued = !self.queue.bytes.borrow().is_empty();
+        if queued && self.thread.passed(self.progressed, limits.write_timeout) {
+            return Poll::Ready(Err(Cut(Some(SLOW))));
+        }
+        let is_drained =
+            |drained: &mut Pin<Box<dyn Future<Output = ()>>>| drained.as_mut().poll(cx).is_ready();
+        if self.drained.as_mut().is_some_and(is_drained) {
+            self.drained = None;
+            cx.waker().wake_by_ref();
+        }
+        let now = self.thread.now();
+        let slow =
+            queued.then(|| self.thread.tick_after(limits.write_timeout) - now + self.progressed);
+        let Some(due) = self.session.due().into_iter().chain(slow).min() else {
+            return Poll::Pending;
+        };
+        // The thread's clock may tick a little later.
+        let ticks = due.saturating_sub(now).saturating_add(1);
+        let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+        let wait = tick(limits).saturating_mul(ticks);
+        let until = Instant::now() + wait;
+        // It need not be exact, and to set it costs more than to be woken early.
+        let until_alarm = self
+            .alarm
+            .deadline()
+            .saturating_duration_since(Instant::now());
+        if self.alarm.is_elapsed() || until_alarm > wait {
+            self.alarm.as_mut().reset(until);
+        }
+        if self.alarm.as_mut().poll(cx).is_ready() {
+            self.alarm.as_mut().reset(until);
+            let _ = self.alarm.as_mut().poll(cx);
+        }
+        Poll::Pending
+    }
+}
