@@ -233,7 +233,10 @@ declare module 'netwasm' {
       data: Data,
       ttl?: number,
     ): bigint | null;
-    /** Adds to a counter, and returns the sum. A new one begins at 0. */
+    /**
+     * Adds to a counter, and returns the sum. A new one begins at 0 and expires after
+     * `ttl`; that of one that is there stays, unless the number is negative.
+     */
     function add(key: Data, more?: number | bigint, ttl?: number): number;
     /** Lets a value expire after `ttl` from now. Returns false if there is none. */
     function touch(key: Data, ttl?: number): boolean;

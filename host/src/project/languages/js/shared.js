@@ -2,7 +2,7 @@
 
 import * as host from 'netwasm:net/shared@0.2.0';
 
-import { bytes, checked, decoder, MILLISECOND, nanoseconds } from './base.js';
+import { bytes, checked, decoder, MILLISECOND, nanoseconds, NetworkError } from './base.js';
 
 const bigint = (number) => (number == null ? undefined : BigInt(number));
 
@@ -28,7 +28,26 @@ export function compareAndSwap(key, version, data, ttl) {
 }
 
 export function add(key, more = 1, ttl) {
-  return Number(checked(() => host.add(bytes(key), BigInt(more), nanoseconds(ttl))));
+  const by = BigInt(more);
+  if (by >= 0n) {
+    const sum = checked(() => host.add(bytes(key), by, nanoseconds(ttl)));
+    return Number(BigInt.asIntN(64, sum));
+  }
+  // The engine passes no negative number to the host: that ends the instance.
+  for (;;) {
+    const value = get(key);
+    if (value && value.data.length !== 8) {
+      const text = 'the value is no counter, which has 8 bytes';
+      throw new NetworkError({ code: 'invalid-state', during: 'other', text });
+    }
+    const data = new Uint8Array(8);
+    if (value) data.set(value.data);
+    const number = new DataView(data.buffer);
+    number.setBigInt64(0, number.getBigInt64(0, true) + by, true);
+    if (compareAndSwap(key, value?.version, data, ttl) !== null) {
+      return Number(number.getBigInt64(0, true));
+    }
+  }
 }
 
 export const touch = (key, ttl) => host.touch(bytes(key), nanoseconds(ttl));
