@@ -279,6 +279,21 @@ fn what_is_missing_for_other_languages_is_named() {
 }
 
 #[test]
+fn the_isolation_that_a_project_asks_for_is_looked_at_before_it_is_built() {
+    let scratch = directory();
+    for (wanted, code, told) in [
+        ("none", 1, "is 'none': write one of these"),
+        ("request", 2, "--isolation request is for --http"),
+    ] {
+        let manifest = format!("source = \"a.py\"\nisolation = \"{wanted}\"\n");
+        write(scratch.path(), "netwasm.toml", manifest);
+        Run::command(&["run", text(scratch.path()), "--tcp", "127.0.0.1:0"])
+            .output()
+            .refused(code, &[told]);
+    }
+}
+
+#[test]
 fn every_new_project_in_rust_is_one_that_cargo_takes() {
     let scratch = directory();
     for kind in ["--tcp", "--udp", "--http", "--stream", "--program"] {

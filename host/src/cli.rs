@@ -482,6 +482,17 @@ impl OfProcess {
     }
 }
 
+/// Gives a service the isolation that its project asks for, unless a flag or its
+/// configuration has one.
+///
+/// # Errors
+/// Returns what the words are, if it is none of them.
+pub fn set_isolation(config: &mut Config, wanted: &str) -> Result<(), String> {
+    let wanted = values::isolation(wanted)?;
+    config.isolation.get_or_insert(wanted);
+    Ok(())
+}
+
 /// Puts the component that a project was built to in the place of the project.
 pub fn set_component(config: &mut Config, component: PathBuf) {
     let is_named = match &config.component {

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use netwasm_base::config::{ComponentSource, RunConfig};
+use netwasm_base::config::{ComponentSource, Config, RunConfig};
 use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
 use netwasm_http::access_log;
@@ -189,9 +189,27 @@ fn find_interpreters(run: &RunConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Gives a service the isolation that its project asks for.
+fn isolate(service: &mut Config) -> anyhow::Result<()> {
+    let ComponentSource::File(path) = &service.component else {
+        return Ok(());
+    };
+    if !path.is_dir() {
+        return Ok(());
+    }
+    if let Some(wanted) = build::isolation(path)? {
+        let path = path.display().to_string();
+        cli::set_isolation(service, &wanted)
+            .map_err(|told| anyhow::anyhow!("the isolation of {path} is '{wanted}': {told}"))?;
+        service.check().map_err(Error::Config)?;
+    }
+    Ok(())
+}
+
 /// Builds the components of projects, and puts them in their place.
 fn build_all(run: &mut RunConfig) -> anyhow::Result<()> {
     for service in &mut run.services {
+        isolate(service)?;
         if let Some(component) = built(&service.component)? {
             cli::set_component(service, component);
         }
@@ -241,7 +259,8 @@ fn check(file: &Path) -> anyhow::Result<u8> {
                 .err(),
             log.and_then(|log| access_log::check(&log.target).err()),
         ];
-        match (built(&service.component), build_plugs(&mut service.plugs)) {
+        let ready = isolate(&mut service).and_then(|()| built(&service.component));
+        match (ready, build_plugs(&mut service.plugs)) {
             (Ok(component), Ok(())) => {
                 if let Some(component) = component {
                     cli::set_component(&mut service, component);

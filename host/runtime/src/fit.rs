@@ -72,8 +72,9 @@ const RUN: &str = "wasi:cli/run";
 
 /// Functions whose result arrives as an event: interface, function, and the
 /// handler that gets the result.
-const COMPLETING: [(&str, &str, &str); 6] = [
+const COMPLETING: [(&str, &str, &str); 7] = [
     ("connector", "connect", "connect-handler"),
+    ("connector", "connect-upstream", "connect-handler"),
     ("datagram-connector", "bind", "udp-handler"),
     ("datagram-connector", "connect", "datagram-connect-handler"),
     ("pools", "get", "connect-handler"),

@@ -339,8 +339,9 @@ mod tests {
                  wasi:sockets/types@0.3.0, wasi:cli/run@0.3.0, acme:store/keys; \
                  of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io \
                  and random; \
-                 sockets belong to the host, and std::net with them: connect and resolve by \
-                 netwasm-guest (netwasm:net/connector and resolver); \
+                 sockets belong to the host, and std::net with them: netwasm_guest::connect \
+                 opens connections in Rust, asyncio.open_connection in Python, `connect` of \
+                 netwasm in JavaScript, nw_connect in C, and netwasm.Dial in Go; \
                  this host has netwasm:net 0.2; \
                  build it without what belongs to other hosts, or compose it with a component \
                  that exports that (`wac plug`)"

@@ -44,6 +44,20 @@ fn flags_are_well_formed() {
 }
 
 #[test]
+fn a_project_says_the_isolation_unless_a_flag_does() {
+    for (flags, expected) in [
+        ("", Isolation::Worker),
+        (" --isolation connection", Isolation::Connection),
+    ] {
+        let (mut config, _) = run(&format!("a.wasm --tcp 1{flags}"));
+        assert_eq!(set_isolation(&mut config, "worker"), Ok(()));
+        assert_eq!(config.isolation, Some(expected));
+        let told = set_isolation(&mut config, "none");
+        assert!(told.is_err_and(|told| told.contains("worker")));
+    }
+}
+
+#[test]
 fn without_flags_the_limits_are_the_defaults() {
     let (config, log) = run("a.wasm --tcp 1");
     let limits = Limits {

@@ -196,6 +196,37 @@ impl Project {
     }
 }
 
+/// Returns the isolation that a project in a directory asks for, as `--isolation`
+/// has it: `isolation` in its `netwasm.toml`, or below `[package.metadata.netwasm]`
+/// in its `Cargo.toml`. A handler whose clients share what it keeps says so there.
+///
+/// # Errors
+/// Fails if something else is there.
+pub fn isolation(directory: &Path) -> Result<Option<String>, ProjectError> {
+    let cargo = directory.join("Cargo.toml");
+    let (path, keys) = match cargo.is_file() {
+        true => (cargo, &["package", "metadata", "netwasm"][..]),
+        false => (directory.join("netwasm.toml"), &[][..]),
+    };
+    // What is wrong with it otherwise is said by what builds.
+    let manifest = fs::read_to_string(&path).ok();
+    let manifest = manifest.and_then(|text| text.parse::<toml::Table>().ok());
+    let Some(manifest) = manifest else {
+        return Ok(None);
+    };
+    let table = keys.iter().try_fold(&manifest, |table, key| {
+        table.get(*key).and_then(toml::Value::as_table)
+    });
+    match table.and_then(|table| table.get("isolation")) {
+        None => Ok(None),
+        Some(toml::Value::String(wanted)) => Ok(Some(wanted.clone())),
+        Some(_) => Err(ProjectError::Told(format!(
+            "{}: its isolation is no word: write isolation = \"worker\"",
+            path.display()
+        ))),
+    }
+}
+
 /// Reads a `netwasm.toml`: the source, and what is made of it.
 fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
     let wrong = |what: &str| ProjectError::Told(format!("{}: {what}", path.display()));
@@ -469,5 +500,23 @@ not a message
         assert!(at().is_ok());
         fs::write(scratch.path().join("Cargo.toml"), "").expect("a file");
         assert_eq!(at().map(|it| it.recipe), Ok(Recipe::Cargo));
+    }
+
+    #[test]
+    fn a_project_says_how_its_clients_are_isolated() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let wanted = |file: &str, text: &str| {
+            fs::write(scratch.path().join(file), text).expect("a file");
+            isolation(scratch.path()).map_err(|error| error.to_string())
+        };
+        let named = |mode: &str| Ok(Some(mode.to_owned()));
+        assert_eq!(wanted("netwasm.toml", "source = \"a.go\""), Ok(None));
+        let text = "source = \"a.go\"\nisolation = \"worker\"";
+        assert_eq!(wanted("netwasm.toml", text), named("worker"));
+        assert!(wanted("netwasm.toml", "isolation = 1").is_err_and(|it| it.contains("no word")));
+        // Cargo's file counts where there is one.
+        assert_eq!(wanted("Cargo.toml", "[package]\nname = \"a\""), Ok(None));
+        let text = "[package.metadata.netwasm]\nisolation = \"connection\"";
+        assert_eq!(wanted("Cargo.toml", text), named("connection"));
     }
 }

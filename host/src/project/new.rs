@@ -184,19 +184,19 @@ const ALL: [Template; 21] = [
         kind: ProjectKind::Tcp,
         language: Language::Go,
         directory: "go-tcp",
-        next: "netwasm run . --tcp 8888 --isolation worker",
+        next: "netwasm run . --tcp 8888",
     },
     Template {
         kind: ProjectKind::Udp,
         language: Language::Go,
         directory: "go-udp",
-        next: "netwasm run . --udp 8888 --isolation worker",
+        next: "netwasm run . --udp 8888",
     },
     Template {
         kind: ProjectKind::Http,
         language: Language::Go,
         directory: "go-http",
-        next: "netwasm run . --http 8080 --isolation worker",
+        next: "netwasm run . --http 8080",
     },
 ];
 

@@ -244,8 +244,9 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
             "it is to stand before another handler: compose it with that (`wac plug`)"
         }
         name if is_sockets(name) && kind == Kind::Events => {
-            "sockets belong to the host, and std::net with them: connect and resolve by \
-             netwasm-guest (netwasm:net/connector and resolver)"
+            "sockets belong to the host, and std::net with them: netwasm_guest::connect opens \
+             connections in Rust, asyncio.open_connection in Python, `connect` of netwasm in \
+             JavaScript, nw_connect in C, and netwasm.Dial in Go"
         }
         _ if package == "wasi:blobstore" && CONCURRENT_STANDARD_IMPORTS.contains(&import) => {
             "wasi:blobstore is for guests that await: handlers of wasi:http and of streams, and \

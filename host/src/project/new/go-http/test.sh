@@ -3,7 +3,7 @@
 # PATH, or where the variable NETWASM says. Takes more flags for `netwasm run`.
 set -euo pipefail
 cd "$(dirname "$0")"
-coproc SERVER { exec "${NETWASM:-netwasm}" run . --http 127.0.0.1:0 --isolation worker "$@"; }
+coproc SERVER { exec "${NETWASM:-netwasm}" run . --http 127.0.0.1:0 "$@"; }
 trap 'kill "$SERVER_PID" 2>/dev/null || true' EXIT
 read -r _ url <&"${SERVER[0]}"
 exec 3<>"/dev/tcp/127.0.0.1/${url##*:}"
