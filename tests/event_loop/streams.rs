@@ -385,6 +385,45 @@ fn a_file_is_sent_by_sendfile_and_never_from_outside_its_directory() {
 }
 
 #[test]
+fn a_file_that_is_replaced_is_sent_to_its_end() {
+    let scratch = directory();
+    // More than the sockets of both ends hold.
+    let size = 32 << 20;
+    let page = write(scratch.path(), "page", vec![b'o'; size]);
+    let other = write(scratch.path(), "other", vec![b'n'; size]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its address").to_string();
+    let receiving = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut first = [0];
+        stream.read_exact(&mut first).expect("a byte");
+        std::fs::rename(other, page).expect("it takes the name");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).expect("all of it");
+        rest
+    });
+    let connect = format!("connect c {at}");
+    let steps = [
+        "c = open inet stream",
+        &connect,
+        "connected c",
+        "send-whole-file c /page",
+    ];
+    let directory = format!("{}::/", text(scratch.path()));
+    let finished = probe(&steps)
+        .args(["--dir", &directory, "--allow-connect", "127.0.0.1:*"])
+        .output();
+    let line = format!("send-whole-file c /page: {size} bytes");
+    assert!(finished.stdout.contains(&line), "{finished:#?}");
+    let rest = receiving.join().expect("no panic");
+    assert_eq!(rest.len(), size - 1);
+    assert!(
+        rest.iter().all(|&byte| byte == b'o'),
+        "another file's bytes"
+    );
+}
+
+#[test]
 fn a_name_is_looked_up_beside_other_work() {
     says(
         &["--allow-resolve", "*"],

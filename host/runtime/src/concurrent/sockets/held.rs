@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use netwasm_base::address::Address;
+use netwasm_net::files::File;
 use netwasm_net::posix::{PosixOption, PosixSocket, SocketFamily, SocketKind};
 
 use crate::concurrent::permissions::{Peers, Permissions};
@@ -24,6 +25,17 @@ pub(super) struct Held {
     own: RefCell<Option<Listening>>,
     /// True if that is decided.
     noted: Cell<bool>,
+    /// The file of which a part was sent.
+    sending: RefCell<Option<Sending>>,
+}
+
+/// A file that is being sent by several calls, each from where the last one ended.
+#[derive(Debug)]
+struct Sending {
+    path: Box<str>,
+    file: Rc<File>,
+    /// Offset of the next call.
+    next: u64,
 }
 
 impl Held {
@@ -34,7 +46,33 @@ impl Held {
             open: Cell::new(None),
             own: RefCell::default(),
             noted: Cell::new(false),
+            sending: RefCell::default(),
         }
+    }
+
+    /// Returns the file that is being sent, if a call goes on with it: the path may
+    /// be that of another file by now, and a part of each would be sent.
+    pub(super) fn file_being_sent(&self, path: &str, offset: u64) -> Option<Rc<File>> {
+        let sending = self.sending.borrow();
+        let goes_on = |sending: &&Sending| *sending.path == *path && sending.next == offset;
+        let sending = sending.as_ref().filter(goes_on)?;
+        Some(Rc::clone(&sending.file))
+    }
+
+    /// Keeps a file open for the call that goes on at this offset, unless that is its
+    /// end.
+    pub(super) fn note_sending(&self, path: &str, file: Rc<File>, next: u64) {
+        let sending = (next < file.metadata().length).then(|| Sending {
+            path: path.into(),
+            file,
+            next,
+        });
+        self.sending.replace(sending);
+    }
+
+    /// Closes the file that was being sent.
+    pub(super) fn end_sending(&self) {
+        self.sending.take();
     }
 
     /// Returns the peers that the socket has heard.

@@ -132,12 +132,31 @@ impl Sockets {
         if held.socket.kind() == SocketKind::Datagram {
             return Err(Errno::NotSupported.into());
         }
-        let roots = &self.local.env.roots;
-        let file = roots.open_file(path);
-        let file = file.map_err(|error| Failure::of_file(&error, path, roots.hold(path)))?;
-        let count = held
-            .socket
-            .send_file(&self.local.env.net, &Rc::new(file), offset, most)?;
+        let file = match held.file_being_sent(path, offset) {
+            Some(file) => file,
+            None => {
+                let roots = &self.local.env.roots;
+                let file = roots.open_file(path);
+                let failed = |error| Failure::of_file(&error, path, roots.hold(path));
+                Rc::new(file.map_err(failed)?)
+            }
+        };
+        let env = &self.local.env.net;
+        let count = match held.socket.send_file(env, &file, offset, most) {
+            Ok(count) => count,
+            Err(rustix::io::Errno::AGAIN) => {
+                held.note_sending(path, file, offset);
+                return Err(Errno::Again.into());
+            }
+            Err(error) => {
+                held.end_sending();
+                return Err(error.into());
+            }
+        };
+        match count {
+            0 => held.end_sending(),
+            _ => held.note_sending(path, file, offset.saturating_add(count)),
+        }
         self.note(usize::try_from(count).unwrap_or(usize::MAX));
         Ok(count)
     }
