@@ -722,6 +722,9 @@ class _SSLSocket:
         self._owner = None if owner is None else _weakref.ref(owner)
         self._session = None
         self._done = self._closed = False
+        # True if the host has said that it has no data, and was not fed since: it
+        # need not be asked again.
+        self._dry = False
         # The bytes of write() that were encrypted, and are on their way.
         self._owed = 0
         self.session = None
@@ -839,6 +842,7 @@ class _SSLSocket:
 
     def _fill(self):
         data = self._ends.receive()
+        self._dry = False
         if data:
             _call(_FEED, [self._session, data])
         else:
@@ -870,22 +874,27 @@ class _SSLSocket:
         return len(data)
 
     def _read(self, size):
+        fed = False
         while True:
-            data = _call(_READ, [self._session, size])
-            if type(data) is bytes:
-                return data
-            if data is _END:
-                if self._closed:
-                    raise SSLZeroReturnError(
-                        SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed (EOF)"
-                    )
-                return b""
-            if type(data) is _Failure:
-                self._send_alert()
-                raise _raised(data)
-            # Keys are changed, and tickets come, between data.
-            self._flush()
+            if not self._dry:
+                data = _call(_READ, [self._session, size])
+                if type(data) is bytes:
+                    return data
+                if data is _END:
+                    if self._closed:
+                        raise SSLZeroReturnError(
+                            SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed (EOF)"
+                        )
+                    return b""
+                if type(data) is _Failure:
+                    self._send_alert()
+                    raise _raised(data)
+                self._dry = True
+                if fed:
+                    # It was no data: keys are changed, and tickets come.
+                    self._flush()
             self._fill()
+            fed = True
 
     def write(self, data, /):
         if not self._done:
