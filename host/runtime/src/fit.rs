@@ -72,9 +72,10 @@ const RUN: &str = "wasi:cli/run";
 
 /// Functions whose result arrives as an event: interface, function, and the
 /// handler that gets the result.
-const COMPLETING: [(&str, &str, &str); 7] = [
+const COMPLETING: [(&str, &str, &str); 8] = [
     ("connector", "connect", "connect-handler"),
     ("connector", "connect-upstream", "connect-handler"),
+    ("connector", "connect-upstream-for", "connect-handler"),
     ("datagram-connector", "bind", "udp-handler"),
     ("datagram-connector", "connect", "datagram-connect-handler"),
     ("pools", "get", "connect-handler"),

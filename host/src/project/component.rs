@@ -30,11 +30,13 @@ const WORLDS: [(&str, &str); 3] = [
 
 /// Exported handlers that are of use only together with an import, the first of
 /// which a module has or has not.
-const RESULTS: [(&str, &str, &str); 7] = [
+const RESULTS: [(&str, &str, &str); 9] = [
     ("connect-handler", "connector", "connect"),
     ("connect-handler", "connector", "connect-upstream"),
+    ("connect-handler", "connector", "connect-upstream-for"),
     ("tcp-handler", "connector", "connect"),
     ("tcp-handler", "connector", "connect-upstream"),
+    ("tcp-handler", "connector", "connect-upstream-for"),
     ("timer-handler", "timers", "wake-at"),
     ("resolve-handler", "resolver", "resolve"),
     ("response-handler", "http", "respond"),
@@ -234,6 +236,7 @@ mod tests {
         for import in [
             "\"connect\" (func (param i32 i32))",
             "\"connect-upstream\" (func (param i64 i32 i32 i32 i64 i32))",
+            "\"connect-upstream-for\" (func (param i64 i32 i32 i64 i32 i64 i32))",
         ] {
             let connects = format!("(import \"netwasm:net/connector@0.2.0\" {import}) {handler}");
             assert!(has(&module(&connects), "connect-handler"), "{import}");
