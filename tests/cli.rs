@@ -332,11 +332,8 @@ fn what_was_made_for_another_host_is_refused_with_advice() {
             ],
         ),
         (
-            needs("fermyon:spin/key-value@2.0.0"),
-            [
-                "fermyon:spin/key-value@2.0.0",
-                "without what belongs to Spin",
-            ],
+            needs("fermyon:spin/sqlite@2.0.0"),
+            ["fermyon:spin/sqlite@2.0.0", "without what belongs to Spin"],
         ),
         (
             needs("wasi:keyvalue/store@0.2.0-draft"),

@@ -113,6 +113,36 @@ fn a_bucket_is_a_permission() {
     }
 }
 
+#[test]
+fn what_was_made_with_the_sdk_of_spin_runs_as_it_is() {
+    let scratch = directory();
+    let file = format!("f=file:{}", text(&scratch.path().join("state.redb")));
+    let server = with_bucket("default=memory:")
+        .args(["--keyvalue", &file, "--config-var", "colour=blue"])
+        .start();
+    says(&server, "variable colour", "blue");
+    tells(&server, "variable size", &["Undefined", "--config-var"]);
+    for name in ["default", "f"] {
+        for (words, answer) in [
+            ("get k", "none"),
+            ("set k v", "set"),
+            ("get k", "v"),
+            ("exists k", "true"),
+            ("set l w", "set"),
+            ("keys", "k l"),
+            ("delete k", "deleted"),
+            ("keys", "l"),
+        ] {
+            says(&server, &format!("spin {name} {words}"), answer);
+        }
+        // It is the bucket of wasi:keyvalue.
+        says(&server, &format!("draft {name} get l"), "w");
+    }
+    tells(&server, "spin other get k", &["open", "AccessDenied"]);
+    server.log.wait_for(&["--keyvalue other=memory:"]);
+    server.stop();
+}
+
 /// Checks all functions of an empty bucket that is called `a`.
 fn check_bucket(server: &Server) {
     for (words, answer) in [

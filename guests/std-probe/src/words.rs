@@ -6,6 +6,8 @@ wit_bindgen::generate!({
     generate_all,
 });
 
+use fermyon::spin::key_value::{self, Store};
+use fermyon::spin::variables;
 use wasi::config0_2_0_draft::store as config;
 use wasi::config0_2_0_rc_1::store as config_rc;
 use wasi::keyvalue0_2_0_draft as draft;
@@ -42,6 +44,11 @@ pub(crate) fn run(words: &[&str]) -> String {
         },
         ["draft2", name, ref rest @ ..] => match draft2::store::open(name) {
             Ok(bucket) => said(with_draft2(&bucket, rest)),
+            Err(error) => format!("open: {error:?}"),
+        },
+        ["variable", name] => said(variables::get(name)),
+        ["spin", name, ref rest @ ..] => match Store::open(name) {
+            Ok(store) => said(with_spin(&store, rest)),
             Err(error) => format!("open: {error:?}"),
         },
         _ => format!("no such words: {words:?}"),
@@ -155,6 +162,23 @@ fn with_draft(bucket: &draft::store::Bucket, words: &[&str]) -> Draft {
             }
             "none is missing".into()
         }
+        _ => format!("no such words: {words:?}"),
+    })
+}
+
+fn with_spin(store: &Store, words: &[&str]) -> Result<String, key_value::Error> {
+    Ok(match *words {
+        ["get", key] => text(store.get(key)?),
+        ["set", key, value] => {
+            store.set(key, value.as_bytes())?;
+            "set".into()
+        }
+        ["delete", key] => {
+            store.delete(key)?;
+            "deleted".into()
+        }
+        ["exists", key] => store.exists(key)?.to_string(),
+        ["keys"] => list(store.get_keys()?),
         _ => format!("no such words: {words:?}"),
     })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::answer::{Answer, Error, MAX_KEY, Outcome, Page, Swap, Value};
+use crate::answer::{Answer, Error, MAX_KEY, Outcome, Page, Swap, Value, check_sum};
 use crate::committing::{Change, Done};
 use crate::file::FileBucket;
 use crate::memory::MemoryBucket;
@@ -184,6 +184,11 @@ impl Bucket {
         }
     }
 
+    /// Returns all of its keys: 32 MiB of them at most.
+    pub fn keys(&self) -> Answer<Vec<String>> {
+        Answer::later(all_keys(self.clone()))
+    }
+
     /// Returns some of its keys, from a place that a page before named. Zero is
     /// the begin.
     pub fn list(&self, from: u64) -> Answer<Page> {
@@ -196,6 +201,22 @@ impl Bucket {
             }
         }
     }
+}
+
+/// Returns all keys of a bucket.
+async fn all_keys(bucket: Bucket) -> Outcome<Vec<String>> {
+    let (mut keys, mut from, mut bytes) = (Vec::new(), Some(0), 0);
+    while let Some(at) = from {
+        let page = match bucket.list(at) {
+            Answer::Now(page) => page?,
+            Answer::Later(page) => page.await?,
+        };
+        bytes += page.keys.iter().map(String::len).sum::<usize>();
+        check_sum(bytes)?;
+        keys.extend(page.keys);
+        from = page.next;
+    }
+    Ok(keys)
 }
 
 /// Returns what a change of a file resulted in.

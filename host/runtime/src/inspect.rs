@@ -371,7 +371,7 @@ mod tests {
         let compose = "or compose it with a component that exports that (`wac plug`)";
         for (import, advice) in [
             (
-                "fermyon:spin/key-value@2.0.0",
+                "fermyon:spin/sqlite@2.0.0",
                 format!("build it without what belongs to Spin, {compose}"),
             ),
             (

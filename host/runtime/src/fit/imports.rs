@@ -113,9 +113,12 @@ const SOCKETS: &[&str] = &[
 
 /// Imports for guests of all kinds, which are drafts: a version is met by nothing
 /// but itself.
-pub(crate) const STANDARD_IMPORTS: [&str; 12] = [
+pub(crate) const STANDARD_IMPORTS: [&str; 15] = [
+    "fermyon:spin/key-value@2.0.0",
+    "fermyon:spin/variables@2.0.0",
     "wasi:config/runtime@0.2.0-draft",
     "wasi:config/store@0.2.0-draft",
+    "wasi:config/store@0.2.0-draft-2024-09-27",
     "wasi:config/store@0.2.0-rc.1",
     "wasi:keyvalue/atomics@0.2.0-draft",
     "wasi:keyvalue/atomics@0.2.0-draft2",

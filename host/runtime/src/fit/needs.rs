@@ -59,7 +59,9 @@ const OWN: [(&str, &str, &str); 15] = [
 ];
 
 /// Functions of WASI, 0.2 and 0.3, and the flag that each needs.
-const WASI: [(&str, &str, &str); 19] = [
+const WASI: [(&str, &str, &str); 21] = [
+    ("fermyon:spin/key-value", "[static]store.open", KEYVALUE),
+    ("fermyon:spin/variables", "get", CONFIG),
     ("wasi:config/runtime", "get", CONFIG),
     ("wasi:config/runtime", "get-all", CONFIG),
     ("wasi:config/store", "get", CONFIG),

@@ -6,8 +6,10 @@ use wasmtime::component::{ComponentType, Linker, Lower};
 use super::Guest;
 
 /// The names of the interface: the drafts have the same functions.
-pub(super) const NAMES: [&str; 3] = [
+pub(super) const NAMES: [&str; 4] = [
     "wasi:config/store@0.2.0-draft",
+    // Of Spin.
+    "wasi:config/store@0.2.0-draft-2024-09-27",
     "wasi:config/store@0.2.0-rc.1",
     "wasi:config/runtime@0.2.0-draft",
 ];

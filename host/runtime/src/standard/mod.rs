@@ -12,6 +12,7 @@ mod events;
 mod keyvalue;
 mod logging;
 pub(crate) mod no_tls;
+mod spin;
 mod timezone;
 
 use std::pin::Pin;
@@ -98,6 +99,7 @@ pub(crate) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Resul
     logging::add_to_linker(linker)?;
     config::add_to_linker(linker)?;
     keyvalue::add_to_linker(linker)?;
+    spin::add_to_linker(linker)?;
     timezone::add_to_linker(linker)
 }
 
