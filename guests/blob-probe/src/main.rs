@@ -15,7 +15,11 @@ use self::wasi::blobstore::types::{IncomingValue, ObjectId, OutgoingValue};
 wit_bindgen::generate!({
     path: "wit",
     world: "blobs",
-    with: { "wasi:io/streams@0.2.12": wasip2::io::streams },
+    with: {
+        "wasi:io/error@0.2.12": wasip2::io::error,
+        "wasi:io/poll@0.2.12": wasip2::io::poll,
+        "wasi:io/streams@0.2.12": wasip2::io::streams,
+    },
     generate_all,
 });
 

@@ -36,6 +36,7 @@ use crate::concurrent::http::{self, KeptRequests};
 use crate::concurrent::instance::{self, KeptCalls};
 use crate::concurrent::place::Own;
 use crate::engine::{AnyProgram, Loaded};
+use crate::event_program::EventProgram;
 use crate::hand_back::HandBack;
 use crate::instance::{Instance, is_interrupt, one_line, reason};
 use crate::local::{Driven, Env, Local};
@@ -313,7 +314,7 @@ impl Handlers for OfThread {
 
     fn opens_websockets(&self) -> bool {
         let program = self.0.program.events();
-        program.is_ok_and(|program| program.opens_websockets())
+        program.is_ok_and(EventProgram::opens_websockets)
     }
 
     fn connection(&self, _: &Rc<Transport>) -> Box<dyn Handler> {
