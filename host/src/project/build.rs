@@ -208,7 +208,7 @@ pub fn isolation(directory: &Path) -> Result<Option<String>, ProjectError> {
         true => (cargo, &["package", "metadata", "netwasm"][..]),
         false => (directory.join("netwasm.toml"), &[][..]),
     };
-    // What is wrong with it otherwise is said by what builds.
+    // Anything else that is wrong with it is said by the build.
     let manifest = fs::read_to_string(&path).ok();
     let manifest = manifest.and_then(|text| text.parse::<toml::Table>().ok());
     let Some(manifest) = manifest else {

@@ -230,7 +230,7 @@ nw_deferred *nw_defer(const nw_request *request, void *user);
 nw_response *nw_response_new(void);
 nw_code nw_respond(nw_deferred *deferred, nw_response *response);
 
-/* ---- What all instances of the service share, on all threads ---- */
+/* ---- Shared state: of all instances of the service, on all threads ---- */
 
 /* It survives a reload, and ends with the host's process; --max-shared bounds
  * it. Keys are of 256 bytes at most. A ttl in nanoseconds lets a value expire; 0

@@ -1,5 +1,5 @@
-/* The library of netwasm.h for what instances share, and for counts, over the
- * generated bindings. */
+/* The library of netwasm.h for shared state and for counts, over the generated
+ * bindings. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -13,7 +13,7 @@ static bindings_list_u8_t bytes_of(const void *data, size_t length) {
 
 static bindings_list_u8_t key_of(const char *key) { return bytes_of(key, strlen(key)); }
 
-/* ---- What all instances share ---- */
+/* ---- Shared state ---- */
 
 nw_code nw_take(const char *key, double rate, uint32_t burst, uint32_t count,
                 nw_bucket *bucket) {
