@@ -74,6 +74,9 @@ extern int64_t __wasm_import_netwasm_net_transports_get_write_buffer_size(int64_
 __attribute__((__import_module__("netwasm:net/transports@0.2.0"), __import_name__("info")))
 extern void __wasm_import_netwasm_net_transports_info(int64_t, uint8_t *);
 
+__attribute__((__import_module__("netwasm:net/transports@0.2.0"), __import_name__("proxied")))
+extern void __wasm_import_netwasm_net_transports_proxied(int64_t, uint8_t *);
+
 // Imported Functions from `netwasm:net/log@0.2.0`
 
 __attribute__((__import_module__("netwasm:net/log@0.2.0"), __import_name__("log")))
@@ -189,6 +192,9 @@ extern int32_t __wasm_import_netwasm_net_http_method_request_minor_version(int32
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[method]request.info")))
 extern void __wasm_import_netwasm_net_http_method_request_info(int32_t, uint8_t *);
 
+__attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[method]request.proxied")))
+extern void __wasm_import_netwasm_net_http_method_request_proxied(int32_t, uint8_t *);
+
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("respond")))
 extern void __wasm_import_netwasm_net_http_respond(int64_t, int32_t, uint8_t *, size_t, int32_t, int64_t, size_t, int64_t, uint8_t *, size_t, uint8_t *);
 
@@ -220,6 +226,9 @@ extern void __wasm_import_netwasm_net_connector_connect(uint8_t *, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/connector@0.2.0"), __import_name__("connect-upstream")))
 extern void __wasm_import_netwasm_net_connector_connect_upstream(int64_t, uint8_t *, size_t, int32_t, int64_t, uint8_t *);
+
+__attribute__((__import_module__("netwasm:net/connector@0.2.0"), __import_name__("connect-upstream-for")))
+extern void __wasm_import_netwasm_net_connector_connect_upstream_for(int64_t, uint8_t *, size_t, int64_t, int32_t, int64_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/connector@0.2.0"), __import_name__("cancel")))
 extern void __wasm_import_netwasm_net_connector_cancel(int64_t);
@@ -837,6 +846,57 @@ void netwasm_net_types_connection_info_free(netwasm_net_types_connection_info_t 
   netwasm_net_types_option_tls_info_free(&ptr->tls);
 }
 
+void netwasm_net_types_proxy_tls_info_free(netwasm_net_types_proxy_tls_info_t *ptr) {
+  bindings_option_string_free(&ptr->version);
+  bindings_option_string_free(&ptr->cipher);
+  bindings_option_string_free(&ptr->common_name);
+  bindings_option_string_free(&ptr->signature_algorithm);
+  bindings_option_string_free(&ptr->key_algorithm);
+}
+
+void netwasm_net_types_option_socket_address_free(netwasm_net_types_option_socket_address_t *ptr) {
+  if (ptr->is_some) {
+    netwasm_net_types_socket_address_free(&ptr->val);
+  }
+}
+
+void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr) {
+  if (ptr->is_some) {
+    bindings_list_u8_free(&ptr->val);
+  }
+}
+
+void netwasm_net_types_option_proxy_tls_info_free(netwasm_net_types_option_proxy_tls_info_t *ptr) {
+  if (ptr->is_some) {
+    netwasm_net_types_proxy_tls_info_free(&ptr->val);
+  }
+}
+
+void bindings_tuple2_u8_list_u8_free(bindings_tuple2_u8_list_u8_t *ptr) {
+  bindings_list_u8_free(&ptr->f1);
+}
+
+void bindings_list_tuple2_u8_list_u8_free(bindings_list_tuple2_u8_list_u8_t *ptr) {
+  size_t list_len = ptr->len;
+  if (list_len > 0) {
+    bindings_tuple2_u8_list_u8_t *list_ptr = ptr->ptr;
+    for (size_t i = 0; i < list_len; i++) {
+      bindings_tuple2_u8_list_u8_free(&list_ptr[i]);
+    }
+    free(list_ptr);
+  }
+}
+
+void netwasm_net_types_proxy_info_free(netwasm_net_types_proxy_info_t *ptr) {
+  netwasm_net_types_socket_address_free(&ptr->proxy);
+  netwasm_net_types_option_socket_address_free(&ptr->destination);
+  bindings_option_string_free(&ptr->alpn);
+  bindings_option_string_free(&ptr->authority);
+  bindings_option_list_u8_free(&ptr->unique_id);
+  netwasm_net_types_option_proxy_tls_info_free(&ptr->tls);
+  bindings_list_tuple2_u8_list_u8_free(&ptr->fields);
+}
+
 void netwasm_net_files_error_free(netwasm_net_files_error_t *ptr) {
   netwasm_net_types_error_free(ptr);
 }
@@ -878,6 +938,10 @@ void netwasm_net_transports_error_free(netwasm_net_transports_error_t *ptr) {
   netwasm_net_types_error_free(ptr);
 }
 
+void netwasm_net_transports_proxy_info_free(netwasm_net_transports_proxy_info_t *ptr) {
+  netwasm_net_types_proxy_info_free(ptr);
+}
+
 void netwasm_net_transports_socket_option_free(netwasm_net_transports_socket_option_t *ptr) {
   netwasm_net_types_socket_option_free(ptr);
 }
@@ -907,6 +971,12 @@ void netwasm_net_transports_result_u64_error_free(netwasm_net_transports_result_
 
 void netwasm_net_transports_option_duration_free(netwasm_net_transports_option_duration_t *ptr) {
   if (ptr->is_some) {
+  }
+}
+
+void netwasm_net_transports_option_proxy_info_free(netwasm_net_transports_option_proxy_info_t *ptr) {
+  if (ptr->is_some) {
+    netwasm_net_transports_proxy_info_free(&ptr->val);
   }
 }
 
@@ -1046,6 +1116,10 @@ void netwasm_net_http_error_free(netwasm_net_http_error_t *ptr) {
   netwasm_net_types_error_free(ptr);
 }
 
+void netwasm_net_http_proxy_info_free(netwasm_net_http_proxy_info_t *ptr) {
+  netwasm_net_types_proxy_info_free(ptr);
+}
+
 void netwasm_net_http_tls_options_free(netwasm_net_http_tls_options_t *ptr) {
   netwasm_net_types_tls_options_free(ptr);
 }
@@ -1170,12 +1244,6 @@ void netwasm_net_http_judging_free(netwasm_net_http_judging_t *ptr) {
   }
 }
 
-void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr) {
-  if (ptr->is_some) {
-    bindings_list_u8_free(&ptr->val);
-  }
-}
-
 void netwasm_net_http_option_method_free(netwasm_net_http_option_method_t *ptr) {
   if (ptr->is_some) {
     netwasm_net_http_method_free(&ptr->val);
@@ -1242,6 +1310,12 @@ void netwasm_net_http_result_void_error_free(netwasm_net_http_result_void_error_
   if (!ptr->is_err) {
   } else {
     netwasm_net_http_error_free(&ptr->val.err);
+  }
+}
+
+void netwasm_net_http_option_proxy_info_free(netwasm_net_http_option_proxy_info_t *ptr) {
+  if (ptr->is_some) {
+    netwasm_net_http_proxy_info_free(&ptr->val);
   }
 }
 
@@ -2068,6 +2142,282 @@ void netwasm_net_transports_info(netwasm_net_transports_connection_id_t *connect
     (netwasm_net_types_socket_address_t) variant3,
     (netwasm_net_types_option_tls_info_t) option6,
   };
+}
+
+bool netwasm_net_transports_proxied(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_proxy_info_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(64+32*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_transports_proxied((int64_t) ((*connection).number), ptr);
+  netwasm_net_transports_option_proxy_info_t option14;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option14.is_some = false;
+      break;
+    }
+    case 1: {
+      option14.is_some = true;
+      netwasm_net_types_socket_address_t variant0;
+      variant0.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant0.tag) {
+        case 0: {
+          netwasm_net_types_ip_socket_address_t variant;
+          variant.tag = (int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))));
+          switch ((int32_t) variant.tag) {
+            case 0: {
+              variant.val.ipv4 = (netwasm_net_types_ipv4_socket_address_t) {
+                (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (4+2*sizeof(void*))))),
+                (netwasm_net_types_ipv4_address_t) (netwasm_net_types_ipv4_address_t) {
+                  (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (6+2*sizeof(void*))))),
+                  (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (7+2*sizeof(void*))))),
+                  (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (8+2*sizeof(void*))))),
+                  (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (9+2*sizeof(void*))))),
+                },
+              };
+              break;
+            }
+            case 1: {
+              variant.val.ipv6 = (netwasm_net_types_ipv6_socket_address_t) {
+                (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (4+2*sizeof(void*))))),
+                (uint32_t) (uint32_t) (*((int32_t*) (ptr + (8+2*sizeof(void*))))),
+                (netwasm_net_types_ipv6_address_t) (netwasm_net_types_ipv6_address_t) {
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (12+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (14+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (16+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (18+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (20+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (22+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (24+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (26+2*sizeof(void*))))),
+                },
+                (uint32_t) (uint32_t) (*((int32_t*) (ptr + (28+2*sizeof(void*))))),
+              };
+              break;
+            }
+          }
+          variant0.val.ip = variant;
+          break;
+        }
+        case 1: {
+          bindings_option_string_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (3*sizeof(void*))))), (*((size_t*) (ptr + (4*sizeof(void*))))) };
+              break;
+            }
+          }
+          variant0.val.unix = option;
+          break;
+        }
+      }
+      netwasm_net_types_option_socket_address_t option4;
+      switch ((int32_t) *((uint8_t*) (ptr + (32+2*sizeof(void*))))) {
+        case 0: {
+          option4.is_some = false;
+          break;
+        }
+        case 1: {
+          option4.is_some = true;
+          netwasm_net_types_socket_address_t variant3;
+          variant3.tag = (int32_t) *((uint8_t*) (ptr + (32+3*sizeof(void*))));
+          switch ((int32_t) variant3.tag) {
+            case 0: {
+              netwasm_net_types_ip_socket_address_t variant1;
+              variant1.tag = (int32_t) *((uint8_t*) (ptr + (32+4*sizeof(void*))));
+              switch ((int32_t) variant1.tag) {
+                case 0: {
+                  variant1.val.ipv4 = (netwasm_net_types_ipv4_socket_address_t) {
+                    (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (36+4*sizeof(void*))))),
+                    (netwasm_net_types_ipv4_address_t) (netwasm_net_types_ipv4_address_t) {
+                      (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (38+4*sizeof(void*))))),
+                      (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (39+4*sizeof(void*))))),
+                      (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (40+4*sizeof(void*))))),
+                      (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (41+4*sizeof(void*))))),
+                    },
+                  };
+                  break;
+                }
+                case 1: {
+                  variant1.val.ipv6 = (netwasm_net_types_ipv6_socket_address_t) {
+                    (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (36+4*sizeof(void*))))),
+                    (uint32_t) (uint32_t) (*((int32_t*) (ptr + (40+4*sizeof(void*))))),
+                    (netwasm_net_types_ipv6_address_t) (netwasm_net_types_ipv6_address_t) {
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (44+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (46+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (48+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (50+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (52+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (54+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (56+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (58+4*sizeof(void*))))),
+                    },
+                    (uint32_t) (uint32_t) (*((int32_t*) (ptr + (60+4*sizeof(void*))))),
+                  };
+                  break;
+                }
+              }
+              variant3.val.ip = variant1;
+              break;
+            }
+            case 1: {
+              bindings_option_string_t option2;
+              switch ((int32_t) *((uint8_t*) (ptr + (32+4*sizeof(void*))))) {
+                case 0: {
+                  option2.is_some = false;
+                  break;
+                }
+                case 1: {
+                  option2.is_some = true;
+                  option2.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (32+5*sizeof(void*))))), (*((size_t*) (ptr + (32+6*sizeof(void*))))) };
+                  break;
+                }
+              }
+              variant3.val.unix = option2;
+              break;
+            }
+          }
+
+          option4.val = variant3;
+          break;
+        }
+      }
+      bindings_option_string_t option5;
+      switch ((int32_t) *((uint8_t*) (ptr + (64+4*sizeof(void*))))) {
+        case 0: {
+          option5.is_some = false;
+          break;
+        }
+        case 1: {
+          option5.is_some = true;
+          option5.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+5*sizeof(void*))))), (*((size_t*) (ptr + (64+6*sizeof(void*))))) };
+          break;
+        }
+      }
+      bindings_option_string_t option6;
+      switch ((int32_t) *((uint8_t*) (ptr + (64+7*sizeof(void*))))) {
+        case 0: {
+          option6.is_some = false;
+          break;
+        }
+        case 1: {
+          option6.is_some = true;
+          option6.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+8*sizeof(void*))))), (*((size_t*) (ptr + (64+9*sizeof(void*))))) };
+          break;
+        }
+      }
+      bindings_option_list_u8_t option7;
+      switch ((int32_t) *((uint8_t*) (ptr + (64+10*sizeof(void*))))) {
+        case 0: {
+          option7.is_some = false;
+          break;
+        }
+        case 1: {
+          option7.is_some = true;
+          option7.val = (bindings_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+11*sizeof(void*))))), (*((size_t*) (ptr + (64+12*sizeof(void*))))) };
+          break;
+        }
+      }
+      netwasm_net_types_option_proxy_tls_info_t option13;
+      switch ((int32_t) *((uint8_t*) (ptr + (64+13*sizeof(void*))))) {
+        case 0: {
+          option13.is_some = false;
+          break;
+        }
+        case 1: {
+          option13.is_some = true;
+          bindings_option_string_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+15*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+16*sizeof(void*))))), (*((size_t*) (ptr + (64+17*sizeof(void*))))) };
+              break;
+            }
+          }
+          bindings_option_string_t option9;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+18*sizeof(void*))))) {
+            case 0: {
+              option9.is_some = false;
+              break;
+            }
+            case 1: {
+              option9.is_some = true;
+              option9.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+19*sizeof(void*))))), (*((size_t*) (ptr + (64+20*sizeof(void*))))) };
+              break;
+            }
+          }
+          bindings_option_string_t option10;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+21*sizeof(void*))))) {
+            case 0: {
+              option10.is_some = false;
+              break;
+            }
+            case 1: {
+              option10.is_some = true;
+              option10.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+22*sizeof(void*))))), (*((size_t*) (ptr + (64+23*sizeof(void*))))) };
+              break;
+            }
+          }
+          bindings_option_string_t option11;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+24*sizeof(void*))))) {
+            case 0: {
+              option11.is_some = false;
+              break;
+            }
+            case 1: {
+              option11.is_some = true;
+              option11.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+25*sizeof(void*))))), (*((size_t*) (ptr + (64+26*sizeof(void*))))) };
+              break;
+            }
+          }
+          bindings_option_string_t option12;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+27*sizeof(void*))))) {
+            case 0: {
+              option12.is_some = false;
+              break;
+            }
+            case 1: {
+              option12.is_some = true;
+              option12.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+28*sizeof(void*))))), (*((size_t*) (ptr + (64+29*sizeof(void*))))) };
+              break;
+            }
+          }
+
+          option13.val = (netwasm_net_types_proxy_tls_info_t) {
+            (bool) (int32_t) *((uint8_t*) (ptr + (64+14*sizeof(void*)))),
+            (bool) (int32_t) *((uint8_t*) (ptr + (65+14*sizeof(void*)))),
+            (bindings_option_string_t) option8,
+            (bindings_option_string_t) option9,
+            (bindings_option_string_t) option10,
+            (bindings_option_string_t) option11,
+            (bindings_option_string_t) option12,
+          };
+          break;
+        }
+      }
+
+      option14.val = (netwasm_net_types_proxy_info_t) {
+        (netwasm_net_types_socket_address_t) variant0,
+        (netwasm_net_types_option_socket_address_t) option4,
+        (bindings_option_string_t) option5,
+        (bindings_option_string_t) option6,
+        (bindings_option_list_u8_t) option7,
+        (netwasm_net_types_option_proxy_tls_info_t) option13,
+        (bindings_list_tuple2_u8_list_u8_t) (bindings_list_tuple2_u8_list_u8_t) { (bindings_tuple2_u8_list_u8_t*)(*((uint8_t **) (ptr + (64+30*sizeof(void*))))), (*((size_t*) (ptr + (64+31*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  *ret = option14.val;
+  return option14.is_some;
 }
 
 void netwasm_net_log_log(netwasm_net_log_level_t level, bindings_string_t *message) {
@@ -3144,6 +3494,282 @@ void netwasm_net_http_method_request_info(netwasm_net_http_borrow_request_t self
   };
 }
 
+bool netwasm_net_http_method_request_proxied(netwasm_net_http_borrow_request_t self, netwasm_net_http_proxy_info_t *ret) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(64+32*sizeof(void*))];
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_http_method_request_proxied((self).__handle, ptr);
+  netwasm_net_http_option_proxy_info_t option14;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      option14.is_some = false;
+      break;
+    }
+    case 1: {
+      option14.is_some = true;
+      netwasm_net_types_socket_address_t variant0;
+      variant0.tag = (int32_t) *((uint8_t*) (ptr + sizeof(void*)));
+      switch ((int32_t) variant0.tag) {
+        case 0: {
+          netwasm_net_types_ip_socket_address_t variant;
+          variant.tag = (int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))));
+          switch ((int32_t) variant.tag) {
+            case 0: {
+              variant.val.ipv4 = (netwasm_net_types_ipv4_socket_address_t) {
+                (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (4+2*sizeof(void*))))),
+                (netwasm_net_types_ipv4_address_t) (netwasm_net_types_ipv4_address_t) {
+                  (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (6+2*sizeof(void*))))),
+                  (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (7+2*sizeof(void*))))),
+                  (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (8+2*sizeof(void*))))),
+                  (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (9+2*sizeof(void*))))),
+                },
+              };
+              break;
+            }
+            case 1: {
+              variant.val.ipv6 = (netwasm_net_types_ipv6_socket_address_t) {
+                (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (4+2*sizeof(void*))))),
+                (uint32_t) (uint32_t) (*((int32_t*) (ptr + (8+2*sizeof(void*))))),
+                (netwasm_net_types_ipv6_address_t) (netwasm_net_types_ipv6_address_t) {
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (12+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (14+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (16+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (18+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (20+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (22+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (24+2*sizeof(void*))))),
+                  (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (26+2*sizeof(void*))))),
+                },
+                (uint32_t) (uint32_t) (*((int32_t*) (ptr + (28+2*sizeof(void*))))),
+              };
+              break;
+            }
+          }
+          variant0.val.ip = variant;
+          break;
+        }
+        case 1: {
+          bindings_option_string_t option;
+          switch ((int32_t) *((uint8_t*) (ptr + (2*sizeof(void*))))) {
+            case 0: {
+              option.is_some = false;
+              break;
+            }
+            case 1: {
+              option.is_some = true;
+              option.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (3*sizeof(void*))))), (*((size_t*) (ptr + (4*sizeof(void*))))) };
+              break;
+            }
+          }
+          variant0.val.unix = option;
+          break;
+        }
+      }
+      netwasm_net_types_option_socket_address_t option4;
+      switch ((int32_t) *((uint8_t*) (ptr + (32+2*sizeof(void*))))) {
+        case 0: {
+          option4.is_some = false;
+          break;
+        }
+        case 1: {
+          option4.is_some = true;
+          netwasm_net_types_socket_address_t variant3;
+          variant3.tag = (int32_t) *((uint8_t*) (ptr + (32+3*sizeof(void*))));
+          switch ((int32_t) variant3.tag) {
+            case 0: {
+              netwasm_net_types_ip_socket_address_t variant1;
+              variant1.tag = (int32_t) *((uint8_t*) (ptr + (32+4*sizeof(void*))));
+              switch ((int32_t) variant1.tag) {
+                case 0: {
+                  variant1.val.ipv4 = (netwasm_net_types_ipv4_socket_address_t) {
+                    (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (36+4*sizeof(void*))))),
+                    (netwasm_net_types_ipv4_address_t) (netwasm_net_types_ipv4_address_t) {
+                      (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (38+4*sizeof(void*))))),
+                      (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (39+4*sizeof(void*))))),
+                      (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (40+4*sizeof(void*))))),
+                      (uint8_t) (uint8_t) ((int32_t) *((uint8_t*) (ptr + (41+4*sizeof(void*))))),
+                    },
+                  };
+                  break;
+                }
+                case 1: {
+                  variant1.val.ipv6 = (netwasm_net_types_ipv6_socket_address_t) {
+                    (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (36+4*sizeof(void*))))),
+                    (uint32_t) (uint32_t) (*((int32_t*) (ptr + (40+4*sizeof(void*))))),
+                    (netwasm_net_types_ipv6_address_t) (netwasm_net_types_ipv6_address_t) {
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (44+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (46+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (48+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (50+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (52+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (54+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (56+4*sizeof(void*))))),
+                      (uint16_t) (uint16_t) ((int32_t) *((uint16_t*) (ptr + (58+4*sizeof(void*))))),
+                    },
+                    (uint32_t) (uint32_t) (*((int32_t*) (ptr + (60+4*sizeof(void*))))),
+                  };
+                  break;
+                }
+              }
+              variant3.val.ip = variant1;
+              break;
+            }
+            case 1: {
+              bindings_option_string_t option2;
+              switch ((int32_t) *((uint8_t*) (ptr + (32+4*sizeof(void*))))) {
+                case 0: {
+                  option2.is_some = false;
+                  break;
+                }
+                case 1: {
+                  option2.is_some = true;
+                  option2.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (32+5*sizeof(void*))))), (*((size_t*) (ptr + (32+6*sizeof(void*))))) };
+                  break;
+                }
+              }
+              variant3.val.unix = option2;
+              break;
+            }
+          }
+
+          option4.val = variant3;
+          break;
+        }
+      }
+      bindings_option_string_t option5;
+      switch ((int32_t) *((uint8_t*) (ptr + (64+4*sizeof(void*))))) {
+        case 0: {
+          option5.is_some = false;
+          break;
+        }
+        case 1: {
+          option5.is_some = true;
+          option5.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+5*sizeof(void*))))), (*((size_t*) (ptr + (64+6*sizeof(void*))))) };
+          break;
+        }
+      }
+      bindings_option_string_t option6;
+      switch ((int32_t) *((uint8_t*) (ptr + (64+7*sizeof(void*))))) {
+        case 0: {
+          option6.is_some = false;
+          break;
+        }
+        case 1: {
+          option6.is_some = true;
+          option6.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+8*sizeof(void*))))), (*((size_t*) (ptr + (64+9*sizeof(void*))))) };
+          break;
+        }
+      }
+      bindings_option_list_u8_t option7;
+      switch ((int32_t) *((uint8_t*) (ptr + (64+10*sizeof(void*))))) {
+        case 0: {
+          option7.is_some = false;
+          break;
+        }
+        case 1: {
+          option7.is_some = true;
+          option7.val = (bindings_list_u8_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+11*sizeof(void*))))), (*((size_t*) (ptr + (64+12*sizeof(void*))))) };
+          break;
+        }
+      }
+      netwasm_net_types_option_proxy_tls_info_t option13;
+      switch ((int32_t) *((uint8_t*) (ptr + (64+13*sizeof(void*))))) {
+        case 0: {
+          option13.is_some = false;
+          break;
+        }
+        case 1: {
+          option13.is_some = true;
+          bindings_option_string_t option8;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+15*sizeof(void*))))) {
+            case 0: {
+              option8.is_some = false;
+              break;
+            }
+            case 1: {
+              option8.is_some = true;
+              option8.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+16*sizeof(void*))))), (*((size_t*) (ptr + (64+17*sizeof(void*))))) };
+              break;
+            }
+          }
+          bindings_option_string_t option9;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+18*sizeof(void*))))) {
+            case 0: {
+              option9.is_some = false;
+              break;
+            }
+            case 1: {
+              option9.is_some = true;
+              option9.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+19*sizeof(void*))))), (*((size_t*) (ptr + (64+20*sizeof(void*))))) };
+              break;
+            }
+          }
+          bindings_option_string_t option10;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+21*sizeof(void*))))) {
+            case 0: {
+              option10.is_some = false;
+              break;
+            }
+            case 1: {
+              option10.is_some = true;
+              option10.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+22*sizeof(void*))))), (*((size_t*) (ptr + (64+23*sizeof(void*))))) };
+              break;
+            }
+          }
+          bindings_option_string_t option11;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+24*sizeof(void*))))) {
+            case 0: {
+              option11.is_some = false;
+              break;
+            }
+            case 1: {
+              option11.is_some = true;
+              option11.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+25*sizeof(void*))))), (*((size_t*) (ptr + (64+26*sizeof(void*))))) };
+              break;
+            }
+          }
+          bindings_option_string_t option12;
+          switch ((int32_t) *((uint8_t*) (ptr + (64+27*sizeof(void*))))) {
+            case 0: {
+              option12.is_some = false;
+              break;
+            }
+            case 1: {
+              option12.is_some = true;
+              option12.val = (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (64+28*sizeof(void*))))), (*((size_t*) (ptr + (64+29*sizeof(void*))))) };
+              break;
+            }
+          }
+
+          option13.val = (netwasm_net_types_proxy_tls_info_t) {
+            (bool) (int32_t) *((uint8_t*) (ptr + (64+14*sizeof(void*)))),
+            (bool) (int32_t) *((uint8_t*) (ptr + (65+14*sizeof(void*)))),
+            (bindings_option_string_t) option8,
+            (bindings_option_string_t) option9,
+            (bindings_option_string_t) option10,
+            (bindings_option_string_t) option11,
+            (bindings_option_string_t) option12,
+          };
+          break;
+        }
+      }
+
+      option14.val = (netwasm_net_types_proxy_info_t) {
+        (netwasm_net_types_socket_address_t) variant0,
+        (netwasm_net_types_option_socket_address_t) option4,
+        (bindings_option_string_t) option5,
+        (bindings_option_string_t) option6,
+        (bindings_option_list_u8_t) option7,
+        (netwasm_net_types_option_proxy_tls_info_t) option13,
+        (bindings_list_tuple2_u8_list_u8_t) (bindings_list_tuple2_u8_list_u8_t) { (bindings_tuple2_u8_list_u8_t*)(*((uint8_t **) (ptr + (64+30*sizeof(void*))))), (*((size_t*) (ptr + (64+31*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  *ret = option14.val;
+  return option14.is_some;
+}
+
 bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *response, netwasm_net_http_error_t *err) {
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(4*sizeof(void*))];
@@ -3736,6 +4362,49 @@ bool netwasm_net_connector_connect_upstream(uint64_t token, bindings_string_t *g
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
   __wasm_import_netwasm_net_connector_connect_upstream((int64_t) (token), (uint8_t *) (*group).ptr, (*group).len, option, option1, ptr);
+  netwasm_net_connector_result_void_error_t result;
+  switch ((int32_t) *((uint8_t*) (ptr + 0))) {
+    case 0: {
+      result.is_err = false;
+      break;
+    }
+    case 1: {
+      result.is_err = true;
+      result.val.err = (netwasm_net_types_error_t) {
+        (netwasm_net_types_error_code_t) (int32_t) *((uint8_t*) (ptr + sizeof(void*))),
+        (netwasm_net_types_operation_t) (int32_t) *((uint8_t*) (ptr + (1+1*sizeof(void*)))),
+        (bindings_string_t) (bindings_string_t) { (uint8_t*)(*((uint8_t **) (ptr + (2*sizeof(void*))))), (*((size_t*) (ptr + (3*sizeof(void*))))) },
+      };
+      break;
+    }
+  }
+  if (!result.is_err) {
+    return 1;
+  } else {
+    *err = result.val.err;
+    return 0;
+  }
+}
+
+bool netwasm_net_connector_connect_upstream_for(uint64_t token, bindings_string_t *group, netwasm_net_connector_connection_id_t *client, netwasm_net_connector_duration_t *maybe_timeout, netwasm_net_connector_error_t *err) {
+  __attribute__((__aligned__(sizeof(void*))))
+  uint8_t ret_area[(4*sizeof(void*))];
+  netwasm_net_connector_option_duration_t timeout;
+  timeout.is_some = maybe_timeout != NULL;if (maybe_timeout) {
+    timeout.val = *maybe_timeout;
+  }
+  int32_t option;
+  int64_t option1;
+  if ((timeout).is_some) {
+    const netwasm_net_connector_duration_t *payload0 = &(timeout).val;
+    option = 1;
+    option1 = (int64_t) (*payload0);
+  } else {
+    option = 0;
+    option1 = 0;
+  }
+  uint8_t *ptr = (uint8_t *) &ret_area;
+  __wasm_import_netwasm_net_connector_connect_upstream_for((int64_t) (token), (uint8_t *) (*group).ptr, (*group).len, (int64_t) ((*client).number), option, option1, ptr);
   netwasm_net_connector_result_void_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {

@@ -409,6 +409,74 @@ typedef struct netwasm_net_types_connection_info_t {
   netwasm_net_types_option_tls_info_t   tls;
 } netwasm_net_types_connection_info_t;
 
+// The TLS session of a client with a proxy.
+typedef struct netwasm_net_types_proxy_tls_info_t {
+  // True if the client has presented a certificate, on this connection or
+  // in the session that it has resumed.
+  bool   client_certificate;
+  // True if the proxy has verified that.
+  bool   verified;
+  // The version, such as `TLSv1.3`.
+  bindings_option_string_t   version;
+  // The cipher suite, as the proxy names it.
+  bindings_option_string_t   cipher;
+  // The common name of the client's certificate.
+  bindings_option_string_t   common_name;
+  // The algorithm that has signed the proxy's certificate, such as
+  // `SHA256`.
+  bindings_option_string_t   signature_algorithm;
+  // The kind of the proxy's key, such as `RSA2048`.
+  bindings_option_string_t   key_algorithm;
+} netwasm_net_types_proxy_tls_info_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_types_socket_address_t val;
+} netwasm_net_types_option_socket_address_t;
+
+typedef struct {
+  bool is_some;
+  bindings_list_u8_t val;
+} bindings_option_list_u8_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_types_proxy_tls_info_t val;
+} netwasm_net_types_option_proxy_tls_info_t;
+
+typedef struct {
+  uint8_t f0;
+  bindings_list_u8_t f1;
+} bindings_tuple2_u8_list_u8_t;
+
+typedef struct {
+  bindings_tuple2_u8_list_u8_t *ptr;
+  size_t len;
+} bindings_list_tuple2_u8_list_u8_t;
+
+// What a proxy has told of a connection in its PROXY header, besides the
+// client's address, which is the `peer` of `connection-info`. Nothing of it
+// is verified: it is as true as the proxy is honest.
+typedef struct netwasm_net_types_proxy_info_t {
+  // The address of the proxy.
+  netwasm_net_types_socket_address_t   proxy;
+  // The address that the client has connected to. `none` if the proxy does
+  // not say, as of a connection of its own.
+  netwasm_net_types_option_socket_address_t   destination;
+  // The protocol that the proxy and the client agreed on (ALPN).
+  bindings_option_string_t   alpn;
+  // The name that the client asked for (SNI).
+  bindings_option_string_t   authority;
+  // What the proxy knows the connection by.
+  bindings_option_list_u8_t   unique_id;
+  // The client's TLS session with the proxy, if it has one.
+  netwasm_net_types_option_proxy_tls_info_t   tls;
+  // All fields of version 2 (TLV), each with its type, in their order, those
+  // above included. What only fills the header is left out, and so is
+  // what is more than 4 KiB in all.
+  bindings_list_tuple2_u8_list_u8_t   fields;
+} netwasm_net_types_proxy_info_t;
+
 typedef netwasm_net_types_error_t netwasm_net_files_error_t;
 
 typedef struct netwasm_net_files_own_file_t {
@@ -442,6 +510,8 @@ typedef netwasm_net_types_connection_info_t netwasm_net_transports_connection_in
 typedef netwasm_net_types_duration_t netwasm_net_transports_duration_t;
 
 typedef netwasm_net_types_error_t netwasm_net_transports_error_t;
+
+typedef netwasm_net_types_proxy_info_t netwasm_net_transports_proxy_info_t;
 
 typedef netwasm_net_types_socket_option_t netwasm_net_transports_socket_option_t;
 
@@ -478,6 +548,11 @@ typedef struct {
   uint64_t f0;
   uint64_t f1;
 } bindings_tuple2_u64_u64_t;
+
+typedef struct {
+  bool is_some;
+  netwasm_net_transports_proxy_info_t val;
+} netwasm_net_transports_option_proxy_info_t;
 
 // The severity of an entry.
 typedef uint8_t netwasm_net_log_level_t;
@@ -648,6 +723,8 @@ typedef netwasm_net_types_duration_t netwasm_net_http_duration_t;
 typedef netwasm_net_types_endpoint_t netwasm_net_http_endpoint_t;
 
 typedef netwasm_net_types_error_t netwasm_net_http_error_t;
+
+typedef netwasm_net_types_proxy_info_t netwasm_net_http_proxy_info_t;
 
 typedef netwasm_net_types_tls_options_t netwasm_net_http_tls_options_t;
 
@@ -879,11 +956,6 @@ typedef struct netwasm_net_http_judging_t {
 
 typedef struct {
   bool is_some;
-  bindings_list_u8_t val;
-} bindings_option_list_u8_t;
-
-typedef struct {
-  bool is_some;
   netwasm_net_http_method_t val;
 } netwasm_net_http_option_method_t;
 
@@ -993,7 +1065,14 @@ typedef struct {
   } val;
 } netwasm_net_http_result_void_error_t;
 
+typedef struct {
+  bool is_some;
+  netwasm_net_http_proxy_info_t val;
+} netwasm_net_http_option_proxy_info_t;
+
 typedef netwasm_net_types_connect_options_t netwasm_net_connector_connect_options_t;
+
+typedef netwasm_net_types_connection_id_t netwasm_net_connector_connection_id_t;
 
 typedef netwasm_net_types_duration_t netwasm_net_connector_duration_t;
 
@@ -1237,6 +1316,9 @@ extern uint64_t netwasm_net_transports_get_write_buffer_size(netwasm_net_transpo
 // Returns the addresses and the TLS session; asyncio's
 // `get_extra_info`.
 extern void netwasm_net_transports_info(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_connection_info_t *ret);
+// Returns what a proxy has told of the connection. `none` if it did not come
+// through one that sends a PROXY header (`--proxy-protocol-from`).
+extern bool netwasm_net_transports_proxied(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_proxy_info_t *ret);
 
 // Imported Functions from `netwasm:net/log@0.2.0`
 // Writes an entry, with the guest's name, cut off at 4 KiB. Entries beyond
@@ -1417,6 +1499,9 @@ extern bool netwasm_net_http_method_request_authority(netwasm_net_http_borrow_re
 extern uint8_t netwasm_net_http_method_request_minor_version(netwasm_net_http_borrow_request_t self);
 // Returns both addresses, and the TLS session under `--https`.
 extern void netwasm_net_http_method_request_info(netwasm_net_http_borrow_request_t self, netwasm_net_http_connection_info_t *ret);
+// Returns what a proxy has told of the connection. `none` if it did not
+// come through one that sends a PROXY header (`--proxy-protocol-from`).
+extern bool netwasm_net_http_method_request_proxied(netwasm_net_http_borrow_request_t self, netwasm_net_http_proxy_info_t *ret);
 // Sends the response to a deferred request, under the rules of a response
 // that `handle` returns.
 //
@@ -1511,6 +1596,15 @@ extern bool netwasm_net_connector_connect(uint64_t token, netwasm_net_connector_
 // - `access-denied`: no `--upstream` has the name.
 // - `invalid-state`, `limit-exceeded`: see `connect`.
 extern bool netwasm_net_connector_connect_upstream(uint64_t token, bindings_string_t *group, netwasm_net_connector_duration_t *maybe_timeout, netwasm_net_connector_error_t *err);
+// Connects as `connect-upstream` does, for the peer of a connection. If the
+// group has `proxy-protocol`, the server is told that address, and the one
+// that the peer has connected to; otherwise this is `connect-upstream`,
+// of which a server is told that the connection is the host's own.
+//
+// # Errors
+// - `invalid-state`: the client's connection is lost; or see `connect`.
+// - `access-denied`, `limit-exceeded`: see `connect-upstream`.
+extern bool netwasm_net_connector_connect_upstream_for(uint64_t token, bindings_string_t *group, netwasm_net_connector_connection_id_t *client, netwasm_net_connector_duration_t *maybe_timeout, netwasm_net_connector_error_t *err);
 // Cancels a pending connection. No event follows. Does nothing once the
 // event was delivered.
 extern void netwasm_net_connector_cancel(uint64_t token);
@@ -1633,6 +1727,20 @@ void netwasm_net_types_option_tls_info_free(netwasm_net_types_option_tls_info_t 
 
 void netwasm_net_types_connection_info_free(netwasm_net_types_connection_info_t *ptr);
 
+void netwasm_net_types_proxy_tls_info_free(netwasm_net_types_proxy_tls_info_t *ptr);
+
+void netwasm_net_types_option_socket_address_free(netwasm_net_types_option_socket_address_t *ptr);
+
+void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr);
+
+void netwasm_net_types_option_proxy_tls_info_free(netwasm_net_types_option_proxy_tls_info_t *ptr);
+
+void bindings_tuple2_u8_list_u8_free(bindings_tuple2_u8_list_u8_t *ptr);
+
+void bindings_list_tuple2_u8_list_u8_free(bindings_list_tuple2_u8_list_u8_t *ptr);
+
+void netwasm_net_types_proxy_info_free(netwasm_net_types_proxy_info_t *ptr);
+
 void netwasm_net_files_error_free(netwasm_net_files_error_t *ptr);
 
 extern void netwasm_net_files_file_drop_own(netwasm_net_files_own_file_t handle);
@@ -1649,6 +1757,8 @@ void netwasm_net_transports_connection_info_free(netwasm_net_transports_connecti
 
 void netwasm_net_transports_error_free(netwasm_net_transports_error_t *ptr);
 
+void netwasm_net_transports_proxy_info_free(netwasm_net_transports_proxy_info_t *ptr);
+
 void netwasm_net_transports_socket_option_free(netwasm_net_transports_socket_option_t *ptr);
 
 void netwasm_net_transports_tls_role_free(netwasm_net_transports_tls_role_t *ptr);
@@ -1660,6 +1770,8 @@ void bindings_option_u64_free(bindings_option_u64_t *ptr);
 void netwasm_net_transports_result_u64_error_free(netwasm_net_transports_result_u64_error_t *ptr);
 
 void netwasm_net_transports_option_duration_free(netwasm_net_transports_option_duration_t *ptr);
+
+void netwasm_net_transports_option_proxy_info_free(netwasm_net_transports_option_proxy_info_t *ptr);
 
 void netwasm_net_metrics_error_free(netwasm_net_metrics_error_t *ptr);
 
@@ -1707,6 +1819,8 @@ void netwasm_net_http_endpoint_free(netwasm_net_http_endpoint_t *ptr);
 
 void netwasm_net_http_error_free(netwasm_net_http_error_t *ptr);
 
+void netwasm_net_http_proxy_info_free(netwasm_net_http_proxy_info_t *ptr);
+
 void netwasm_net_http_tls_options_free(netwasm_net_http_tls_options_t *ptr);
 
 void netwasm_net_http_method_free(netwasm_net_http_method_t *ptr);
@@ -1739,8 +1853,6 @@ void netwasm_net_http_forwarded_host_free(netwasm_net_http_forwarded_host_t *ptr
 
 void netwasm_net_http_judging_free(netwasm_net_http_judging_t *ptr);
 
-void bindings_option_list_u8_free(bindings_option_list_u8_t *ptr);
-
 void netwasm_net_http_option_method_free(netwasm_net_http_option_method_t *ptr);
 
 void netwasm_net_http_option_duration_free(netwasm_net_http_option_duration_t *ptr);
@@ -1752,6 +1864,8 @@ void netwasm_net_http_verdict_free(netwasm_net_http_verdict_t *ptr);
 void netwasm_net_http_answer_free(netwasm_net_http_answer_t *ptr);
 
 void netwasm_net_http_result_void_error_free(netwasm_net_http_result_void_error_t *ptr);
+
+void netwasm_net_http_option_proxy_info_free(netwasm_net_http_option_proxy_info_t *ptr);
 
 void netwasm_net_connector_connect_options_free(netwasm_net_connector_connect_options_t *ptr);
 

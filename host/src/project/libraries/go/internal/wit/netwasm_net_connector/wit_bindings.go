@@ -13,6 +13,7 @@ import (
 )
 
 type ConnectOptions = netwasm_net_types.ConnectOptions
+type ConnectionId = netwasm_net_types.ConnectionId
 type Duration = uint64
 type Endpoint = netwasm_net_types.Endpoint
 type Error = netwasm_net_types.Error
@@ -249,6 +250,49 @@ func ConnectUpstream(token uint64, group string, timeout witTypes.Option[uint64]
 		panic("unreachable")
 	}
 	wasm_import_connect_upstream(int64(token), uintptr(utf8), uint32(len(group)), option, option0, returnArea)
+	var result witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		result = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+	case 1:
+		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
+
+		result = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+	default:
+		panic("unreachable")
+	}
+	result1 := result;
+	return result1
+
+}
+
+//go:wasmimport netwasm:net/connector@0.2.0 connect-upstream-for
+func wasm_import_connect_upstream_for(arg0 int64, arg1 uintptr, arg2 uint32, arg3 int64, arg4 int32, arg5 int64, arg6 uintptr)
+
+func ConnectUpstreamFor(token uint64, group string, client netwasm_net_types.ConnectionId, timeout witTypes.Option[uint64]) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (4*4), 4))
+	utf8 := unsafe.Pointer(unsafe.StringData(group))
+	pinner.Pin(utf8)
+	var option int32
+	var option0 int64
+	switch timeout.Tag() {
+	case witTypes.OptionNone:
+
+		option = int32(0)
+		option0 = 0
+	case witTypes.OptionSome:
+		payload := timeout.Some()
+
+		option = int32(1)
+		option0 = int64(payload)
+	default:
+		panic("unreachable")
+	}
+	wasm_import_connect_upstream_for(int64(token), uintptr(utf8), uint32(len(group)), int64((client).Number), option, option0, returnArea)
 	var result witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
 	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
 	case 0:

@@ -17,6 +17,7 @@ type ConnectionId = netwasm_net_types.ConnectionId
 type ConnectionInfo = netwasm_net_types.ConnectionInfo
 type Duration = uint64
 type Error = netwasm_net_types.Error
+type ProxyInfo = netwasm_net_types.ProxyInfo
 type SocketOption = netwasm_net_types.SocketOption
 type TlsRole = netwasm_net_types.TlsRole
 type File = netwasm_net_files.File
@@ -729,5 +730,231 @@ func Info(connection netwasm_net_types.ConnectionId) netwasm_net_types.Connectio
 	}
 	result13 := netwasm_net_types.ConnectionInfo{Peer: variant0, Local: variant4, Tls: option12};
 	return result13
+
+}
+
+//go:wasmimport netwasm:net/transports@0.2.0 proxied
+func wasm_import_proxied(arg0 int64, arg1 uintptr)
+
+func Proxied(connection netwasm_net_types.ConnectionId) witTypes.Option[netwasm_net_types.ProxyInfo] {
+	pinner := &witRuntime.Pinner{}
+	defer pinner.Unpin()
+
+	returnArea := uintptr(witRuntime.Allocate(pinner, (64+32*4), 4))
+	wasm_import_proxied(int64((connection).Number), returnArea)
+	var option24 witTypes.Option[netwasm_net_types.ProxyInfo]
+	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
+	case 0:
+
+		option24 = witTypes.None[netwasm_net_types.ProxyInfo]()
+	case 1:
+		var variant0 netwasm_net_types.SocketAddress
+		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4))) {
+		case 0:
+			var variant netwasm_net_types.IpSocketAddress
+			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))) {
+			case 0:
+
+				variant = netwasm_net_types.MakeIpSocketAddressIpv4(netwasm_net_types.Ipv4SocketAddress{Port: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (4+2*4))))), Address: witTypes.Tuple4[uint8, uint8, uint8, uint8]{F0: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (6+2*4))))), F1: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (7+2*4))))), F2: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (8+2*4))))), F3: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (9+2*4)))))}})
+
+			case 1:
+
+				variant = netwasm_net_types.MakeIpSocketAddressIpv6(netwasm_net_types.Ipv6SocketAddress{Port: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (4+2*4))))), FlowInfo: uint32(*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), (8+2*4)))), Address: witTypes.Tuple8[uint16, uint16, uint16, uint16, uint16, uint16, uint16, uint16]{F0: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (12+2*4))))), F1: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (14+2*4))))), F2: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (16+2*4))))), F3: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (18+2*4))))), F4: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (20+2*4))))), F5: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (22+2*4))))), F6: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (24+2*4))))), F7: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (26+2*4)))))}, ScopeId: uint32(*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), (28+2*4))))})
+
+			default:
+				panic("unreachable")
+			}
+
+			variant0 = netwasm_net_types.MakeSocketAddressIp(variant)
+
+		case 1:
+			var option witTypes.Option[string]
+			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))) {
+			case 0:
+
+				option = witTypes.None[string]()
+			case 1:
+				value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (4*4))))
+
+				option = witTypes.Some[string](value)
+			default:
+				panic("unreachable")
+			}
+
+			variant0 = netwasm_net_types.MakeSocketAddressUnix(option)
+
+		default:
+			panic("unreachable")
+		}
+		var option5 witTypes.Option[netwasm_net_types.SocketAddress]
+		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32+2*4)))) {
+		case 0:
+
+			option5 = witTypes.None[netwasm_net_types.SocketAddress]()
+		case 1:
+			var variant4 netwasm_net_types.SocketAddress
+			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32+3*4)))) {
+			case 0:
+				var variant1 netwasm_net_types.IpSocketAddress
+				switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32+4*4)))) {
+				case 0:
+
+					variant1 = netwasm_net_types.MakeIpSocketAddressIpv4(netwasm_net_types.Ipv4SocketAddress{Port: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (36+4*4))))), Address: witTypes.Tuple4[uint8, uint8, uint8, uint8]{F0: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (38+4*4))))), F1: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (39+4*4))))), F2: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (40+4*4))))), F3: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (41+4*4)))))}})
+
+				case 1:
+
+					variant1 = netwasm_net_types.MakeIpSocketAddressIpv6(netwasm_net_types.Ipv6SocketAddress{Port: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (36+4*4))))), FlowInfo: uint32(*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), (40+4*4)))), Address: witTypes.Tuple8[uint16, uint16, uint16, uint16, uint16, uint16, uint16, uint16]{F0: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (44+4*4))))), F1: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (46+4*4))))), F2: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (48+4*4))))), F3: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (50+4*4))))), F4: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (52+4*4))))), F5: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (54+4*4))))), F6: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (56+4*4))))), F7: uint16(uint16(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (58+4*4)))))}, ScopeId: uint32(*(*int32)(unsafe.Add(unsafe.Pointer(returnArea), (60+4*4))))})
+
+				default:
+					panic("unreachable")
+				}
+
+				variant4 = netwasm_net_types.MakeSocketAddressIp(variant1)
+
+			case 1:
+				var option3 witTypes.Option[string]
+				switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32+4*4)))) {
+				case 0:
+
+					option3 = witTypes.None[string]()
+				case 1:
+					value2 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32+5*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (32+6*4))))
+
+					option3 = witTypes.Some[string](value2)
+				default:
+					panic("unreachable")
+				}
+
+				variant4 = netwasm_net_types.MakeSocketAddressUnix(option3)
+
+			default:
+				panic("unreachable")
+			}
+
+			option5 = witTypes.Some[netwasm_net_types.SocketAddress](variant4)
+		default:
+			panic("unreachable")
+		}
+		var option7 witTypes.Option[string]
+		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+4*4)))) {
+		case 0:
+
+			option7 = witTypes.None[string]()
+		case 1:
+			value6 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+5*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+6*4))))
+
+			option7 = witTypes.Some[string](value6)
+		default:
+			panic("unreachable")
+		}
+		var option9 witTypes.Option[string]
+		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+7*4)))) {
+		case 0:
+
+			option9 = witTypes.None[string]()
+		case 1:
+			value8 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+8*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+9*4))))
+
+			option9 = witTypes.Some[string](value8)
+		default:
+			panic("unreachable")
+		}
+		var option11 witTypes.Option[[]uint8]
+		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+10*4)))) {
+		case 0:
+
+			option11 = witTypes.None[[]uint8]()
+		case 1:
+			value10 := unsafe.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+11*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+12*4))))
+
+			option11 = witTypes.Some[[]uint8](value10)
+		default:
+			panic("unreachable")
+		}
+		var option22 witTypes.Option[netwasm_net_types.ProxyTlsInfo]
+		switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+13*4)))) {
+		case 0:
+
+			option22 = witTypes.None[netwasm_net_types.ProxyTlsInfo]()
+		case 1:
+			var option13 witTypes.Option[string]
+			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+15*4)))) {
+			case 0:
+
+				option13 = witTypes.None[string]()
+			case 1:
+				value12 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+16*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+17*4))))
+
+				option13 = witTypes.Some[string](value12)
+			default:
+				panic("unreachable")
+			}
+			var option15 witTypes.Option[string]
+			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+18*4)))) {
+			case 0:
+
+				option15 = witTypes.None[string]()
+			case 1:
+				value14 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+19*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+20*4))))
+
+				option15 = witTypes.Some[string](value14)
+			default:
+				panic("unreachable")
+			}
+			var option17 witTypes.Option[string]
+			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+21*4)))) {
+			case 0:
+
+				option17 = witTypes.None[string]()
+			case 1:
+				value16 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+22*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+23*4))))
+
+				option17 = witTypes.Some[string](value16)
+			default:
+				panic("unreachable")
+			}
+			var option19 witTypes.Option[string]
+			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+24*4)))) {
+			case 0:
+
+				option19 = witTypes.None[string]()
+			case 1:
+				value18 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+25*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+26*4))))
+
+				option19 = witTypes.Some[string](value18)
+			default:
+				panic("unreachable")
+			}
+			var option21 witTypes.Option[string]
+			switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+27*4)))) {
+			case 0:
+
+				option21 = witTypes.None[string]()
+			case 1:
+				value20 := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+28*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+29*4))))
+
+				option21 = witTypes.Some[string](value20)
+			default:
+				panic("unreachable")
+			}
+
+			option22 = witTypes.Some[netwasm_net_types.ProxyTlsInfo](netwasm_net_types.ProxyTlsInfo{ClientCertificate: (uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+14*4)))) != 0), Verified: (uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (65+14*4)))) != 0), Version: option13, Cipher: option15, CommonName: option17, SignatureAlgorithm: option19, KeyAlgorithm: option21})
+		default:
+			panic("unreachable")
+		}
+		result := make([]witTypes.Tuple2[uint8, []uint8], 0, *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+31*4))))
+		for index := 0; index < int(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+31*4)))); index++ {
+			base := unsafe.Add(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (64+30*4))))), index * (3*4))
+			value23 := unsafe.Slice((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4))))), *(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))))
+
+			result = append(result, witTypes.Tuple2[uint8, []uint8]{F0: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)))), F1: value23})
+		}
+
+		option24 = witTypes.Some[netwasm_net_types.ProxyInfo](netwasm_net_types.ProxyInfo{Proxy: variant0, Destination: option5, Alpn: option7, Authority: option9, UniqueId: option11, Tls: option22, Fields: result})
+	default:
+		panic("unreachable")
+	}
+	result25 := option24;
+	return result25
 
 }

@@ -507,3 +507,46 @@ type ConnectionInfo struct {
 	// The TLS session, once its handshake is done.
 	Tls witTypes.Option[TlsInfo]
 }
+
+// The TLS session of a client with a proxy.
+type ProxyTlsInfo struct {
+	// True if the client has presented a certificate, on this connection or
+	// in the session that it has resumed.
+	ClientCertificate bool
+	// True if the proxy has verified that.
+	Verified bool
+	// The version, such as `TLSv1.3`.
+	Version witTypes.Option[string]
+	// The cipher suite, as the proxy names it.
+	Cipher witTypes.Option[string]
+	// The common name of the client's certificate.
+	CommonName witTypes.Option[string]
+	// The algorithm that has signed the proxy's certificate, such as
+	// `SHA256`.
+	SignatureAlgorithm witTypes.Option[string]
+	// The kind of the proxy's key, such as `RSA2048`.
+	KeyAlgorithm witTypes.Option[string]
+}
+
+// What a proxy has told of a connection in its PROXY header, besides the
+// client's address, which is the `peer` of `connection-info`. Nothing of it
+// is verified: it is as true as the proxy is honest.
+type ProxyInfo struct {
+	// The address of the proxy.
+	Proxy SocketAddress
+	// The address that the client has connected to. `none` if the proxy does
+	// not say, as of a connection of its own.
+	Destination witTypes.Option[SocketAddress]
+	// The protocol that the proxy and the client agreed on (ALPN).
+	Alpn witTypes.Option[string]
+	// The name that the client asked for (SNI).
+	Authority witTypes.Option[string]
+	// What the proxy knows the connection by.
+	UniqueId witTypes.Option[[]uint8]
+	// The client's TLS session with the proxy, if it has one.
+	Tls witTypes.Option[ProxyTlsInfo]
+	// All fields of version 2 (TLV), each with its type, in their order, those
+	// above included. What only fills the header is left out, and so is
+	// what is more than 4 KiB in all.
+	Fields []witTypes.Tuple2[uint8, []uint8]
+}
