@@ -185,6 +185,7 @@ fn a_guest_reads_what_a_proxy_tells() {
     peer.send(&header);
     let proxy = own(&mut peer);
     assert_eq!(peer.ask("proxied"), format!("proxy {proxy} {expected}"));
+    drop(peer);
     let mut peer = server.connect_http();
     let request = message("GET", "/proxied", &[]);
     let told = peer.exchange([&header[..], request.as_bytes()].concat());

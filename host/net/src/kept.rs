@@ -162,10 +162,10 @@ impl Kept {
     /// Closes connections that were unused for too long, or closed by their
     /// peers. To be called from time to time.
     pub(crate) fn expire(&self, thread: &Thread) {
-        let now = thread.now();
-        if self.count.get() == 0 || !thread.passed(self.looked.replace(now), LOOK) {
+        if self.count.get() == 0 || !thread.passed(self.looked.get(), LOOK) {
             return;
         }
+        self.looked.set(thread.now());
         let mut idle = self.idle.borrow_mut();
         let mut count = 0;
         idle.retain(|_, kept| {
