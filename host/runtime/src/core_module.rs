@@ -26,6 +26,11 @@ const START: &str = "_start";
 /// Start of the names of the custom sections that hold a module's interface.
 const INTERFACE: &str = "component-type";
 
+/// Custom section of modules of Go, and the export by which some of them give
+/// the adapter memory.
+const GO: &str = "go:buildid";
+const REALLOC: &str = "cabi_realloc";
+
 /// Number of imports, or exports, that an error message names.
 const NAMED: usize = 3;
 
@@ -77,6 +82,8 @@ struct Outline {
     exports: Vec<String>,
     /// True if `wit-bindgen` has embedded an interface.
     has_interface: bool,
+    /// True if it has the runtime of Go.
+    is_go: bool,
 }
 
 impl Outline {
@@ -98,6 +105,7 @@ impl Outline {
                 }
                 Payload::CustomSection(section) => {
                     outline.has_interface |= section.name().starts_with(INTERFACE);
+                    outline.is_go |= section.name() == GO;
                 }
                 _ => {}
             }
@@ -161,6 +169,14 @@ impl Outline {
                 list(&unknown)
             ));
         }
+        // It takes for free what lies behind its memory, whoever made it grow.
+        if self.is_go && !self.exports.iter().any(|name| name == REALLOC) {
+            return Err(
+                "it is a core module of Go, whose heap would grow over what the adapter of WASI \
+                 p1 keeps in its memory: build it with TinyGo (`tinygo build -target wasip2`)"
+                    .into(),
+            );
+        }
         if !self.is_command() && !self.has_interface {
             let exports = match &*self.exports {
                 [] => "nothing".to_owned(),
@@ -219,8 +235,9 @@ mod tests {
         let exports = exports(&component);
         let run = exports.first().map(String::as_str).unwrap_or_default();
         assert!(run.starts_with("wasi:cli/run@0.2."), "{exports:?}");
-        // It needs nothing of WASI to be one.
-        made(r#"(module (func (export "_start")))"#).expect("a component");
+        // It needs nothing of WASI to be one, but memory.
+        made(r#"(module (memory (export "memory") 1) (func (export "_start")))"#)
+            .expect("a component");
     }
 
     #[test]
@@ -246,6 +263,10 @@ mod tests {
             (
                 "(import \"wasi\" \"thread-spawn\" (func))",
                 ["threads", "one thread"],
+            ),
+            (
+                "(@custom \"go:buildid\" \"1\") (func (export \"_start\"))",
+                ["a core module of Go", "TinyGo"],
             ),
             (
                 "(func (export \"add\"))",
