@@ -144,6 +144,7 @@ fn a_guest_echoes_messages_and_the_request_is_logged_and_counted() {
     let response = server.connect_http().fetch("/");
     assert_eq!(response.status, 426);
     assert_eq!(response.header("Sec-WebSocket-Version"), Some("13"));
+    drop(peer);
     server.stop();
 }
 
@@ -217,7 +218,7 @@ fn a_guest_that_traps_ends_its_connection_and_no_other() {
     server.log.wait_for(&["ws-probe", "trapped"]);
     say(&mut other, "still here");
     hears(&mut other, "still here");
-    drop(other);
+    drop((peer, other));
     server.stop();
 }
 
@@ -261,6 +262,7 @@ fn clients_are_told_of_a_restart_and_the_run_waits_for_them() {
     is_closed(&mut peer, 1012);
     peer.send(&close_frame(1012, ""));
     peer.ends();
+    drop(peer);
     assert!(server.wait().success());
 }
 
@@ -290,6 +292,7 @@ fn a_message_beyond_the_limit_is_refused_and_the_guest_may_send_much() {
     peer.send(&frame(0x82, &[0; 2001]));
     is_closed(&mut peer, 1009);
     peer.ends();
+    drop(peer);
     server.stop();
 }
 
@@ -338,7 +341,7 @@ fn connections_are_opened_in_tls_and_over_http2() {
     client.settle();
     echoes_over_http2(&mut client);
     echoes_over_http2(&mut client);
-    drop(client);
+    drop((client, peer));
     server.stop();
 }
 

@@ -288,6 +288,8 @@ fn zero_is_no_limit_for_every_time() {
         "--shutdown-timeout",
         "--tcp-keepalive",
         "--tcp-user-timeout",
+        "--websocket-ping",
+        "--websocket-ping-timeout",
         "--write-timeout",
     ];
     let command = Cli::command();
@@ -544,7 +546,7 @@ fn short_help_fits_a_screen_and_long_help_has_all_flags() {
             assert!(long.contains(&format!("--{name}")), "{name} in {long}");
         }
     }
-    assert!(long.lines().count() <= 240, "{long}");
+    assert!(long.lines().count() <= 280, "{long}");
     assert!(error("--help").contains("Examples:"));
     // After `--`, `--help` is an argument of the guest.
     run("a.wasm --tcp 1 -- --help");
