@@ -336,8 +336,8 @@ fn what_was_made_for_another_host_is_refused_with_advice() {
             ["fermyon:spin/sqlite@2.0.0", "without what belongs to Spin"],
         ),
         (
-            needs("wasi:keyvalue/store@0.2.0-draft"),
-            ["wasi:keyvalue/store@0.2.0-draft", "compose it"],
+            needs("wasi:messaging/consumer@0.2.0-draft"),
+            ["wasi:messaging/consumer@0.2.0-draft", "compose it"],
         ),
         (exports("greet"), ["exports none of", "for another host"]),
     ] {
