@@ -63,8 +63,11 @@ fn gateway(groups: &[(&str, String)], flags: &[&str]) -> Server {
         .start()
 }
 
+/// Names a server by its only address: where `localhost` has two, a connection to
+/// each is tried.
 fn at(upstream: &SecureUpstream, settings: &str) -> String {
-    format!("https://localhost:{};{settings}", upstream.address.port())
+    let address = upstream.address;
+    format!("https://{address};tls-name=localhost;{settings}")
 }
 
 #[test]
@@ -120,8 +123,9 @@ fn servers_are_verified_by_name_and_authority() {
     let other = certificate("other.pem", "other.key");
     let named = "tls-name=other.example;http=auto";
     let by_address = format!("https://127.0.0.1:{}", other.address.port());
+    let by_name = format!("https://localhost:{}", right.address.port());
     let groups = [
-        ("right", at(&right, "http=auto;tls-authority=own")),
+        ("right", format!("{by_name};http=auto;tls-authority=own")),
         ("unknown", at(&right, "http=auto")),
         ("alone", at(&alone, "http=auto;tls-authority=own")),
         ("expired", at(&expired, "http=auto;tls-authority=own")),

@@ -97,7 +97,9 @@ fn a_server_that_answers_nothing_once_the_client_has_gone_on_gets_the_blame() {
 
 #[test]
 fn a_server_that_never_reads_uploads_is_left_out() {
-    in_worker(Limits::default(), async |worker| {
+    let mut limits = Limits::default();
+    limits.http.max_body = 1 << 30;
+    in_worker(limits, async |worker| {
         let server = Server::new().await;
         let group: Arc<Group> = group(&[&server], "max-fails=1;fail-timeout=1h");
         let script = forwards(&worker, &group);
