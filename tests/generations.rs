@@ -85,6 +85,7 @@ fn a_guest_of_an_ended_generation_does_not_hold_its_thread() {
     spins.say("spin");
     server.log.wait_for(&["a worker does not end"]);
     let mut after = server.connect();
+    after.is_patient();
     assert_eq!(after.ask("size"), "0");
     drop((before, spins, after));
     server.stop();

@@ -260,6 +260,15 @@ impl TcpPeer {
             stream.set_read_timeout(Some(timeout)).expect("a timeout");
         });
     }
+
+    /// Waits for longer from now on: for what takes time of the processor, which
+    /// others use, too.
+    pub(crate) fn is_patient(&mut self) {
+        let stream = self.stream.get_ref();
+        stream
+            .set_read_timeout(Some(6 * DEADLINE))
+            .expect("a timeout");
+    }
 }
 
 impl Peer<UnixStream> {
