@@ -33,6 +33,8 @@ pub(crate) struct Agreed {
     their_is_fresh: bool,
     /// Logarithm of the server's window.
     bits: u8,
+    /// True if the client has asked for that window, and is to be told.
+    tells_bits: bool,
 }
 
 impl Agreed {
@@ -61,6 +63,7 @@ impl Agreed {
             own_is_fresh: fresh,
             their_is_fresh: fresh,
             bits: MOST_BITS,
+            tells_bits: false,
         };
         for part in parts {
             let (name, value) = match part.split_once('=') {
@@ -77,6 +80,7 @@ impl Agreed {
                 ("client_no_context_takeover", None) => agreed.their_is_fresh = true,
                 ("server_max_window_bits", Some(_)) => {
                     agreed.bits = bits.filter(|bits| BITS.contains(bits))?;
+                    agreed.tells_bits = true;
                 }
                 // Whatever the client's window is, it is within the largest.
                 ("client_max_window_bits", None) => {}
@@ -102,7 +106,7 @@ impl Agreed {
         if self.their_is_fresh {
             field.push_str("; client_no_context_takeover");
         }
-        if self.bits < MOST_BITS {
+        if self.tells_bits {
             field.push_str(&format!("; server_max_window_bits={}", self.bits));
         }
         field
@@ -318,6 +322,10 @@ mod tests {
                  server_max_window_bits=10; server_no_context_takeover",
                 Some("permessage-deflate; server_no_context_takeover; server_max_window_bits=10"),
             ),
+            (
+                "permessage-deflate; server_max_window_bits=15",
+                Some("permessage-deflate; server_max_window_bits=15"),
+            ),
             ("permessage-deflate; server_max_window_bits", None),
             ("permessage-deflate; server_max_window_bits=16", None),
             ("permessage-deflate; server_max_window_bits=09", None),
@@ -339,6 +347,7 @@ mod tests {
             own_is_fresh: fresh,
             their_is_fresh: fresh,
             bits,
+            tells_bits: bits < MOST_BITS,
         }
     }
 
