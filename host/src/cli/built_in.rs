@@ -22,8 +22,9 @@ macro_rules! built_in {
     };
 }
 
-const ALL: [BuiltIn; 18] = built_in! {
+const ALL: [BuiltIn; 20] = built_in! {
     "chat" => "A chat room: lines from one client go to all others",
+    "chat-web" => "A chat in the browser, over WebSocket and topics",
     "echo" => "Sends back what it receives, over TCP and UDP",
     "fetch" => "Fetches URLs, all at once, and prints the status of each",
     "file-server" => "Serves files over HTTP on any host of wasi:http and wasi:filesystem 0.3",
@@ -41,6 +42,7 @@ const ALL: [BuiltIn; 18] = built_in! {
     "stream-relay" => "Sends back what it receives without seeing it: the host copies",
     "tcp-client" => "Connects, sends a line, prints what comes back; on wasi:sockets",
     "upgrade" => "Speaks plain text, then continues in TLS",
+    "ws-echo" => "Sends every WebSocket message back",
 };
 
 /// Returns the component of this name.
