@@ -327,6 +327,11 @@ fn zero_is_no_limit_for_every_time() {
                 keep_alive_timeout: NEVER,
                 response_timeout: NEVER,
                 response_body_timeout: NEVER,
+                websocket: WebSocketLimits {
+                    ping: None,
+                    ping_timeout: NEVER,
+                    ..WebSocketLimits::default()
+                },
                 ..HttpLimits::default()
             },
             ..Limits::default()
