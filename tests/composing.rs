@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-use crate::harness::{Finished, Run, directory, eventually, guest, text, write};
+use crate::harness::{Finished, Run, START, directory, guest, text, within, write};
 
 /// A program whose exit code is what `a:b/code` tells.
 const PROGRAM: &str = r#"(component
@@ -206,7 +206,8 @@ fn middleware_that_changes_is_loaded_again_and_a_broken_one_changes_nothing() {
     server.log.wait_for(&told);
     server.connect_http().fetch("/hello").is(200, "hello");
     write(scratch.path(), "plug.wat", middleware_0_2(""));
-    eventually("the middleware that answers nothing", || {
+    // It is compiled before.
+    within(START, "the middleware that answers nothing", || {
         let response = server.connect_http().fetch("/hello");
         (response.status == 500).then_some(())
     });
@@ -222,11 +223,11 @@ fn a_program_that_is_watched_runs_anew_when_a_plug_changes() {
     let server = run.start_command();
     server
         .log
-        .wait_for(&["the component ended", "exit status: 3"]);
+        .wait_for_within(START, &["the component ended", "exit status: 3"]);
     write(scratch.path(), "code.wat", code(14));
     server
         .log
-        .wait_for(&["the component ended", "exit status: 14"]);
+        .wait_for_within(START, &["the component ended", "exit status: 14"]);
 }
 
 #[test]

@@ -174,6 +174,7 @@ fn connections_take_and_free_the_places_of_services_that_join_and_leave() {
         };
         format!(
             "admin = \"127.0.0.1:0\"\nworkers = 1\nmax-connections = 2\n\
+             shutdown-timeout = \"5m\"\n\
              [services.site]\ncomponent = {probe}\nhttp = \"127.0.0.1:{port}\"\n\
              [services.other]\ncomponent = {probe}\nhttp = [\"127.0.0.1:{own}\"{more}]\n\
              route = \"other\"\n",

@@ -10,8 +10,8 @@ use std::thread;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Configured, DEADLINE, Run, Server, TlsServer, cert, directory, eventually, free_port, guest,
-    skipped, text, within,
+    Configured, DEADLINE, Run, START, Server, TlsServer, cert, directory, eventually, free_port,
+    guest, skipped, text, within,
 };
 
 /// Makes a run of the probe as a handler of HTTP requests, on two workers.
@@ -271,7 +271,7 @@ fn nothing_that_a_file_acknowledged_is_lost_when_the_process_is_killed() {
         // It is somewhere within its writes then, another place each time.
         let enough = 13 * round;
         let told = |lines: &[String]| (lines.len() >= enough).then_some(());
-        writer.stdout.wait(DEADLINE, "its writes", told);
+        writer.stdout.wait(START, "its writes", told);
         writer.signal(Signal::KILL);
         eventually("its end", || writer.has_ended().then_some(()));
         let told = writer.stdout.text();

@@ -35,6 +35,10 @@ const MOST_NAME: usize = 256;
 const BATCH: usize = 64;
 const BATCH_BYTES: usize = 256 << 10;
 
+/// Bytes that a message takes besides its content: it is counted, in bytes, as
+/// what it and its frames keep.
+const OVERHEAD: usize = 512;
+
 /// Bytes that a delivery to a subscriber counts for in the turns of the thread.
 const DELIVERY: usize = 16 << 10;
 
@@ -57,6 +61,11 @@ impl Published {
         self.kind
     }
 
+    /// Returns the bytes that it counts for in a mailbox.
+    fn size(&self) -> usize {
+        size(self.data.len())
+    }
+
     /// Returns its content.
     pub fn data(&self) -> &Bytes {
         &self.data
@@ -71,6 +80,11 @@ impl Published {
     pub fn packed(&self, make: impl FnOnce() -> Bytes) -> &Bytes {
         self.packed.get_or_init(make)
     }
+}
+
+/// Returns the bytes that a message of such a length counts for.
+fn size(length: usize) -> usize {
+    length.saturating_add(OVERHEAD)
 }
 
 /// A subscriber of a service.
@@ -117,6 +131,18 @@ impl Topics {
         found.map_or(0, |it| it.values().sum())
     }
 
+    /// Returns the name of a topic, and its subscribers. No message is copied under
+    /// the lock.
+    fn mailboxes(&self, topic: &str) -> Option<(Arc<str>, Vec<Subscribers>)> {
+        let places = self.places();
+        let (name, of_topic) = places.subscribers.get_key_value(topic)?;
+        let found = of_topic.iter().filter_map(|(number, count)| {
+            let mailbox = places.mailboxes.get(*number)?;
+            Some((Arc::clone(mailbox), *count))
+        });
+        Some((Arc::clone(name), found.collect()))
+    }
+
     /// Adds a mailbox. Returns its number.
     fn join(&self, mailbox: &Arc<Mailbox>) -> usize {
         let mut places = self.places();
@@ -151,6 +177,9 @@ impl Topics {
     }
 }
 
+/// A thread's mailbox, and how many subscribers of a topic the thread has.
+type Subscribers = (Arc<Mailbox>, u64);
+
 /// Messages on their way to the subscribers of a thread.
 #[derive(Debug)]
 struct Mailbox {
@@ -180,7 +209,7 @@ impl Mailbox {
         if queue.closed {
             return true;
         }
-        let bytes = queue.bytes.saturating_add(message.data.len());
+        let bytes = queue.bytes.saturating_add(message.size());
         if bytes > self.most {
             return false;
         }
@@ -204,7 +233,7 @@ impl Mailbox {
             queue.waker = Some(cx.waker().clone());
             return Poll::Pending;
         };
-        let mut bytes = first.data.len();
+        let mut bytes = first.size();
         let mut batch = vec![first];
         while batch.len() < BATCH
             && bytes < BATCH_BYTES
@@ -212,7 +241,7 @@ impl Mailbox {
             && batch.first().is_some_and(|it| it.topic == next.topic)
             && let Some(next) = queue.messages.pop_front()
         {
-            bytes += next.data.len();
+            bytes += next.size();
             batch.push(next);
         }
         queue.bytes -= bytes;
@@ -253,6 +282,11 @@ impl TopicsOfThread {
             subscribers: RefCell::default(),
             was_full: Cell::new(false),
         })
+    }
+
+    /// Returns the thread of the service.
+    pub fn thread(&self) -> &Rc<Thread> {
+        &self.thread
     }
 
     /// Returns an identity for a new subscriber.
@@ -312,28 +346,25 @@ impl TopicsOfThread {
         data: &[u8],
         except: Option<SubscriberId>,
     ) -> u64 {
-        let places = self.topics.places();
-        let Some((name, of_topic)) = places.subscribers.get_key_value(topic) else {
+        let Some((topic, mailboxes)) = self.topics.mailboxes(topic) else {
             return 0;
         };
-        let message = Arc::new(Published {
-            topic: Arc::clone(name),
-            kind,
-            data: Bytes::copy_from_slice(data),
-            except,
-            plain: OnceLock::new(),
-            packed: OnceLock::new(),
-        });
-        let mut lost = 0;
-        for (number, count) in of_topic {
-            if let Some(mailbox) = places.mailboxes.get(*number)
-                && !mailbox.push(&message)
-            {
-                lost += count;
-            }
+        let count = mailboxes.iter().map(|(_, count)| count).sum();
+        let most = self.thread.env.limits.max_write_buffer;
+        let mut lost = count;
+        // A message that no mailbox has room for is not copied.
+        if size(data.len()) <= most {
+            let message = Arc::new(Published {
+                topic,
+                kind,
+                data: Bytes::copy_from_slice(data),
+                except,
+                plain: OnceLock::new(),
+                packed: OnceLock::new(),
+            });
+            let full = mailboxes.iter().filter(|(its, _)| !its.push(&message));
+            lost = full.map(|(_, count)| count).sum();
         }
-        let count = of_topic.values().sum();
-        drop(places);
         if lost > 0 {
             self.thread.meter.add(Measure::MessagesDropped, lost);
             if !self.was_full.replace(true) {

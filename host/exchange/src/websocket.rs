@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_net::guest::Gone;
+use netwasm_net::thread::Thread;
 use netwasm_net::transport::Transport;
 
 use crate::answer::Fields;
@@ -29,6 +30,12 @@ pub const MOST_REASON: usize = 123;
 
 /// Code of a connection that ended without a close frame: RFC 6455, section 7.4.1.
 pub const ABNORMAL: u16 = 1006;
+
+/// Code of a connection that the host cannot go on with: RFC 6455, section 7.4.1.
+const INTERNAL: u16 = 1011;
+
+/// Bytes that a message takes besides its content, before the connection is open.
+const OVERHEAD: usize = 64;
 
 /// Room on a connection that ignores messages.
 const UNLIMITED: u64 = u64::MAX;
@@ -98,6 +105,9 @@ pub trait WebSocketSender: fmt::Debug {
     /// Returns the room that is left, in bytes, with the promise of `send`.
     fn room(&self) -> u64;
 
+    /// Promises the guest to tell it once there is room.
+    fn owe(&self);
+
     /// Returns the bytes that are queued.
     fn queued(&self) -> u64;
 
@@ -130,6 +140,8 @@ struct Opening {
     bytes: usize,
     close: Option<(u16, String)>,
     paused: bool,
+    /// True if the guest was promised to be told of room.
+    owes: bool,
 }
 
 impl fmt::Debug for Socket {
@@ -170,7 +182,7 @@ impl Socket {
         if subscribed.iter().any(|it| **it == *topic) {
             return Ok(());
         }
-        let limits = &self.transport.thread().env.limits;
+        let limits = &self.service().env.limits;
         if subscribed.len() >= limits.http.websocket.max_topics {
             return Err(ConnectionError::LimitExceeded(
                 "the client has too many topics (--max-websocket-topics)",
@@ -205,6 +217,12 @@ impl Socket {
         &self.transport
     }
 
+    /// Returns the thread of the guest's service, which need not be that of the
+    /// listener.
+    pub fn service(&self) -> &Rc<Thread> {
+        self.topics.thread()
+    }
+
     /// Opens the connection, and sends what the guest has sent already.
     pub fn open(&self, sender: &Rc<dyn WebSocketSender>) {
         let open = SocketState::Open(Rc::clone(sender));
@@ -214,6 +232,9 @@ impl Socket {
             }
             for (kind, data) in opening.messages {
                 sender.send(kind, &data);
+            }
+            if opening.owes {
+                sender.owe();
             }
             if let Some((code, reason)) = opening.close {
                 // It was checked.
@@ -230,15 +251,20 @@ impl Socket {
 
     /// Sends a message, as [`WebSocketSender::send`] does.
     pub fn send(&self, kind: MessageKind, data: &[u8]) -> u64 {
-        let limits = &self.transport.thread().env.limits;
+        let limits = &self.service().env.limits;
         let sender = match &mut *self.state.borrow_mut() {
             SocketState::Opening(opening) if opening.close.is_none() => {
-                if opening.bytes.saturating_add(data.len()) > limits.max_write_buffer {
-                    return 0;
+                let bytes = opening.bytes.saturating_add(data.len() + OVERHEAD);
+                if bytes > limits.max_write_buffer {
+                    let reason = "more is queued than --max-write-buffer allows";
+                    opening.close = Some((INTERNAL, reason.to_owned()));
+                    return UNLIMITED;
                 }
-                opening.bytes += data.len();
+                opening.bytes = bytes;
                 opening.messages.push((kind, data.to_vec()));
-                return limits.write_high.saturating_sub(opening.bytes) as u64;
+                let room = limits.write_high.saturating_sub(bytes);
+                opening.owes |= room == 0;
+                return room as u64;
             }
             SocketState::Opening(_) | SocketState::Over => return UNLIMITED,
             SocketState::Open(sender) => Rc::clone(sender),

@@ -278,8 +278,12 @@ impl RedisBucket {
 
     /// Converts an error. After one of the connection, another is made next time.
     fn failed(&self, open: &Open, error: &RedisError) -> Error {
-        if error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout() {
-            open.lasts.store(false, Ordering::Relaxed);
+        let breaks = error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout();
+        if breaks && open.lasts.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "the connection to {} (--keyvalue) is lost: {error}",
+                self.url
+            );
         }
         Error::new(format!("{}: {error}", self.url))
     }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Uri};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
@@ -296,7 +297,9 @@ async fn connect(
     let stream = TcpStream::connect(server)
         .await
         .and_then(|stream| stream.set_nodelay(true).map(|()| stream))
-        .map_err(|error| format!("cannot connect: {error}"))?;
+        .and_then(twice)
+        .map_err(|error| format!("cannot connect: {error}"));
+    let (stream, mut rest) = stream?;
     let stream: Box<dyn Stream> = if secure {
         Box::new(handshake(stream).await?)
     } else {
@@ -312,8 +315,18 @@ async fn connect(
     let driver = async move {
         // Each request notices the error, too.
         let _ = connection.await;
+        // A socket that is closed with unread input resets its connection.
+        let mut buffer = [0; 4096];
+        while rest.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
     };
     Ok((requests, driver))
+}
+
+/// Returns a connection with another descriptor of it, which stays open after it.
+fn twice(stream: TcpStream) -> io::Result<(TcpStream, TcpStream)> {
+    let stream = stream.into_std()?;
+    let other = stream.try_clone()?;
+    Ok((TcpStream::from_std(stream)?, TcpStream::from_std(other)?))
 }
 
 /// Completes the handshake of TLS, which has to choose HTTP/2.

@@ -280,6 +280,11 @@ impl WebSocketSender for FrameSender {
         }
     }
 
+    fn owe(&self) {
+        self.owes.set(true);
+        self.outlet.wake();
+    }
+
     fn queued(&self) -> u64 {
         self.outlet.queued()
     }

@@ -6,7 +6,10 @@
 //!     \---- a fault of the client, or a guest that is gone ------/
 //! ```
 
+use std::fmt;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Context;
 use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
@@ -36,12 +39,24 @@ const GONE: Fault = Fault::new(INTERNAL, "");
 /// The client sends too many messages.
 const TOO_MANY: Fault = Fault::new(POLICY, "too many messages");
 
+/// Waits for the end of the generation of a service that shares the listener of
+/// another.
+struct EndOfService(Option<Pin<Box<dyn Future<Output = ()>>>>);
+
+impl fmt::Debug for EndOfService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndOfService").finish_non_exhaustive()
+    }
+}
+
 /// A connection between a client and a guest.
 #[derive(Debug)]
 pub(super) struct Session {
     local: Rc<Local>,
     thread: Rc<Thread>,
     turn: Rc<Turn>,
+    /// The end of the service, if that is not the listener's.
+    service: EndOfService,
     /// The service, whose generation lives as long as the connection.
     site: Site,
     reader: FrameReader,
@@ -86,7 +101,11 @@ impl Session {
         let now = thread.now();
         let begun: Rc<dyn WebSocketSender> = Rc::<FrameSender>::clone(&sender);
         socket.open(&begun);
+        let service = socket.service();
+        let shares = !Rc::ptr_eq(service, &thread);
+        let end = shares.then(|| Box::pin(Rc::clone(service).drained()) as Pin<Box<_>>);
         Self {
+            service: EndOfService(end),
             local: Rc::clone(local),
             turn: Rc::clone(&socket.transport().turn),
             thread,
@@ -106,6 +125,16 @@ impl Session {
     /// True if nothing more is read, and the connection ends once all is sent.
     pub(super) fn is_over(&self) -> bool {
         self.stage == SessionStage::Over
+    }
+
+    /// Wakes the task once the service ends, if that is not the listener's.
+    pub(super) fn await_end_of_service(&mut self, cx: &mut Context<'_>) {
+        if let Some(end) = &mut self.service.0
+            && end.as_mut().poll(cx).is_ready()
+        {
+            self.service.0 = None;
+            cx.waker().wake_by_ref();
+        }
     }
 
     /// True if the client's next message waits.
@@ -172,6 +201,10 @@ impl Session {
         if self.is_over() {
             return;
         }
+        let service = Rc::clone(self.socket.service());
+        if service.is_aborting() {
+            return self.end(End::Lost);
+        }
         if self.sender.has_drained()
             && let Err(Gone) = self.guest.drained()
         {
@@ -188,7 +221,7 @@ impl Session {
             }
             return;
         }
-        if thread.is_draining() {
+        if self.socket.transport().is_leaving() || service.is_draining() {
             self.sender.say_close(Some(RESTART), "the service restarts");
             self.stage = SessionStage::Closing(now);
             return;

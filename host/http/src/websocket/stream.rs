@@ -177,6 +177,10 @@ impl Tunnel {
                 false => self.poll_read(cx)?,
             };
             let has_more = !is_blocked && !self.queue.bytes.borrow().is_empty();
+            // The guest may have sent more than may be queued.
+            if self.queue.failed.borrow().is_some() {
+                continue;
+            }
             if !read && !has_more {
                 return self.poll_alarm(cx);
             }
@@ -253,6 +257,7 @@ impl Tunnel {
         if queued && self.thread.passed(self.progressed, limits.write_timeout) {
             return Poll::Ready(Err(Cut(Some(SLOW))));
         }
+        self.session.await_end_of_service(cx);
         let is_drained =
             |drained: &mut Pin<Box<dyn Future<Output = ()>>>| drained.as_mut().poll(cx).is_ready();
         if self.drained.as_mut().is_some_and(is_drained) {

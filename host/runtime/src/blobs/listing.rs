@@ -1,6 +1,6 @@
 //! The objects of a container, found one after the other.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode};
 
@@ -14,7 +14,7 @@ const DEEPEST: usize = 32;
 /// or not.
 pub(crate) struct Listing {
     /// Directories within each other, each with its path.
-    open: Vec<(String, OwnedFd, Dir)>,
+    open: Vec<(String, Dir)>,
     /// Object that is found already.
     found: Option<String>,
 }
@@ -23,9 +23,8 @@ impl Listing {
     pub(super) fn of(directory: &OwnedFd) -> rustix::io::Result<Self> {
         // Its own, as two listings do not share a position.
         let root = beneath(directory, ".", DIRECTORY, Mode::empty())?;
-        let read = Dir::read_from(&root)?;
         let mut listing = Self {
-            open: vec![(String::new(), root, read)],
+            open: vec![(String::new(), Dir::new(root)?)],
             found: None,
         };
         listing.found = listing.search();
@@ -47,8 +46,8 @@ impl Listing {
     fn search(&mut self) -> Option<String> {
         loop {
             let depth = self.open.len();
-            let (path, directory, read) = self.open.last_mut()?;
-            let Some(Ok(entry)) = read.next() else {
+            let (path, directory) = self.open.last_mut()?;
+            let Some(Ok(entry)) = directory.next() else {
                 self.open.pop();
                 continue;
             };
@@ -57,18 +56,17 @@ impl Listing {
             };
             let whole = format!("{path}{name}");
             let kind = match entry.file_type() {
-                FileType::Unknown => kind_of(&*directory, name),
+                FileType::Unknown => kind_of(directory, name),
                 known => known,
             };
             match kind {
                 FileType::RegularFile => return Some(whole),
                 FileType::Directory if depth < DEEPEST => {
-                    let opened = beneath(&*directory, name, DIRECTORY, Mode::empty());
+                    let within = directory.fd();
+                    let opened = within.and_then(|it| beneath(it, name, DIRECTORY, Mode::empty()));
                     // It may be gone.
-                    if let Ok(opened) = opened
-                        && let Ok(read) = Dir::read_from(&opened)
-                    {
-                        self.open.push((format!("{whole}/"), opened, read));
+                    if let Ok(opened) = opened.and_then(Dir::new) {
+                        self.open.push((format!("{whole}/"), opened));
                     }
                 }
                 _ => {}
@@ -77,7 +75,8 @@ impl Listing {
     }
 }
 
-fn kind_of(directory: impl AsFd, name: &str) -> FileType {
-    let stat = rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW);
+fn kind_of(directory: &Dir, name: &str) -> FileType {
+    let stat = directory.fd();
+    let stat = stat.and_then(|it| rustix::fs::statat(it, name, AtFlags::SYMLINK_NOFOLLOW));
     stat.map_or(FileType::Unknown, |it| FileType::from_raw_mode(it.st_mode))
 }

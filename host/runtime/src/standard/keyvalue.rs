@@ -16,7 +16,7 @@ const DRAFT2: &str = "0.2.0-draft2";
 
 /// Largest value of a compare-and-swap in bytes: the host keeps it as long as the
 /// guest has the handle.
-const MAX_SWAPPED: usize = 1 << 20;
+const MAX_SWAPPED: usize = 64 << 10;
 
 type Handle = Resource<Bucket>;
 
@@ -338,7 +338,7 @@ fn swap<T: Guest>(
 fn small(value: Option<Value>) -> Result<Option<Value>, StoreFailure> {
     match value.as_ref().is_some_and(|it| it.len() > MAX_SWAPPED) {
         true => Err(StoreFailure::Other(
-            "compare-and-swap takes values of 1 MiB at most".to_owned(),
+            "compare-and-swap takes values of 64 KiB at most".to_owned(),
         )),
         false => Ok(value),
     }

@@ -12,12 +12,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::Semaphore;
 
 use netwasm_base::config::Limits;
+use netwasm_exchange::forward::Forward;
 use netwasm_exchange::handler::Decision;
 use netwasm_net::testing::{in_worker, pass, settle, soon, until};
 use netwasm_net::upstream::Group;
 
 use super::http2::{Backend, answer, response};
-use super::{OK, PASSED, Server, client, forward, forwards, group, group_of};
+use super::{OK, PASSED, Server, client, forward, forwards, forwards_with, group, group_of};
 use crate::testing::{Script, get};
 
 /// The server's SETTINGS, empty.
@@ -55,9 +56,11 @@ fn requests_wait_in_the_queue_of_a_server_that_takes_few_streams() {
                 });
             }
         });
-        let group = format!("g=h2c://127.0.0.1:{port};max-queue={WAITING}").parse();
+        let group = format!("g=h2c://127.0.0.1:{port};max-queue={WAITING};queue-timeout=1h");
+        let group = group.parse();
         let group = Group::new(&group.expect("a group"), &worker.env().counters);
-        let script = forwards(&worker, &Arc::new(group.expect("a group")));
+        let hour = |it: &mut Forward| it.connect_timeout = Some(Duration::from_secs(3600));
+        let script = forwards_with(&worker, &Arc::new(group.expect("a group")), hour);
         let mut clients: Vec<_> = (0..=LINES + WAITING)
             .map(|_| client(&script, &worker))
             .collect();
