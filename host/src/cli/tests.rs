@@ -370,7 +370,7 @@ fn a_plain_word_that_is_no_file_is_a_built_in_component() {
     }
     assert_eq!(
         error("run ecko --tcp 1"),
-        "error: there is neither a file nor a built-in component 'ecko'. Did you mean echo? Built in: chat, echo, fetch, file-server, gateway, hello, pool, proxy, relay-echo, resolve, reverse-proxy, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade\n"
+        "error: there is neither a file nor a built-in component 'ecko'. Did you mean echo? Built in: chat, chat-web, echo, fetch, file-server, gateway, hello, pool, proxy, relay-echo, resolve, reverse-proxy, router, socket-echo, static, stream-echo, stream-relay, tcp-client, upgrade, ws-echo\n"
     );
 }
 

@@ -65,7 +65,7 @@ fn a_message_reaches_the_subscribers_of_all_threads_in_order_but_for_one() {
 #[test]
 fn what_waits_for_a_thread_is_bounded() {
     let limits = Limits {
-        max_write_buffer: 105 << 10,
+        max_write_buffer: 106 << 10,
         ..Limits::default()
     };
     in_worker(limits, async |worker| {
@@ -84,5 +84,11 @@ fn what_waits_for_a_thread_is_bounded() {
         })
         .await;
         assert_eq!(reader.0.borrow().len(), 11);
+        // Without content, they take room, too.
+        for _ in 0..1000 {
+            publish(&topics, "", None);
+        }
+        let most = 11 + (106 << 10) / OVERHEAD;
+        until("those that have room", || reader.0.borrow().len() == most).await;
     });
 }
