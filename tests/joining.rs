@@ -97,7 +97,7 @@ fn a_service_joins_and_leaves_a_listener_whose_own_goes_on() {
     assert_eq!(metric(admin, "connections_open{service=\"site\"}"), 2.0);
     assert_eq!(metric(admin, "connections_open{service=\"other\"}"), 0.0);
     assert_eq!(metric(admin, "generations_retiring"), 0.0);
-    // What has begun ends with the one that leaves.
+    // A request that has begun ends with the one that leaves.
     let (response, mut body) = client
         .begin(
             http::Request::post("http://other/count")

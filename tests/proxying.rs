@@ -66,7 +66,7 @@ fn each_client_has_connections_of_its_own_that_begin_with_its_address() {
     assert_eq!(fetch(&mut one), (1, String::new()));
     assert_eq!(fetch(&mut other), (2, header(own(&mut other))));
     assert_eq!(fetch(&mut one), (1, String::new()));
-    // What was kept for a client ends with it.
+    // A connection that was kept for a client ends with it.
     drop(one);
     let ended = heads.recv_timeout(DEADLINE).expect("an end");
     assert_eq!(ended, (1, String::new()));

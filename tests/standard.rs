@@ -406,7 +406,7 @@ fn a_bucket_on_a_redis_server_is_shared_by_machines() {
     says(&other, "draft y set other v", "set");
     says(&server, "draft2 b keys", "k");
     says(&other, "draft2 y keys", "b[1]:k other");
-    // What is no text is an error by name, and no end of the connection.
+    // A value that is no text is an error by name, and no end of the connection.
     tells(&server, "draft a increment big 1", &["redis://127.0.0.1"]);
     says(&server, "draft a get z", "7");
     server.stop();

@@ -8,7 +8,7 @@
 //!                             subscribers of the topic there
 //! ```
 //!
-//! What is published in a thread reaches each subscriber in its order, since every
+//! Messages of a thread reach each subscriber in its order, since every
 //! mailbox keeps it. A message is encoded once, by the first who needs it.
 
 use std::cell::{Cell, RefCell};

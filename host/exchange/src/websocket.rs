@@ -133,7 +133,7 @@ enum SocketState {
     Over,
 }
 
-/// What a guest sends before the connection is open.
+/// Messages of a guest before the connection is open.
 #[derive(Default)]
 struct Opening {
     messages: Vec<(MessageKind, Vec<u8>)>,

@@ -39,7 +39,7 @@ pub(crate) struct Acceptor {
     socket: Rc<Watched>,
     /// Place of the next connection among `--max-connections`.
     permit: Option<Permit>,
-    /// What waits for a place, and of which it is.
+    /// Wait for a place, and the places that it is for.
     permitting: Option<(Arc<Places>, Waiting<Permit>)>,
     /// Pause after an error of the system.
     pause: Option<Waiting<()>>,

@@ -249,7 +249,7 @@ impl Container {
     /// Fails with the first that cannot be deleted.
     pub(crate) fn clear(&self) -> Result<(), Failure> {
         self.check_writable()?;
-        // What is deleted while a directory is read may hide something else.
+        // Objects that are deleted while a directory is read may hide something else.
         for _ in 0..PASSES {
             let mut listing = self.list()?;
             let mut found = false;

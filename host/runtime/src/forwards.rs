@@ -27,7 +27,7 @@ pub(crate) trait Judges {
     fn judge(&self, token: u64, about: About<'_>) -> Result<Verdict, Gone>;
 }
 
-/// What a guest decides about.
+/// Subject of a guest's decision.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum About<'a> {
     /// A response.

@@ -480,7 +480,7 @@ mod tests {
                 "",
                 "netwasm run a.wasm --tcp 8888 --udp 8888",
             ),
-            // What it may need is told apart.
+            // Its possible needs are told apart.
             (&[TCP], connect, "netwasm run a.wasm --tcp 8888"),
         ] {
             assert_eq!(

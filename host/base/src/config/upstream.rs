@@ -198,7 +198,7 @@ pub enum UpstreamError {
     Without {
         /// The setting's name.
         setting: &'static str,
-        /// What to add.
+        /// Header to add.
         needed: &'static str,
     },
     /// The PROXY protocol with HTTP/2.
@@ -214,7 +214,7 @@ pub enum UpstreamError {
         setting: &'static str,
         /// Its value.
         value: String,
-        /// What to write.
+        /// Header to write.
         form: &'static str,
     },
 }

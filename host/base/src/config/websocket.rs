@@ -13,7 +13,7 @@ pub struct WebSocketLimits {
     pub max_frame: usize,
     /// Bytes queued for a client beyond which it is slow.
     pub max_queue: usize,
-    /// What becomes of messages for a slow client.
+    /// Fate of messages for a slow client.
     pub slow: SlowClient,
     /// Maximum of messages that a client may send in a second; `None` is no limit.
     pub max_rate: Option<usize>,
@@ -47,7 +47,7 @@ impl Default for WebSocketLimits {
     }
 }
 
-/// What becomes of messages for a client that is slow.
+/// Fate of messages for a client that is slow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SlowClient {
     /// They are queued, up to `--max-write-buffer`.

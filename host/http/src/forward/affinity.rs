@@ -1,4 +1,4 @@
-//! What a group's settings want of the fields of forwarded messages: the cookie
+//! Demands of a group's settings on the fields of forwarded messages: the cookie
 //! that keeps a client with its server, and the server's `Retry-After`.
 
 use std::borrow::Cow;

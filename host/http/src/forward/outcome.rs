@@ -51,7 +51,7 @@ impl From<Unsent> for NoResponse {
     }
 }
 
-/// What the client gets.
+/// Outcome for the client.
 pub(crate) enum Passed {
     Response(Answered),
     /// The handler's own response.
@@ -77,7 +77,7 @@ pub(super) enum ServerEnd {
     Stream(StreamEnd),
 }
 
-/// What the client gets, or the status to send instead, which was logged.
+/// Outcome for the client, or the status to send instead, which was logged.
 pub(crate) type PassedOn = Result<Passed, u16>;
 
 impl NoResponse {

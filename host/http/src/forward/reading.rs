@@ -194,7 +194,7 @@ fn is(field: &Header<'_>, name: &str) -> bool {
     field.name.eq_ignore_ascii_case(name)
 }
 
-/// What a head tells of its message and of the connection.
+/// Facts that a head tells of its message and of the connection.
 #[derive(Default)]
 struct Told<'a> {
     length: Option<u64>,

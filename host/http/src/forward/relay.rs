@@ -54,7 +54,7 @@ trait End {
 pub(in crate::forward) struct StreamEnd {
     from: RecvStream,
     to: SendStream<Bytes>,
-    /// What lasts as long as the stream.
+    /// Holdings that last as long as the stream.
     _held: Box<dyn Any>,
 }
 
@@ -348,7 +348,7 @@ impl Upgrade {
         Ok(ClientTunnel::Copied(Relaying(Box::pin(async move {
             let (_, ended) = relay(client, server, None).await;
             let gone = |Cut| {
-                // What was cut short must not look whole.
+                // A body that was cut short must not look whole.
                 transport.reset_on_close();
                 transport.failure().unwrap_or(ConnectionError::Aborted)
             };

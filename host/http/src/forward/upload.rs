@@ -232,7 +232,7 @@ impl Upload {
             match transport.poll_flush(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(reason)) => {
-                    // What the server has said before may still be read.
+                    // Words that the server has said before may still be read.
                     transport.fail(reason);
                     self.stop();
                 }
@@ -414,7 +414,7 @@ impl Upload {
     }
 }
 
-/// What follows of a body.
+/// Rest of a body.
 enum Next {
     Piece(Bytes),
     End(Option<HeaderMap>),

@@ -69,7 +69,7 @@ struct AnsweringStream {
     event: Option<(Box<Request>, Rc<Deferred>)>,
     /// The unread body of a deferred request, which may be forwarded yet.
     unforwarded: Option<RequestBody>,
-    /// What follows the request, if that wants another protocol.
+    /// Stream that follows the request, if that wants another protocol.
     tunnel: Option<RecvStream>,
     /// The response of an upstream, until it begins.
     forwarding: Option<Box<Forwarding>>,

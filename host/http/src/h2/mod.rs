@@ -313,7 +313,7 @@ impl Connection {
             self.push(answering::answer(link, head, incoming, outgoing));
             return;
         }
-        // What follows in a tunnel is no body.
+        // Bytes in a tunnel are no body.
         let ready = takes == Takes::Heads || tunnels || incoming.is_end_stream();
         let exchange = Box::new(ReadyRequest {
             head,

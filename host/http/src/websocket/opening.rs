@@ -11,7 +11,7 @@ use netwasm_net::env::Env;
 use crate::response;
 use crate::websocket::codec::deflate::Agreed;
 
-/// What the client's key is joined with: RFC 6455, section 1.3.
+/// Text that the client's key is joined with: RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// Fields that the host sends.

@@ -167,7 +167,7 @@ impl Session {
         let mut rest = input;
         let mut used = false;
         while !self.is_over() {
-            // What was read before has its turn, too.
+            // Input that was read before has its turn, too.
             if used && !rest.is_empty() && (self.holds() || self.turn.is_over(REQUEST)) {
                 self.kept = rest.to_vec();
                 break;
@@ -229,7 +229,7 @@ impl Session {
         let local = Rc::clone(&self.local);
         let limits = &local.account(&self.site).net.limits.http.websocket;
         if self.holds() {
-            // What it answers is not read.
+            // Its answer is not read.
             self.heard = now;
             self.asked = None;
         }

@@ -44,7 +44,7 @@ struct Noted {
     /// True if it is gone at the next message.
     leaves: Cell<bool>,
     protocol: RefCell<Option<String>>,
-    /// What it sends before the connection is open.
+    /// Messages that it sends before the connection is open.
     greeting: RefCell<Option<String>>,
     topics: OnceCell<Rc<TopicsOfThread>>,
 }
@@ -360,7 +360,7 @@ fn the_guest_closes_and_hears_how_the_client_answers() {
         socket.close(4001, "enough").expect("it is open");
         assert!(socket.is_closing() && socket.close(1000, "").is_err());
         assert_eq!(client.frame().await, (0x88, b"\x0f\xa1enough".to_vec()));
-        // What is under way is dropped.
+        // Messages under way are dropped.
         client.say("late").await;
         client.send(&frame(0x88, b"\x0f\xa1", KEY)).await;
         client.ended().await;

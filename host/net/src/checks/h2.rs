@@ -33,7 +33,7 @@ const USER_AGENT: u64 = 58;
 /// Statuses in the static table, from the index of [`STATUS`] on.
 const STATUSES: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];
 
-/// What has come of a response.
+/// Part of a response that has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Came {
     /// Not enough.

@@ -1,6 +1,6 @@
 //! The header of a proxy before this host.
 //!
-//! What is no header is refused: a receiver must not guess whether there is one.
+//! Anything else is refused: a receiver must not guess whether there is one.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;

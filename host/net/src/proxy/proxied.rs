@@ -1,4 +1,4 @@
-//! What a proxy has told of a connection, besides the client's address.
+//! Facts that a proxy has told of a connection, besides the client's address.
 
 use netwasm_base::address::Address;
 
@@ -19,7 +19,7 @@ const SSL_CIPHER: u8 = 0x23;
 const SSL_SIGNATURE: u8 = 0x24;
 const SSL_KEY: u8 = 0x25;
 
-/// What a proxy has told of a connection. It is as true as the proxy is honest.
+/// Facts that a proxy has told of a connection. It is as true as the proxy is honest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proxied {
     /// Address of the proxy.
@@ -54,7 +54,7 @@ impl Proxied {
     pub(crate) fn new(proxy: Address, header: &Header, fields: &[u8]) -> Self {
         let mut kept = Vec::new();
         for (kind, value) in each(fields) {
-            // What only fills the header says nothing.
+            // Padding says nothing.
             if kind == NO_OPERATION || kept.len() + value.len() + 3 > MOST_FIELDS {
                 continue;
             }

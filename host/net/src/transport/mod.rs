@@ -57,7 +57,7 @@ pub struct Transport {
     peer: Address,
     /// Local address, once it was asked for.
     local: OnceCell<Address>,
-    /// What a proxy has told of the connection, if one is before it.
+    /// Facts that a proxy has told of the connection, if one is before it.
     proxied: OnceCell<Box<Proxied>>,
     /// Tick at which the connection was opened.
     opened: Tick,

@@ -21,7 +21,7 @@ pub(super) struct Choice {
     next: AtomicUsize,
 }
 
-/// What a request wants of the choice.
+/// Wishes of a request for the choice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish<'a> {
     /// The guest's key, for [`Balance::Hash`].

@@ -50,7 +50,7 @@ fn objects_are_files_and_their_names_paths() {
         (3, b"34".to_vec())
     );
     assert_eq!(container.read("one", 5, 9).expect("a part").length, 0);
-    // What is open stays.
+    // An open object stays.
     put(&container, "a/b/two", "new").expect("written");
     assert_eq!(part.read_at(0, 10).expect("it"), b"234");
     assert_eq!(container.facts_of("a/b/two").expect("it").size, 3);

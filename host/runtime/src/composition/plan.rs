@@ -262,7 +262,7 @@ mod tests {
                 "auth keys keys"
             ]
         );
-        // What a plug needs may be named before it.
+        // A plug's provider may be named before it.
         let turned = planned(&[app, log, keys, auth]);
         assert_eq!(
             turned,

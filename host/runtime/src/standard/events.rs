@@ -82,7 +82,7 @@ fn wait<T>(future: impl Future<Output = T>, limit: Duration) -> Option<T> {
     let begun = Instant::now();
     let waker = Waker::from(Arc::new(Woken(thread::current())));
     let mut context = Context::from_waker(&waker);
-    // What it polls would else wait for the next turn of this very task.
+    // Futures that it polls would else wait for the next turn of this very task.
     let mut future = pin!(unconstrained(future));
     loop {
         if let Poll::Ready(value) = future.as_mut().poll(&mut context) {

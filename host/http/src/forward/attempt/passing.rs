@@ -22,7 +22,7 @@ use crate::forward::reading::{Malformed, Received};
 use crate::forward::upload::{Source, Upload};
 use crate::forward::{affinity, websocket};
 
-/// What becomes of a response.
+/// Fate of a response.
 enum Judged {
     /// It passes, with this header.
     Passes(HeaderMap),

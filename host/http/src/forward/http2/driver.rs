@@ -97,7 +97,7 @@ impl Multiplexer {
                 return Poll::Ready(Some(reason));
             }
             if let Poll::Ready(Err(reason)) = self.transport.poll_flush(cx) {
-                // What the server has said before may still be read.
+                // Words that the server has said before may still be read.
                 self.transport.fail(reason);
             }
             self.wire.take_blocked();

@@ -71,7 +71,7 @@ impl std::fmt::Debug for Multiplexed {
     }
 }
 
-/// What is spoken on a connection that was made.
+/// Protocol that is spoken on a connection that was made.
 #[derive(Debug)]
 pub(in crate::forward) enum Spoken {
     Http2,

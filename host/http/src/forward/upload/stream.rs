@@ -74,7 +74,7 @@ impl Upload {
     fn end_stream(&mut self, sent: bool) {
         self.state = match sent {
             true => State::Ended,
-            // What happened to the stream shows in the response.
+            // The stream's fate shows in the response.
             false => State::Stopped,
         };
     }

@@ -29,7 +29,7 @@ pub(in crate::h2) struct Forwarded {
     pub(in crate::h2) forwarding: Box<Forwarding>,
     pub(in crate::h2) incoming: Rc<Incoming>,
     pub(in crate::h2) outgoing: SendResponse<Bytes>,
-    /// What follows the request, if that wants another protocol.
+    /// Stream that follows the request, if that wants another protocol.
     pub(in crate::h2) tunnel: Option<RecvStream>,
 }
 

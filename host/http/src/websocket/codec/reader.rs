@@ -42,7 +42,7 @@ impl Buffers {
     }
 }
 
-/// What a client has sent.
+/// Message or control frame of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::websocket) enum Incoming<'a> {
     Text(&'a str),

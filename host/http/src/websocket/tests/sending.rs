@@ -89,7 +89,7 @@ fn messages_are_compressed_as_agreed() {
                 let result = inflater.decompress(&payload, 1000, &mut shared, &mut back);
                 assert_eq!((result, back), (Ok(()), text.clone().into_bytes()));
             }
-            // What is short is sent as it is.
+            // A short message is sent as it is.
             client.say("short").await;
             client.hears("short").await;
         });

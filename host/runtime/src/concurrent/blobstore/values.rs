@@ -44,7 +44,7 @@ impl Outgoing {
     }
 }
 
-/// What was written of a value. Clones share it.
+/// Bytes written of a value. Clones share it.
 #[derive(Clone)]
 pub(super) struct Content(Arc<Mutex<Written>>);
 

@@ -6,7 +6,7 @@ use crate::websocket::codec::testing::frame;
 
 const KEY: [u8; 4] = [0x12, 0x34, 0x56, 0x78];
 
-/// What was read, in an owned form.
+/// Frame that was read, in an owned form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Read {
     Text(String),
