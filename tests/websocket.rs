@@ -8,9 +8,10 @@ use h2::ext::Protocol;
 use http::{Method, Request};
 use rustix::process::Signal;
 
+use crate::config::component;
 use crate::harness::{
-    Client, Http2, Peer, Run, Server, TcpPeer, administered, directory, eventually, message,
-    scrape, text,
+    Client, Configured, Http2, Peer, Run, Server, TcpPeer, administered, directory, eventually,
+    free_port, message, scrape, text,
 };
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
@@ -264,6 +265,40 @@ fn clients_are_told_of_a_restart_and_the_run_waits_for_them() {
     peer.ends();
     drop(peer);
     assert!(server.wait().success());
+}
+
+#[test]
+fn clients_are_told_of_a_restart_of_a_service_that_shares_the_listener_of_another() {
+    let (settings, port) = (Configured::new(), free_port());
+    let content = |setting: &str| {
+        let (site, talk) = (component("router"), component("ws-probe"));
+        format!(
+            "workers = 1\nshutdown-timeout = \"5m\"\n\
+             [services.site]\ncomponent = {site}\nhttp = \"127.0.0.1:{port}\"\n\
+             [services.talk]\ncomponent = {talk}\nhttp = \"127.0.0.1:{port}\"\n\
+             route = \"localhost\"\nargs = [{setting:?}]\n"
+        )
+    };
+    let server = settings.start(content("before"), 1);
+    let mut own = server.connect_http();
+    let mut http2 = Http2::connect(server.address("http"));
+    let mut peer = server.connect_http();
+    open(&mut peer, "/", &[]);
+    say(&mut peer, "before");
+    hears(&mut peer, "before");
+    assert_eq!(http2.fetch("/page").status, 200);
+    let line = settings.reload(&server, content("after"));
+    assert!(line.contains("replaced=\"talk\""), "{line}");
+    is_closed(&mut peer, 1012);
+    peer.send(&close_frame(1012, ""));
+    peer.ends();
+    // The listener goes on, with the new generation.
+    open(&mut own, "/", &[]);
+    say(&mut own, "after");
+    hears(&mut own, "after");
+    assert_eq!(http2.fetch("/page").status, 200);
+    drop((peer, own, http2));
+    server.stop();
 }
 
 #[test]
