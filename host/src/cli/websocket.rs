@@ -11,7 +11,7 @@ use super::values::{TimeOrNone, count, size, time, time_or_none};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "WebSocket")]
 pub(super) struct WebSocketFlags {
-    /// Let pages of this origin connect, as https://example.org, or * for all; repeatable.
+    /// Let pages of this origin connect, as SCHEME://HOST:PORT, or * for all; repeatable.
     /// Those of the same host may
     #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
     websocket_origin: Vec<Origin>,
