@@ -126,11 +126,7 @@ impl Containers {
         if let Some(container) = self.named.get(name) {
             return Ok(container.clone());
         }
-        let all = self
-            .any
-            .as_ref()
-            .ok_or_else(|| Failure::NotAllowed(name.into()))?;
-        check_container_name(name)?;
+        let all = self.any_for(name)?;
         let opened = beneath(&all.directory, name, DIRECTORY, Mode::empty());
         let directory = opened.map_err(|errno| Failure::told("open the container", name, errno))?;
         Ok(Container {
@@ -138,6 +134,14 @@ impl Containers {
             directory: Arc::new(directory),
             writable: all.writable,
         })
+    }
+
+    /// Returns the directory in which a container of this name may be.
+    fn any_for(&self, name: &str) -> Result<&Container, Failure> {
+        let all = self.any.as_ref();
+        let all = all.ok_or_else(|| Failure::NotAllowed(name.into()))?;
+        check_container_name(name)?;
+        Ok(all)
     }
 
     /// Makes a container, unless it is there, and returns it.
@@ -148,11 +152,7 @@ impl Containers {
         if let Some(container) = self.named.get(name) {
             return Ok(container.clone());
         }
-        let all = self
-            .any
-            .as_ref()
-            .ok_or_else(|| Failure::NotAllowed(name.into()))?;
-        check_container_name(name)?;
+        let all = self.any_for(name)?;
         all.check_writable()?;
         match rustix::fs::mkdirat(&all.directory, name, Mode::from_raw_mode(0o777)) {
             Ok(()) | Err(Errno::EXIST) => self.get(name),
