@@ -1,21 +1,26 @@
-//! Starts netwasm and its peers, and finds out where they listen.
+//! netwasm and its peers: the programs of this machine, and the services that
+//! each can be started with.
+
+mod command;
+mod server;
 
 use std::fmt;
-use std::io::{self, BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Instant;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::ValueEnum;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tempfile::TempDir;
 
+use self::command::{native, serve, wasmtime};
+use self::server::{free_address, spawn, start_silent};
 use crate::measure::Cores;
 use crate::operated::Operation;
-use crate::{dns, haproxy, nginx, site};
+use crate::{haproxy, nginx};
+
+pub(crate) use self::server::Server;
 
 /// The server's certificate.
 pub(crate) const CERTIFICATE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/cert.pem");
@@ -24,22 +29,16 @@ pub(crate) const KEY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/key.
 /// The authority that signed the certificate.
 pub(crate) const AUTHORITY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/ca.pem");
 
-const GUESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../guests");
-/// netwasm's cache of compiled code for measurements.
-const CACHE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
 /// wasmtime's command, of the version that netwasm is built with:
 /// `cargo install wasmtime-cli@48`.
 const WASMTIME: &str = "wasmtime";
 const PYTHON: &str = "python3";
 /// Variable that names another Python.
 const PYTHON_NAMED: &str = "NETWASM_BENCH_PYTHON";
-const PYTHON_PEER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/table/peer.py");
-const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../certs");
 /// Variable that names netwasm's interpreter of Python.
 const INTERPRETER: &str = "NETWASM_PYTHON";
 /// The interpreter of the tests in Python.
 const TESTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/python/python.wasm");
-const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Service that a server provides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,13 +51,13 @@ pub(crate) enum Service {
     Udp,
     /// Connect every client to one TCP server.
     Proxy,
-    /// Look up the one name of [`dns`] when told to.
+    /// Look up the one name of [`crate::dns`] when told to.
     Resolver,
     /// Connect to one TLS server when told to.
     TlsClient,
-    /// The page and the files of [`site`].
+    /// The page and the files of [`crate::site`].
     Http,
-    /// The page and the files of [`site`], over TLS.
+    /// The page and the files of [`crate::site`], over TLS.
     Https,
     /// Pass HTTP requests on to another server.
     Forward,
@@ -303,9 +302,7 @@ impl Peers {
             }
             Peer::Serve { guest, reuse } => {
                 let address = free_address()?;
-                let mut command = serve(address);
-                command.args(reuse.flags());
-                command.arg(format!("{GUESTS}/{guest}.wasm"));
+                let mut command = serve(guest, reuse, address);
                 return start_silent(&mut command, address, None, cores);
             }
             Peer::Native { buffer } => native(buffer, service, upstream)?,
@@ -328,116 +325,6 @@ impl Peers {
         let child = spawn(&mut command, cores)?;
         Server::listening(child, start, directory).with_context(|| format!("{command:?}"))
     }
-
-    fn netwasm(
-        &self,
-        guest: &str,
-        isolation: &str,
-        service: Service,
-        upstream: Option<SocketAddr>,
-    ) -> io::Result<Command> {
-        let mut command = Command::new(&self.netwasm);
-        command.env("XDG_CACHE_HOME", CACHE).env("RUST_LOG", "warn");
-        command.arg("run").arg(format!("{GUESTS}/{guest}.wasm"));
-        command.args(["--workers=1", "--isolation", isolation]);
-        command.arg(match service {
-            Service::Tcp | Service::Proxy | Service::Resolver | Service::TlsClient => {
-                "--tcp=127.0.0.1:0"
-            }
-            Service::Tls => "--tls=127.0.0.1:0",
-            Service::Udp => "--udp=127.0.0.1:0",
-            Service::Http | Service::Http2 | Service::Forward | Service::ForwardHttp2 => {
-                "--http=127.0.0.1:0"
-            }
-            Service::Https | Service::ForwardHttps => "--https=127.0.0.1:0",
-        });
-        if matches!(
-            service,
-            Service::Tls | Service::Https | Service::ForwardHttps
-        ) {
-            command.args(["--cert", CERTIFICATE, "--key", KEY]);
-        }
-        if matches!(guest, "static" | "file-server") {
-            command.arg(format!("--dir={}::/", site::directory()?));
-        }
-        if service == Service::TlsClient {
-            command.args(["--ca", AUTHORITY]);
-        }
-        if let (Service::Resolver, Some(server)) = (service, upstream) {
-            command.arg(format!("--dns-server={server}"));
-            command.args(["--allow-resolve", dns::NAME]);
-        } else if let ("gateway", Some(upstream)) = (guest, upstream) {
-            command.arg(format!("--upstream=site={upstream}"));
-            command.args(["--", "/=site"]);
-        } else if let Some(upstream) = upstream {
-            command.arg(format!("--allow-connect={upstream}"));
-            command.arg("--").arg(match service {
-                Service::Forward => format!("http://{upstream}"),
-                _ => upstream.to_string(),
-            });
-        }
-        Ok(command)
-    }
-
-    fn program(&self, guest: &str, address: SocketAddr) -> Command {
-        let mut command = Command::new(&self.netwasm);
-        command.env("XDG_CACHE_HOME", CACHE).env("RUST_LOG", "warn");
-        command.arg("run").arg(format!("{GUESTS}/{guest}.wasm"));
-        command.arg(format!("--allow-listen={address}"));
-        command.arg("--").arg(address.to_string());
-        command
-    }
-
-    /// Returns the command of the script in netwasm's interpreter.
-    fn script(&self, service: Service) -> io::Result<Command> {
-        let mut command = Command::new(&self.netwasm);
-        command.env("XDG_CACHE_HOME", CACHE).env("RUST_LOG", "warn");
-        command.args(["run", PYTHON_PEER]);
-        if let Some(interpreter) = &self.interpreter {
-            command.arg("--python").arg(interpreter);
-        }
-        command.args(["--allow-listen", "127.0.0.1:*"]);
-        let files = site::directory()?;
-        for directory in [CERTIFICATES, files] {
-            command
-                .arg("--dir")
-                .arg(format!("{directory}::{directory}"));
-        }
-        command.args(["--", service.name(), CERTIFICATE, KEY, files, "asyncio"]);
-        Ok(command)
-    }
-
-    fn python(&self, event_loop: Peer, service: Service) -> io::Result<Command> {
-        let mut command = Command::new(&self.python);
-        command.args([PYTHON_PEER, service.name(), CERTIFICATE, KEY]);
-        command.arg(site::directory()?).arg(event_loop.to_string());
-        Ok(command)
-    }
-}
-
-fn wasmtime(guest: &str, address: SocketAddr) -> Command {
-    let mut command = Command::new(WASMTIME);
-    command.args(["run", "-W", "component-model-async", "-S", "p3"]);
-    command.args(["-S", "inherit-network"]);
-    command.arg(format!("{GUESTS}/{guest}.wasm"));
-    command.arg(address.to_string());
-    command
-}
-
-fn serve(address: SocketAddr) -> Command {
-    let mut command = Command::new(WASMTIME);
-    command.args(["serve", "-W", "component-model-async", "-S", "cli,p3"]);
-    command.arg(format!("--addr={address}"));
-    command
-}
-
-/// Returns the command that runs this executable again.
-fn native(buffer: usize, service: Service, upstream: Option<SocketAddr>) -> io::Result<Command> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.arg("native-peer").arg(service.name());
-    command.arg(format!("--buffer={buffer}"));
-    command.args(upstream.map(|upstream| format!("--upstream={upstream}")));
-    Ok(command)
 }
 
 /// Returns the version of a Python that has asyncio.
@@ -475,128 +362,4 @@ fn start_haproxy(
     let address = free_address()?;
     let mut command = haproxy::command(directory.path(), address, service, upstream)?;
     start_silent(&mut command, address, Some(directory), cores)
-}
-
-/// Returns a free address. Nobody else takes its port in the moment until it is
-/// used.
-fn free_address() -> io::Result<SocketAddr> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
-}
-
-/// Starts a server that does not print that it listens.
-fn start_silent(
-    command: &mut Command,
-    address: SocketAddr,
-    directory: Option<TempDir>,
-    cores: Cores,
-) -> anyhow::Result<Server> {
-    command.stdout(Stdio::null());
-    let start = Instant::now();
-    let child = spawn(command, cores)?;
-    let mut server = Server {
-        child,
-        address,
-        start_up: Duration::ZERO,
-        _output: None,
-        directory,
-    };
-    server
-        .wait_for_accept(start)
-        .with_context(|| format!("{command:?}"))?;
-    Ok(server)
-}
-
-fn spawn(command: &mut Command, cores: Cores) -> anyhow::Result<Child> {
-    command.stdin(Stdio::null());
-    cores
-        .spawn_server(command)
-        .with_context(|| command.get_program().display().to_string())
-}
-
-/// A running server. Dropping it kills it.
-pub(crate) struct Server {
-    child: Child,
-    /// Address that the server listens on.
-    pub(crate) address: SocketAddr,
-    /// Time from the start until the server listens.
-    pub(crate) start_up: Duration,
-    /// Keeps the pipe open, so that the server may go on printing.
-    _output: Option<BufReader<ChildStdout>>,
-    /// Directory of the server's files, which is removed with the server.
-    pub(crate) directory: Option<TempDir>,
-}
-
-impl Server {
-    fn listening(
-        mut child: Child,
-        start: Instant,
-        directory: Option<TempDir>,
-    ) -> anyhow::Result<Self> {
-        match Self::first_line(&mut child) {
-            Ok((line, output)) => {
-                let start_up = start.elapsed();
-                let address = line.trim_end().rsplit('/').next().unwrap_or_default();
-                let address = address
-                    .parse()
-                    .with_context(|| format!("it printed {line:?}"))?;
-                Ok(Self {
-                    child,
-                    address,
-                    start_up,
-                    _output: Some(output),
-                    directory,
-                })
-            }
-            Err(error) => {
-                end(&mut child);
-                Err(error)
-            }
-        }
-    }
-
-    fn first_line(child: &mut Child) -> anyhow::Result<(String, BufReader<ChildStdout>)> {
-        let output = child.stdout.take().context("it has no standard output")?;
-        let timeout = Timespec::try_from(START_TIMEOUT)?;
-        if poll(&mut [PollFd::new(&output, PollFlags::IN)], Some(&timeout))? == 0 {
-            bail!("it does not listen after {START_TIMEOUT:?}");
-        }
-        let mut output = BufReader::new(output);
-        let mut line = String::new();
-        if output.read_line(&mut line)? == 0 {
-            bail!("it ended before it listened");
-        }
-        Ok((line, output))
-    }
-
-    /// Waits until a server that prints nothing takes connections.
-    fn wait_for_accept(&mut self, start: Instant) -> anyhow::Result<()> {
-        while TcpStream::connect(self.address).is_err() {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("it ended before it listened: {status}");
-            }
-            if start.elapsed() > START_TIMEOUT {
-                bail!("it does not listen after {START_TIMEOUT:?}");
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        self.start_up = start.elapsed();
-        Ok(())
-    }
-
-    /// Returns the id of the process.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-fn end(child: &mut Child) {
-    // Either fails only if the process is already gone.
-    drop(child.kill());
-    drop(child.wait());
 }

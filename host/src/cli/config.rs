@@ -23,7 +23,8 @@ use netwasm_base::identity::AsUser;
 
 use crate::logging::LogOptions;
 
-use super::{Cli, Command, OfProcess, RunFlags, usage};
+use super::run::{OfProcess, RunFlags};
+use super::{Cli, Command, usage};
 
 use self::document::{Document, Entry, Place, Service, Setting};
 use self::keys::Key;

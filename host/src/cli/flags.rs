@@ -1,6 +1,9 @@
 //! The flags of `netwasm run`, in the groups of its help, and their conversion
 //! to settings.
 
+mod http;
+mod limits;
+
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,12 +11,10 @@ use std::time::Duration;
 use clap::{ArgAction, Args};
 
 use netwasm_base::config::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, BlobContainer, CertificateFiles,
-    CipherSuites, ClientRules, Directory, DnsServer, HttpLimits, Isolation, KeyvalueBucket, Limits,
-    ListenAddress, ListenerConfig, ListenerKind, Network, OtlpConfig, Proxy, Route, TcpOptions,
+    BlobContainer, CertificateFiles, CipherSuites, ClientRules, Directory, DnsServer, Isolation,
+    KeyvalueBucket, ListenAddress, ListenerConfig, ListenerKind, Network, OtlpConfig, Proxy,
     TlsFiles, TlsVersion, UpstreamGroup,
 };
-use netwasm_base::descriptors;
 use netwasm_base::policy::{ConnectPattern, HostPort, ListenPattern, NamePattern};
 use netwasm_base::unix::UnixRights;
 
@@ -21,9 +22,12 @@ use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    TimeOrNone, Variable, count, identity, isolation, mode, named_file, of_client, otlp_header,
-    otlp_url, ratio, size, time, time_or_none, variable, workers,
+    Variable, identity, isolation, mode, named_file, of_client, otlp_header, otlp_url, ratio, time,
+    variable, workers,
 };
+
+pub(super) use self::http::Http;
+pub(super) use self::limits::{Compiling, LimitFlags};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listeners (repeatable)")]
@@ -59,80 +63,6 @@ pub(super) struct Listeners {
     /// Their group, by name or number
     #[arg(long, value_name = "GROUP", hide_short_help = true)]
     unix_group: Option<String>,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "HTTP")]
-pub(super) struct Http {
-    /// Add a line for each request to a file, - (standard output) or syslog, syslog:SERVER
-    #[arg(long, value_name = "FILE")]
-    access_log: Option<AccessLogTarget>,
-    /// The form of its lines: combined, json, or a line with variables of nginx such as $status
-    #[arg(long, value_name = "FORMAT", default_value = "combined")]
-    #[arg(hide_short_help = true, requires = "access_log")]
-    access_log_format: AccessLogFormat,
-    /// Answer only requests for this host and path, as '*.example.org/api'; repeatable
-    #[arg(long, value_name = "HOST[/PATH]", hide_short_help = true)]
-    pub(super) route: Vec<Route>,
-    /// The largest body of a request
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
-    max_body: usize,
-    /// The largest head of a request
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32KiB")]
-    #[arg(hide_short_help = true)]
-    max_head: usize,
-    /// The longest first line of a request
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8KiB")]
-    #[arg(hide_short_help = true)]
-    max_request_line: usize,
-    /// The most headers of a request
-    #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
-    #[arg(hide_short_help = true)]
-    max_headers: usize,
-    /// The most headers of a response to a request that a wasi:http component sends
-    #[arg(long, value_name = "N", value_parser = count, default_value = "200")]
-    #[arg(hide_short_help = true)]
-    max_response_headers: usize,
-    /// How long a client may take to send the head of a request
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
-    #[arg(hide_short_help = true)]
-    head_timeout: Duration,
-    /// How long a client may send nothing of a body that it began
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
-    #[arg(hide_short_help = true)]
-    body_timeout: Duration,
-    /// How long a connection may be idle between requests
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
-    #[arg(hide_short_help = true)]
-    keep_alive_timeout: Duration,
-    /// How long a component that answers later may take to begin its response,
-    /// counted from the last piece of the request that it got; and to tell its
-    /// trailers once its body is over
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
-    #[arg(hide_short_help = true)]
-    response_timeout: Duration,
-    /// How long it may make nothing of a response that it has begun
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10m")]
-    #[arg(hide_short_help = true)]
-    response_body_timeout: Duration,
-    /// How many requests an instance of a wasi:http component answers
-    #[arg(long, value_name = "N", value_parser = count, default_value = "128")]
-    #[arg(hide_short_help = true)]
-    max_instance_reuse_count: usize,
-    /// How many of them at once; wasi:http 0.2 always has one at a time
-    #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
-    #[arg(hide_short_help = true)]
-    max_instance_concurrent_reuse_count: usize,
-    /// Instances of it at once for one connection [default: a quarter of --max-connections]
-    #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
-    max_connection_instances: Option<usize>,
-    /// Bytes that all clients of HTTP/2 may have sent before guests take them
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
-    #[arg(hide_short_help = true)]
-    max_unread: usize,
-    /// Send interim responses such as 103 to HTTP/1.1 clients too; some take one for the answer
-    #[arg(long, hide_short_help = true)]
-    send_informational: bool,
 }
 
 #[derive(Args, Debug)]
@@ -245,110 +175,6 @@ pub(super) struct Reach {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     #[arg(hide_short_help = true)]
     pub(super) dns_timeout: Duration,
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Limits")]
-pub(super) struct LimitFlags {
-    /// How long the guest may compute for an event
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
-    event_timeout: Duration,
-    /// Connections at once; idle HTTP ones give way [default: by open files]
-    #[arg(long, value_name = "N", value_parser = count)]
-    max_connections: Option<usize>,
-    /// Outgoing connections at once, counted apart [default: what open files allow]
-    #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
-    max_outgoing: Option<usize>,
-    /// Connections that the kernel keeps waiting
-    #[arg(long, value_name = "N", default_value = "1024", hide_short_help = true)]
-    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
-    backlog: i32,
-    /// End connections that are silent for so long
-    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
-    idle_timeout: TimeOrNone,
-    /// End connections that are silent for so long after the peer has ended its sending side
-    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "60s")]
-    #[arg(hide_short_help = true)]
-    half_close_timeout: TimeOrNone,
-    /// Ask the peers of TCP connections that are silent for so long whether they are still there
-    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "60s")]
-    #[arg(hide_short_help = true)]
-    tcp_keepalive: TimeOrNone,
-    /// End TCP connections whose peer acknowledges nothing of what was sent for so long
-    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
-    #[arg(hide_short_help = true)]
-    tcp_user_timeout: TimeOrNone,
-    /// Kernel's receive buffer of TCP connections [default: adapted]
-    #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
-    tcp_receive_buffer: Option<usize>,
-    /// Kernel's send buffer of TCP connections [default: adapted]
-    #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
-    tcp_send_buffer: Option<usize>,
-    /// How long a TLS handshake may take
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
-    #[arg(hide_short_help = true)]
-    handshake_timeout: Duration,
-    /// End connections whose peer takes nothing of what is to be sent
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
-    #[arg(hide_short_help = true)]
-    write_timeout: Duration,
-    /// Unsent bytes of a connection at which the guest is told to pause
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64KiB")]
-    #[arg(hide_short_help = true)]
-    write_high: usize,
-    /// Unsent bytes at which it is told to resume
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16KiB")]
-    #[arg(hide_short_help = true)]
-    write_low: usize,
-    /// Unsent bytes at which a connection is ended
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
-    #[arg(hide_short_help = true)]
-    max_write_buffer: usize,
-    /// Timers, files, questions and pending connects of an instance, each
-    #[arg(long, value_name = "N", value_parser = count, default_value = "1024")]
-    #[arg(hide_short_help = true)]
-    max_handles: usize,
-    /// How long an async component may go on after its response, or its connection's end
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
-    #[arg(hide_short_help = true)]
-    background_timeout: Duration,
-    /// Instances that may go on so at once; beyond it the newest ends
-    #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
-    #[arg(hide_short_help = true)]
-    max_background: usize,
-    /// Values of metrics that the component may make, each bucket of a histogram being one
-    #[arg(long, value_name = "N", value_parser = count, default_value = "1000")]
-    #[arg(hide_short_help = true)]
-    max_metrics: usize,
-    /// State that instances share: rate limits in one half of it, values in the other
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
-    #[arg(hide_short_help = true)]
-    max_shared: usize,
-    /// Buckets of --keyvalue NAME=memory:, all together
-    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
-    #[arg(hide_short_help = true)]
-    max_keyvalue: usize,
-    /// How long connections may go on after SIGTERM or SIGINT
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
-    #[arg(hide_short_help = true)]
-    shutdown_timeout: Duration,
-}
-
-/// Limits that reading and compiling a component have, with the one that the
-/// code is made for.
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Limits")]
-pub(super) struct Compiling {
-    /// Memory of an instance [default: 64MiB, and 1GiB for Python]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    max_memory: Option<usize>,
-    /// The largest component [default: 64MiB, and 256MiB for Python]
-    #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
-    max_component_size: Option<usize>,
-    /// How long compiling it may take
-    #[arg(long, value_name = "TIME", value_parser = time, default_value = "none")]
-    #[arg(hide_short_help = true)]
-    compile_timeout: Duration,
 }
 
 #[derive(Args, Debug)]
@@ -473,36 +299,6 @@ impl Listeners {
     }
 }
 
-impl Http {
-    pub(super) fn limits(&self) -> HttpLimits {
-        HttpLimits {
-            max_head: self.max_head,
-            max_request_line: self.max_request_line,
-            max_headers: self.max_headers,
-            max_response_headers: self.max_response_headers,
-            max_body: self.max_body,
-            head_timeout: self.head_timeout,
-            body_timeout: self.body_timeout,
-            keep_alive_timeout: self.keep_alive_timeout,
-            response_timeout: self.response_timeout,
-            response_body_timeout: self.response_body_timeout,
-            max_instance_reuse: self.max_instance_reuse_count,
-            max_instance_concurrency: self.max_instance_concurrent_reuse_count,
-            max_connection_instances: self.max_connection_instances,
-            max_unread: self.max_unread,
-            send_informational: self.send_informational,
-            ..HttpLimits::default()
-        }
-    }
-
-    pub(super) fn access_log(self) -> Option<AccessLogConfig> {
-        Some(AccessLogConfig {
-            target: self.access_log?,
-            format: self.access_log_format,
-        })
-    }
-}
-
 impl Tls {
     pub(super) fn into_files(self) -> Result<TlsFiles, clap::Error> {
         let (certs, keys) = (self.cert.len(), self.key.len());
@@ -527,70 +323,5 @@ impl Tls {
             authorities: self.tls_authority,
             identities: self.tls_identity,
         })
-    }
-}
-
-impl LimitFlags {
-    /// Returns the limits. `connects` is true if the guest may connect
-    /// somewhere.
-    pub(super) fn into_limits(self, compiling: &Compiling, connects: bool) -> Limits {
-        let share = || descriptors::connections(connects);
-        Limits {
-            max_connections: self.max_connections.unwrap_or_else(share),
-            max_outgoing: self.max_outgoing.unwrap_or_else(share),
-            connections_given: self.max_connections.is_some(),
-            backlog: self.backlog,
-            event_timeout: self.event_timeout,
-            idle_timeout: self.idle_timeout.0,
-            half_close_timeout: self.half_close_timeout.0,
-            tcp: TcpOptions {
-                keepalive: self.tcp_keepalive.0,
-                user_timeout: self.tcp_user_timeout.0,
-                receive_buffer: self.tcp_receive_buffer,
-                send_buffer: self.tcp_send_buffer,
-            },
-            background_timeout: self.background_timeout,
-            max_background: self.max_background,
-            max_metrics: self.max_metrics,
-            max_shared: self.max_shared,
-            max_keyvalue: self.max_keyvalue,
-            handshake_timeout: self.handshake_timeout,
-            write_timeout: self.write_timeout,
-            write_high: self.write_high,
-            write_low: self.write_low,
-            max_write_buffer: self.max_write_buffer,
-            max_handles: self.max_handles,
-            shutdown_timeout: self.shutdown_timeout,
-            ..compiling.limits()
-        }
-    }
-}
-
-impl Compiling {
-    /// Returns the limits of an interpreter, which is larger than components of
-    /// other languages. Limits that are given stay.
-    pub(super) fn of_interpreter(self) -> Self {
-        Self {
-            max_memory: self.max_memory.or(Some(1 << 30)),
-            max_component_size: self.max_component_size.or(Some(256 << 20)),
-            ..self
-        }
-    }
-
-    pub(super) fn limits(&self) -> Limits {
-        let default = Limits::default();
-        let size = self.max_component_size.map(|size| size as u64);
-        Limits {
-            max_memory: self.max_memory.unwrap_or(default.max_memory),
-            max_component_size: size.unwrap_or(default.max_component_size),
-            compile_timeout: self.compile_timeout,
-            ..default
-        }
-    }
-
-    pub(super) fn checked(&self) -> Result<Limits, clap::Error> {
-        let limits = self.limits();
-        limits.check().map_err(|error| usage(&error))?;
-        Ok(limits)
     }
 }

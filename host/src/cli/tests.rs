@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, CIPHER_SUITES, CertificateFiles, Directory,
-    HttpLimits, Isolation, ListenerConfig, ListenerKind, MessageCompression, NEVER, Origin,
-    SlowClient, TcpOptions, TlsFiles, TlsVersion, WebSocketLimits,
+    DnsConfig, GuestConfig, HttpLimits, Isolation, ListenerConfig, ListenerKind,
+    MessageCompression, NEVER, Origin, SlowClient, TcpOptions, TlsFiles, TlsVersion,
+    WebSocketLimits,
 };
 use netwasm_base::descriptors;
+use netwasm_base::policy::Policy;
 use netwasm_base::unix::UnixRights;
 
 use super::*;

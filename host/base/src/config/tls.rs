@@ -1,7 +1,45 @@
-//! Versions and cipher suites of TLS that listeners speak.
+//! Files of TLS, and the versions and cipher suites that listeners speak.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
+
+/// The files that the flags of TLS name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The server's certificates; the first one is the default.
+    pub certificates: Vec<CertificateFiles>,
+    /// Certificates of other services, for each listener of HTTP that the service
+    /// opens; none if no listener needs any.
+    pub shared: Vec<Vec<CertificateFiles>>,
+    /// Authorities of which one must have signed a client's certificate.
+    pub client_ca: Option<PathBuf>,
+    /// ALPN protocols of `--tls`, the best first.
+    pub alpn: Vec<Vec<u8>>,
+    /// Lowest version that listeners speak.
+    pub min_version: TlsVersion,
+    /// Cipher suites that listeners accept, the best first. A version that none
+    /// of them is of has all of its own.
+    pub ciphers: Vec<CipherSuite>,
+    /// Trust roots of outgoing connections besides the system's.
+    pub extra_roots: Vec<PathBuf>,
+    /// True if outgoing connections accept any certificate. Whoever answers can
+    /// then read and change everything that is sent.
+    pub insecure: bool,
+    /// Authorities that guests may choose for a connection, by name.
+    pub authorities: Vec<(String, PathBuf)>,
+    /// Certificates that guests may choose to present to a server, by name.
+    pub identities: Vec<(String, CertificateFiles)>,
+}
+
+/// A certificate chain and its private key, both in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The chain, the server's own certificate first.
+    pub chain: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
 
 /// A version of TLS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -2,43 +2,41 @@
 //! A request to an async guest goes to an instance before its body has arrived.
 //! An event guest may defer a request, or make its response piece by piece.
 
+mod download;
 mod forwarding;
 mod of_events;
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, RecvStream};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
-use http_body::Body;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use netwasm_exchange::answer::Answer;
-use netwasm_exchange::chunked::without_dropped;
-use netwasm_exchange::content::{BoxContent, Ended, RequestBody};
+use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::{Deferred, Settled};
 use netwasm_exchange::forward::Forward;
 use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::Refusal;
-use netwasm_exchange::reply::{Answered, NoResponse, Reply, Sent};
+use netwasm_exchange::reply::{Answered, NoResponse, Reply};
 use netwasm_exchange::request::Request;
 
+use self::download::{Broken, SILENT, tell_sent};
 use crate::exchange;
 use crate::forward::{Forwarding, Passed, Upgrade};
 use crate::h2::incoming::{Incoming, IncomingBody, IncomingEnd};
 use crate::h2::line::LogLine;
 use crate::h2::link::{self, Link};
-use crate::h2::sending::{Stopped, send_bytes};
 use crate::h2::stream::{Outcome, Stream};
 use crate::h2::{request, unread};
-use crate::response::{self, Plan};
 
 pub(super) use self::forwarding::{Forwarded, forward};
 pub(super) use self::of_events::{Later, answer_later};
@@ -102,29 +100,6 @@ enum Missing {
     Left,
     /// The guest made none.
     Guest(NoResponse),
-}
-
-/// A response that is being sent.
-struct StreamDownload {
-    stream: SendStream<Bytes>,
-    /// `None` if the response has no body.
-    body: Option<BoxContent>,
-    /// Length of the body in bytes, if known.
-    length: Option<u64>,
-    told: Option<Sent>,
-    /// Trailers that the guest delivers apart from the body.
-    trailers: Option<Ended>,
-}
-
-const UNFINISHED: &str = "ends before its end";
-
-const SILENT: &str = "does not go on in time (--response-body-timeout)";
-
-/// Why a response is incomplete.
-enum Broken {
-    /// The guest did not finish it, for this reason.
-    Guest(&'static str),
-    Client(Stopped),
 }
 
 impl AnsweringStream {
@@ -385,244 +360,6 @@ impl AnsweringStream {
         let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
         self.link.send_ours(is_head, answer, outgoing, line)
     }
-
-    /// Sends the head of a response. Returns `None` if the client has left.
-    ///
-    /// # Errors
-    /// Fails with the reason if the response cannot be sent.
-    fn begin_response(
-        &mut self,
-        answered: Answered,
-        line: &mut LogLine,
-    ) -> Result<Option<StreamDownload>, String> {
-        let Answered {
-            response,
-            sent: told,
-            trailers,
-        } = answered;
-        let (parts, body) = response.into_parts();
-        let is_head = self.head.method == Method::HEAD;
-        let plan = Plan::new(&parts, is_head, None, body.is_end_stream());
-        let plan = plan.map_err(|fault| fault.to_string())?;
-        let mut headers = parts.headers;
-        let trailer = headers.remove(header::TRAILER);
-        response::drop_framing(&mut headers);
-        if let Some(names) = trailer.filter(|_| plan.has_body) {
-            headers.insert(header::TRAILER, names);
-        }
-        let lacks = |name| !headers.contains_key(name);
-        let (server, date) = (lacks(header::SERVER), lacks(header::DATE));
-        self.link.sign(&mut headers, server, date);
-        match plan.told {
-            Some(length) => headers.insert(header::CONTENT_LENGTH, self.link.length(length)),
-            // A 204 must not have one (RFC 9110, section 8.6).
-            None => headers.remove(header::CONTENT_LENGTH),
-        };
-        let (length, body) = match plan.has_body {
-            true => (plan.length, Some(body)),
-            false => (Some(0), None),
-        };
-        let ended = body.as_ref().is_none_or(Body::is_end_stream);
-        let ends = ended && length.is_none_or(|it| it == 0);
-        line.status = plan.status;
-        self.tells_length = ends || plan.told.is_some();
-        let Some(outgoing) = &mut self.outgoing else {
-            return Ok(None);
-        };
-        let response = link::head(plan.status, headers).ok_or("its status is none")?;
-        // An error means that the client has left.
-        let Ok(stream) = outgoing.send_response(response, ends) else {
-            return Ok(None);
-        };
-        Ok(Some(StreamDownload {
-            stream,
-            body,
-            length: if ends { Some(0) } else { length },
-            told,
-            trailers,
-        }))
-    }
-
-    /// Waits while the guest still reads the request, for example to forward
-    /// it.
-    async fn read_on(&self) {
-        if self.is_forwarded {
-            // The server has answered, and takes no more of it.
-            return;
-        }
-        loop {
-            let due = self.incoming.given_up_at();
-            let read = poll_fn(|cx| {
-                self.reply.watch(cx);
-                self.incoming.watch(cx);
-                if !self.incoming.is_read() || self.reply.has_returned() {
-                    return Poll::Ready(true);
-                }
-                // Since it waits for the client, it is given up sooner.
-                match self.incoming.given_up_at() < due {
-                    true => Poll::Ready(false),
-                    false => Poll::Pending,
-                }
-            });
-            match timeout_at(due, read).await {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(_elapsed) if self.incoming.given_up_at() <= Instant::now() => return,
-                Err(_elapsed) => {}
-            }
-        }
-    }
-
-    /// Waits for the rest of a request before the response ends.
-    ///
-    /// If only the end of the stream ends the response, some clients overlook
-    /// an end that comes while they send (see [`unread`]). This waits only if
-    /// the request tells its length.
-    async fn settle(&self) {
-        if self.tells_length || !self.incoming.is_coming() {
-            return;
-        }
-        self.read_on().await;
-        if let Some(body) = self.incoming.stop() {
-            unread::forget(body).await;
-        }
-    }
-
-    /// Waits for the trailers that follow a body. If they do not come within
-    /// `--response-timeout`, there are none.
-    async fn trailers(
-        &self,
-        stream: &mut SendStream<Bytes>,
-        mut ended: Ended,
-    ) -> Result<Option<HeaderMap>, Broken> {
-        let limit = self.link.thread().env.limits.http.response_timeout;
-        let told = poll_fn(|cx| {
-            if let Poll::Ready(told) = Pin::new(&mut ended).poll(cx) {
-                return Poll::Ready(match told {
-                    Ok(Ok(trailers)) => Ok(trailers),
-                    Ok(Err(_)) => Err(Broken::Guest(UNFINISHED)),
-                    // The instance ended without setting trailers.
-                    Err(_) => Ok(None),
-                });
-            }
-            if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Broken::Client(Stopped::Left)));
-            }
-            self.reply.watch(cx);
-            match (self.reply.is_broken(), self.reply.has_returned()) {
-                (true, _) => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
-                (false, true) => Poll::Ready(Ok(None)),
-                (false, false) => Poll::Pending,
-            }
-        });
-        timeout(limit, told).await.unwrap_or(Ok(None))
-    }
-
-    /// Sends a body while it is made.
-    async fn send_body(
-        &self,
-        download: &mut StreamDownload,
-        line: &mut LogLine,
-    ) -> Result<(), Broken> {
-        let StreamDownload {
-            stream,
-            body: Some(body),
-            length,
-            told,
-            trailers,
-        } = download
-        else {
-            return Ok(());
-        };
-        if body.is_end_stream() && *length == Some(0) {
-            return Ok(());
-        }
-        let limits = &self.link.thread().env.limits.http;
-        loop {
-            let all = *length == Some(line.sent);
-            let limit = match all {
-                true => limits.response_timeout,
-                false => limits.response_body_timeout,
-            };
-            if all {
-                // The guest may wait for this before it sets its trailers.
-                tell_sent(told);
-            }
-            let next = poll_fn(|cx| {
-                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-                    return Poll::Ready(Ok(frame));
-                }
-                if stream.poll_reset(cx).is_ready() {
-                    return Poll::Ready(Err(Broken::Client(Stopped::Left)));
-                }
-                self.reply.watch(cx);
-                match self.reply.is_broken() || self.reply.has_returned() {
-                    true => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
-                    false => Poll::Pending,
-                }
-            });
-            let next = timeout(limit, next).await.unwrap_or(match all {
-                // The trailers did not come in time, so there are none.
-                true => Ok(None),
-                false => Err(Broken::Guest(SILENT)),
-            });
-            let last = match next? {
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => {
-                        let after = line.sent + data.len() as u64;
-                        if length.is_some_and(|length| after > length) {
-                            return Err(Broken::Guest(UNFINISHED));
-                        }
-                        let ends = body.is_end_stream() && !self.reply.is_broken();
-                        let ends = ends && length.is_none_or(|length| after == length);
-                        if ends && !self.tells_length {
-                            if !data.is_empty() {
-                                send(stream, data, false, line, body).await?;
-                            }
-                            self.settle().await;
-                            return send(stream, Bytes::new(), true, line, body).await;
-                        }
-                        if data.is_empty() && !ends {
-                            continue;
-                        }
-                        send(stream, data, ends, line, body).await?;
-                        match ends {
-                            true => return Ok(()),
-                            false => continue,
-                        }
-                    }
-                    Err(frame) => frame.into_trailers().ok(),
-                },
-                Some(Err(_)) => return Err(Broken::Guest(UNFINISHED)),
-                None => match trailers.take() {
-                    Some(ended) => {
-                        tell_sent(told);
-                        self.trailers(stream, ended).await?
-                    }
-                    None => None,
-                },
-            };
-            // If the instance has failed, the end of its body is not genuine.
-            if self.reply.is_broken() || length.is_some_and(|length| length != line.sent) {
-                return Err(Broken::Guest(UNFINISHED));
-            }
-            self.settle().await;
-            let trailers = last.map(without_dropped).filter(|it| !it.is_empty());
-            let sent = match trailers {
-                Some(trailers) => stream.send_trailers(trailers),
-                None => stream.send_data(Bytes::new(), true),
-            };
-            return sent.map_err(|_| Broken::Client(Stopped::Left));
-        }
-    }
-}
-
-/// Tells the guest that its response was sent.
-fn tell_sent(told: &mut Option<Sent>) {
-    if let Some(told) = told.take() {
-        // The guest may not listen.
-        let _ = told.send(Ok(()));
-    }
 }
 
 impl Drop for AnsweringStream {
@@ -636,29 +373,6 @@ impl Drop for AnsweringStream {
             self.link.local.put_request(request);
         }
     }
-}
-
-/// Sends a piece of a body, which goes on meanwhile with what is beside it.
-async fn send(
-    stream: &mut SendStream<Bytes>,
-    data: Bytes,
-    ends: bool,
-    line: &mut LogLine,
-    body: &mut BoxContent,
-) -> Result<(), Broken> {
-    if data.is_empty() {
-        let sent = stream.send_data(data, ends);
-        return sent.map_err(|_| Broken::Client(Stopped::Left));
-    }
-    let mut sending = pin!(send_bytes(stream, data, ends, line));
-    let sent = poll_fn(|cx| {
-        let sent = sending.as_mut().poll(cx);
-        if sent.is_pending() {
-            body.poll_beside(cx);
-        }
-        sent
-    });
-    sent.await.map_err(Broken::Client)
 }
 
 /// Returns the URI of a request for `wasi:http`.

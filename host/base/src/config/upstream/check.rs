@@ -7,7 +7,8 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::{UpstreamError, duration};
+use super::UpstreamError;
+use super::settings::duration;
 
 /// Default of `check-interval`.
 const INTERVAL: Duration = Duration::from_secs(2);
