@@ -1,7 +1,7 @@
 //! HTTP requests that netwasm forwards to another server.
 
 use super::super::{Kind, Target, Work};
-use super::{against_nginx, netwasm};
+use super::{against_nginx, netwasm, row};
 use crate::peers::Peer;
 use crate::site::Resource;
 
