@@ -65,26 +65,20 @@ fn row(title: &'static str, peer: Peer, target: Target) -> Row {
     }
 }
 
-fn against_nginx(row: Row) -> Row {
-    Row {
-        rival: Some(Rival::Nginx),
-        ..row
-    }
+fn against_nginx(mut row: Row) -> Row {
+    row.rival = Some(Rival::Nginx);
+    row
 }
 
-fn against_wasmtime(row: Row) -> Row {
-    Row {
-        rival: Some(Rival::Wasmtime),
-        ..row
-    }
+fn against_wasmtime(mut row: Row) -> Row {
+    row.rival = Some(Rival::Wasmtime);
+    row
 }
 
 /// Sets the guest of events that echoes as the rival.
-fn against_events(row: Row) -> Row {
-    Row {
-        rival: Some(Rival::Guest(netwasm("echo", "connection"))),
-        ..row
-    }
+fn against_events(mut row: Row) -> Row {
+    row.rival = Some(Rival::Guest(netwasm("echo", "connection")));
+    row
 }
 
 /// Returns a resource asked for on 64 connections of HTTP.
