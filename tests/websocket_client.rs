@@ -232,12 +232,15 @@ fn a_server_gets_a_request_by_the_rules_and_frames_with_masks() {
     hand.probe.stop();
 }
 
+/// Makes a good answer a bad one.
+type Spoil<'a> = &'a dyn Fn(&str) -> String;
+
 #[test]
 fn an_answer_that_breaks_a_rule_opens_nothing() {
     let (hand, mut client) = Hand::start(&[]);
     let long = format!("HTTP/1.1 101 x\r\n{}", "X: y\r\n".repeat(50_000));
     let with = |good: &str, line: &str| good.replacen("\r\n", &format!("\r\n{line}\r\n"), 1);
-    let cases: [(&dyn Fn(&str) -> String, &str); 9] = [
+    let cases: [(Spoil<'_>, &str); 9] = [
         (
             &|good| good.replace("accept: ", "accept: x"),
             "wrong Sec-WebSocket-Accept",
