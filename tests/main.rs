@@ -89,3 +89,4 @@ mod wasi_http_faults;
 mod wasi_http_files;
 mod watch;
 mod websocket;
+mod websocket_client;

@@ -28,12 +28,12 @@ fn probe() -> Run {
 }
 
 /// Returns a request for a connection, with more header lines.
-fn offer(target: &str, lines: &[&str]) -> String {
+pub(crate) fn offer(target: &str, lines: &[&str]) -> String {
     message("GET", target, &[&OFFER[..], lines].concat())
 }
 
 /// Returns a client's frame of up to 64 KiB.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut frame = vec![first];
     match u8::try_from(payload.len()) {
         Ok(length @ ..=125) => frame.push(0x80 | length),
@@ -51,7 +51,11 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 
 /// Opens a connection. Returns the lines of the answer.
 #[track_caller]
-fn open<S: Read + Write>(peer: &mut Peer<S>, target: &str, lines: &[&str]) -> Vec<String> {
+pub(crate) fn open<S: Read + Write>(
+    peer: &mut Peer<S>,
+    target: &str,
+    lines: &[&str],
+) -> Vec<String> {
     peer.send(offer(target, lines).as_bytes());
     assert_eq!(peer.line(), "HTTP/1.1 101 Switching Protocols");
     let lines = std::iter::from_fn(|| Some(peer.line()).filter(|line| !line.is_empty()));
@@ -61,12 +65,12 @@ fn open<S: Read + Write>(peer: &mut Peer<S>, target: &str, lines: &[&str]) -> Ve
     lines
 }
 
-fn say<S: Read + Write>(peer: &mut Peer<S>, text: &str) {
+pub(crate) fn say<S: Read + Write>(peer: &mut Peer<S>, text: &str) {
     peer.send(&frame(0x81, text.as_bytes()));
 }
 
 /// Receives a frame: its first byte and the payload.
-fn hear<S: Read + Write>(peer: &mut Peer<S>) -> (u8, Vec<u8>) {
+pub(crate) fn hear<S: Read + Write>(peer: &mut Peer<S>) -> (u8, Vec<u8>) {
     let head = peer.take(2);
     let length = match head[1] {
         126 => {
@@ -82,7 +86,7 @@ fn hear<S: Read + Write>(peer: &mut Peer<S>) -> (u8, Vec<u8>) {
 }
 
 #[track_caller]
-fn hears<S: Read + Write>(peer: &mut Peer<S>, text: &str) {
+pub(crate) fn hears<S: Read + Write>(peer: &mut Peer<S>, text: &str) {
     let (first, payload) = hear(peer);
     let payload = String::from_utf8_lossy(&payload).into_owned();
     assert_eq!((first, &*payload), (0x81, text));
@@ -90,13 +94,13 @@ fn hears<S: Read + Write>(peer: &mut Peer<S>, text: &str) {
 
 /// Receives a close frame with this code, and then the end.
 #[track_caller]
-fn is_closed<S: Read + Write>(peer: &mut Peer<S>, code: u16) {
+pub(crate) fn is_closed<S: Read + Write>(peer: &mut Peer<S>, code: u16) {
     let (first, payload) = hear(peer);
     let told = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
     assert_eq!((first, told), (0x88, Some(code)));
 }
 
-fn close_frame(code: u16, reason: &str) -> Vec<u8> {
+pub(crate) fn close_frame(code: u16, reason: &str) -> Vec<u8> {
     frame(0x88, &[&code.to_be_bytes()[..], reason.as_bytes()].concat())
 }
 

@@ -29,6 +29,7 @@ wit_bindgen::generate!({
             import netwasm:net/resolver@0.2.0;
             import netwasm:net/http@0.2.0;
             import netwasm:net/websockets@0.2.0;
+            import netwasm:net/websocket-client@0.2.0;
             import netwasm:net/topics@0.2.0;
             import netwasm:net/pools@0.2.0;
             import netwasm:net/datagram-connector@0.2.0;
@@ -184,6 +185,7 @@ pub mod websocket {
             package netwasm:guest-websocket;
             world guest-websocket {
                 export netwasm:net/websocket-handler@0.2.0;
+                export netwasm:net/websocket-connect-handler@0.2.0;
             }
         ",
         world: "netwasm:guest-websocket/guest-websocket",

@@ -44,6 +44,8 @@
 ///   the host listens. On an error, the instance ends with an entry in the log,
 ///   and the host does not start.
 ///
+/// - `websockets` alone is for a component that opens WebSocket connections without
+///   `websocket`, which includes it: `export!(http: site, websockets)`.
 /// - `connect` alone is for a component that opens connections without `tcp`,
 ///   which includes it: `export!(http: site, connect)`.
 /// - `datagrams` alone is for a component that opens datagram sockets without
@@ -112,6 +114,9 @@ macro_rules! __export {
     };
     (datagrams) => {
         $crate::__export!(udp async |_: $crate::UdpSocket| ());
+    };
+    (websockets) => {
+        $crate::__export!(websocket $crate::handler::no_websockets);
     };
     (tcp $handler:expr) => {
         impl $crate::bindings::tcp::exports::netwasm::net::tcp_handler::Guest for NetwasmApp {
@@ -240,6 +245,19 @@ macro_rules! __export {
                 $crate::handler::websocket_closed(token, code, reason);
             }
         }
+        impl $crate::bindings::websocket::exports::netwasm::net::websocket_connect_handler::Guest
+            for NetwasmApp
+        {
+            fn connected(
+                token: u64,
+                outcome: ::std::result::Result<
+                    $crate::bindings::websocket::exports::netwasm::net::websocket_connect_handler::Opened,
+                    $crate::bindings::websocket::exports::netwasm::net::websocket_connect_handler::Failure,
+                >,
+            ) {
+                $crate::handler::websocket_connected(token, outcome);
+            }
+        }
         $crate::bindings::websocket::export_websocket!(
             NetwasmApp with_types_in $crate::bindings::websocket
         );
@@ -295,6 +313,7 @@ macro_rules! __export {
     (waiting) => {};
     (connect) => {};
     (datagrams) => {};
+    (websockets) => {};
     (start $start:expr) => {
         const _: fn() = || $crate::private::start($start());
     };

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::bindings::netwasm::net::websockets::WebsocketId;
 use crate::bindings::netwasm::net::{http, types};
-use crate::bindings::websocket::exports::netwasm::net::websocket_handler;
+use crate::bindings::websocket::exports::netwasm::net::{
+    websocket_connect_handler, websocket_handler,
+};
 use crate::cell::with;
 use crate::connection::Shared;
 use crate::executor::Task;
@@ -15,7 +17,7 @@ use crate::host::{DatagramTransport, Transport};
 use crate::http::{Answered, Forwarded, Later, Method, Response, Verdict};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
-use crate::websocket::{Decided, Message, SharedWebSocket, table};
+use crate::websocket::{Decided, Message, NotOpened, Opened, Refusal, SharedWebSocket};
 use crate::{connect, connection, executor, shutdown, timers, udp, websocket};
 
 // `tcp-handler`.
@@ -314,9 +316,13 @@ pub fn websocket_opens<M>(
     });
     match opening.into_decided() {
         Decided::Accept(accepted) => {
-            let shared = SharedWebSocket::new(connection.into());
+            let opened = Opened {
+                protocol: accepted.protocol.clone(),
+                ..Opened::default()
+            };
+            let shared = SharedWebSocket::new(connection.into(), opened);
             (accepted.start)(&shared);
-            let token = table::register(shared);
+            let token = websocket::register(shared);
             executor::run();
             websocket_handler::Opening::Accept(websocket_handler::Acceptance {
                 token,
@@ -329,10 +335,15 @@ pub fn websocket_opens<M>(
 }
 
 fn websocket_event(token: u64, handle: impl FnOnce(&SharedWebSocket)) {
-    if let Some(shared) = table::find(token) {
+    if let Some(shared) = websocket::find(token) {
         handle(&shared);
     }
     executor::run();
+}
+
+/// Decides about connections for a component that takes none.
+pub fn no_websockets(_: &crate::http::Request<'_>) -> websocket::Opening {
+    websocket::Opening::refuse(Response::error(404))
 }
 
 pub fn text_received(token: u64, text: String) {
@@ -348,10 +359,35 @@ pub fn websocket_drained(token: u64) {
 }
 
 pub fn websocket_closed(token: u64, code: u16, reason: String) {
-    if let Some(shared) = table::release(token) {
+    if let Some(shared) = websocket::release(token) {
         shared.ended(code, reason);
     }
     executor::run();
+}
+
+// `websocket-connect-handler`.
+
+pub fn websocket_connected(
+    token: u64,
+    outcome: Result<websocket_connect_handler::Opened, websocket_connect_handler::Failure>,
+) {
+    use websocket_connect_handler::Failure;
+
+    let outcome = match outcome {
+        Ok(opened) => {
+            let agreed = Opened {
+                protocol: opened.protocol,
+                headers: opened.headers,
+            };
+            Ok(SharedWebSocket::new(opened.connection.into(), agreed))
+        }
+        Err(Failure::Error(error)) => Err(NotOpened::Failed(error.into())),
+        Err(Failure::Refused(refusal)) => Err(NotOpened::Refused(Refusal {
+            status: refusal.status,
+            headers: refusal.headers,
+        })),
+    };
+    websocket::connected(token, outcome);
 }
 
 // `export!(start: ...)`.

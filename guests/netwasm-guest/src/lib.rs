@@ -62,6 +62,7 @@
 //! | `StreamResponse`, `EventSourceResponse` (aiohttp) | [`http::Response::stream`], [`http::Response::events`] |
 //! | `request.content.read` (aiohttp) | [`http::Upload`] |
 //! | `WebSocketResponse` (aiohttp), `websockets.serve` | `export!(websocket: serve)`, [`websocket`] |
+//! | `ws_connect` (aiohttp), `websockets.connect` | [`websocket::connect()`] |
 //! | (none) | `relay`, `relay_back`: the host copies |
 //! | (none) | [`metrics`]: counts of the guest's own |
 //! | (none) | [`shared`]: rate limits and values of all instances together |

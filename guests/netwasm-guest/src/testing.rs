@@ -52,7 +52,9 @@ use crate::{
 };
 
 pub use crate::http::testing::{Answer, Client, RequestBuilder};
-pub use crate::websocket::testing::{WebSocketClient, try_websocket, websocket};
+pub use crate::websocket::testing::{
+    WebSocketClient, WebSocketListener, listen_websocket, try_websocket, websocket,
+};
 
 /// How long a test waits for something, on the clock of the test.
 const PATIENCE: Duration = Duration::from_secs(3600);

@@ -6,12 +6,17 @@
 //! - `trap` traps.
 //! - `send COUNT SIZE` sends so many messages of so many bytes, without waiting.
 //! - `last` tells how the last connection of the instance has ended.
+//! - `dial URL PROTOCOLS` opens a connection to another server, says so, and passes
+//!   messages on, both ways, until that one ends. With `hasty` in place of the
+//!   protocols, that has little time; with `drop`, the next message gives it up.
 
 use std::cell::RefCell;
 
-use netwasm_guest::Result;
+use std::time::Duration;
+
 use netwasm_guest::http::{Request, Response};
-use netwasm_guest::websocket::{Closed, Message, Opening, WebSocket};
+use netwasm_guest::websocket::{Closed, Connect, Message, NotOpened, Opening, WebSocket};
+use netwasm_guest::{Either, Result};
 
 netwasm_guest::export!(websocket: open, http: page);
 
@@ -62,11 +67,58 @@ async fn obey(mut socket: WebSocket) -> Result<()> {
                 let last = last.map(|it| format!("{} {}", it.code, it.reason));
                 socket.send(last.unwrap_or_default()).await?;
             }
+            ["dial", url] => dial(&mut socket, url, "").await?,
+            ["dial", url, "drop"] => {
+                let opening = Connect::to(url).open();
+                let first = netwasm_guest::select(opening, socket.receive()).await;
+                let given_up = matches!(first, Either::Right(_));
+                socket
+                    .send(if given_up { "given up" } else { "ended" })
+                    .await?;
+            }
+            ["dial", url, protocols] => dial(&mut socket, url, protocols).await?,
             _ => socket.send(message).await?,
         }
     }
     LAST.replace(socket.closed());
     Ok(())
+}
+
+/// Opens a connection, and passes messages on until it ends.
+async fn dial(client: &mut WebSocket, url: &str, protocols: &str) -> Result<()> {
+    let mut opening = Connect::to(url).header("x-own", "1").compress();
+    for protocol in protocols.split_whitespace() {
+        opening = match protocol {
+            "hasty" => opening.timeout(Duration::from_millis(100)),
+            _ => opening.protocol(protocol),
+        };
+    }
+    let mut server = match opening.open().await {
+        Ok(server) => server,
+        Err(reason) => {
+            let location = match &reason {
+                NotOpened::Refused(refusal) => refusal.header("location"),
+                NotOpened::Failed(_) => None,
+            };
+            let location = String::from_utf8_lossy(location.unwrap_or_default()).into_owned();
+            return client.send(format!("{reason} {location}").trim()).await;
+        }
+    };
+    let protocol = server.protocol().unwrap_or("no protocol");
+    client.send(format!("opened with {protocol}")).await?;
+    loop {
+        match netwasm_guest::select(client.receive(), server.receive()).await {
+            Either::Left(None) => return Ok(()),
+            // One that fails is told of as it ends.
+            Either::Left(Some(message)) => drop(server.send(message).await),
+            Either::Right(Some(message)) => client.send(message).await?,
+            Either::Right(None) => {
+                let closed = server.closed();
+                let closed = closed.map(|it| format!("server closed {} {}", it.code, it.reason));
+                return client.send(closed.unwrap_or_default().trim_end()).await;
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -87,5 +139,24 @@ mod tests {
         assert_eq!(client.protocol(), Some("chat"));
         client.send("last");
         client.expect("4000 bye");
+    }
+
+    #[test]
+    fn another_server_is_dialled() {
+        let mut server = testing::listen_websocket("ws://example.org/");
+        let mut client = testing::websocket(open, "/");
+        client.send("dial ws://example.org/ chat");
+        let mut peer = server.accept();
+        assert_eq!(server.offered(), ["chat"]);
+        client.expect("opened with no protocol");
+        client.send("there");
+        peer.expect("there");
+        peer.send("back");
+        client.expect("back");
+        peer.close(4000, "enough");
+        client.expect("server closed 4000 enough");
+        server.refuse(503);
+        client.send("dial ws://example.org/");
+        client.expect("the server answers with 503");
     }
 }

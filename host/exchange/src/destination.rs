@@ -12,7 +12,7 @@ use crate::failure::Failure;
 pub struct Destination {
     /// Host and port.
     pub endpoint: Endpoint,
-    /// True if the scheme is `https`.
+    /// True if the scheme is `https` or `wss`.
     pub secure: bool,
 }
 
@@ -29,6 +29,24 @@ impl Destination {
             Some(scheme) if *scheme == Scheme::HTTPS => true,
             _ => return Err(Failure::HttpProtocolError),
         };
+        Self::at(uri, secure)
+    }
+
+    /// Returns the destination that the URI of a WebSocket connection names: RFC
+    /// 6455, section 3.
+    ///
+    /// # Errors
+    /// - `HTTP-protocol-error`: the scheme is neither `ws` nor `wss`.
+    /// - `HTTP-request-URI-invalid`: see [`Self::of`].
+    pub fn of_websocket(uri: &Uri) -> Result<Self, Failure> {
+        match uri.scheme_str() {
+            Some("ws") => Self::at(uri, false),
+            Some("wss") => Self::at(uri, true),
+            _ => Err(Failure::HttpProtocolError),
+        }
+    }
+
+    fn at(uri: &Uri, secure: bool) -> Result<Self, Failure> {
         let authority = uri.authority().ok_or(Failure::HttpRequestUriInvalid)?;
         let host = authority.host();
         // User information is not allowed here: RFC 9110, section 4.2.4.

@@ -29,11 +29,12 @@
 //! | [`forward`] | a decision to forward a request |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
 //! | [`message`], [`topics`] | messages to all subscribers of a topic, on all threads |
+//! | [`destination`] | the server of a URL |
 //! | [`websocket`] | WebSocket connections: requests for them, and a guest's end |
 //! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |
 //! | [`sites`] | handlers of several services on one listener, by host and path |
 //! | [`redirect`] | handlers that send clients to HTTPS |
-//! | [`destination`], [`outgoing`] | requests that guests send |
+//! | [`outgoing`] | requests that guests send |
 
 pub mod answer;
 pub mod chunked;

@@ -13,8 +13,10 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use netwasm_base::trace::Trace;
 use netwasm_net::health::Health;
+use netwasm_net::transport::Transport;
 
 use crate::failure::Failure;
+use crate::websocket::{ClientRequest, OpeningByClient};
 
 /// Largest number of exchanges that an instance may have at once.
 pub const MOST_EXCHANGES: usize = 128;
@@ -64,4 +66,8 @@ pub trait Outgoing: fmt::Debug {
     /// The caller has checked the destination against the policy. The addresses
     /// of a name are checked when they are connected to.
     fn send(&self, request: Request<WireBody>, exchange: Exchange) -> Sending;
+
+    /// Asks the server of a new connection for a WebSocket on it. To abandon that,
+    /// drop the future. The caller limits its time.
+    fn open_websocket(&self, transport: Rc<Transport>, request: ClientRequest) -> OpeningByClient;
 }

@@ -3,9 +3,11 @@
 //!
 //! ```text
 //!   request --> offer --> guest --> Accepted { socket, guest }
+//!   guest --> ClientRequest --> server --> Opened { begin(socket, guest) }
 //!   driver --WebSocketGuest--> guest --> Socket --WebSocketSender--> driver
 //! ```
 
+mod client;
 mod offer;
 
 use std::cell::RefCell;
@@ -23,6 +25,7 @@ use crate::topics::{Published, Subscriber, SubscriberId, TopicsOfThread};
 
 pub use crate::message::MessageKind;
 
+pub use self::client::{Begin, ClientRequest, NotOpened, Opened, OpeningByClient};
 pub use self::offer::{Unfit, asks, check, offers, without};
 
 /// Maximum of the reason of a close frame, in bytes: RFC 6455, section 5.5.

@@ -45,7 +45,7 @@
 //! | `forward` | requests that a handler forwards, and their responses |
 //! | `h2` | HTTP/2 by the `h2` crate: streams, flow control, floods |
 //! | `h1` | HTTP/1.1: requests in, responses out, in their order |
-//! | [`client`] | requests that guests send: connections, bodies, time-outs |
+//! | [`client`] | requests that guests send: connections, bodies, time-outs; WebSocket connections that they open |
 
 pub mod access_log;
 mod asked;

@@ -18,7 +18,7 @@ use crate::date::LAST_SECOND;
 use crate::flow_limit::FlowLimit;
 use crate::spans;
 use crate::tally::{Tallies, Tally};
-use crate::websocket::codec::{Buffers, Packing};
+use crate::websocket::codec::ThreadBuffers;
 
 /// Maximum capacity that the response buffer keeps, in bytes.
 const KEEP: usize = 256 << 10;
@@ -140,10 +140,8 @@ pub struct Local {
     date: Cell<Date>,
     /// True if a stream of HTTP/2 can change to another protocol.
     tunnels: Cell<bool>,
-    /// Buffers for the messages of WebSocket clients, empty between polls.
-    buffers: RefCell<Buffers>,
-    /// Compressors for messages to them.
-    packing: Rc<RefCell<Packing>>,
+    /// Buffers for the messages of WebSocket clients.
+    messages: Rc<ThreadBuffers>,
 }
 
 impl fmt::Debug for Local {
@@ -166,8 +164,7 @@ impl Local {
         let tunnels = own.forwards() || others.iter().any(|it| it.forwards());
         Rc::new(Self {
             tunnels: Cell::new(tunnels),
-            buffers: RefCell::default(),
-            packing: Rc::default(),
+            messages: Rc::default(),
             out: RefCell::default(),
             fields: RefCell::default(),
             spare: Cell::default(),
@@ -186,12 +183,8 @@ impl Local {
         self.tunnels.get() || self.handlers.opens_websockets()
     }
 
-    pub(super) fn buffers(&self) -> RefMut<'_, Buffers> {
-        self.buffers.borrow_mut()
-    }
-
-    pub(super) fn packing(&self) -> &Rc<RefCell<Packing>> {
-        &self.packing
+    pub(super) fn messages(&self) -> &Rc<ThreadBuffers> {
+        &self.messages
     }
 
     /// Lets streams of HTTP/2 change to another protocol.

@@ -33,7 +33,7 @@ use self::dial::{Reach, dial_within};
 pub use self::dial::{Dialed, dial, dial_from};
 
 /// Default time limit of connecting.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Most time for a server of a group while there are others to try.
 const ATTEMPT: Duration = Duration::from_secs(5);

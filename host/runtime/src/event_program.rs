@@ -9,7 +9,7 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use crate::bindings::exports::netwasm::net::{
     body_handler, connect_handler, datagram_connect_handler, forward_handler, http_handler,
     lifecycle, resolve_handler, response_handler, tcp_handler, timer_handler, udp_handler,
-    websocket_handler,
+    websocket_connect_handler, websocket_handler,
 };
 use crate::state::State;
 use crate::steps::{Computed, cpu_time};
@@ -45,6 +45,7 @@ struct Indices {
     body: Option<body_handler::GuestIndices>,
     forward: Option<forward_handler::GuestIndices>,
     websocket: Option<websocket_handler::GuestIndices>,
+    websocket_connect: Option<websocket_connect_handler::GuestIndices>,
 }
 
 impl fmt::Debug for EventProgram {
@@ -166,6 +167,11 @@ impl EventProgram {
                 .as_ref()
                 .map(|it| it.load(&mut store, &instance))
                 .transpose()?,
+            websocket_connect: indices
+                .websocket_connect
+                .as_ref()
+                .map(|it| it.load(&mut store, &instance))
+                .transpose()?,
         };
         store.data_mut().streams = handlers.response.is_some();
         store.data_mut().judges = handlers.forward.is_some();
@@ -189,6 +195,7 @@ impl Indices {
             body: body_handler::GuestIndices::new(pre).ok(),
             forward: forward_handler::GuestIndices::new(pre).ok(),
             websocket: websocket_handler::GuestIndices::new(pre).ok(),
+            websocket_connect: websocket_connect_handler::GuestIndices::new(pre).ok(),
         }
     }
 }
@@ -213,4 +220,5 @@ pub(crate) struct Handlers {
     pub(crate) body: Option<body_handler::Guest>,
     pub(crate) forward: Option<forward_handler::Guest>,
     pub(crate) websocket: Option<websocket_handler::Guest>,
+    pub(crate) websocket_connect: Option<websocket_connect_handler::Guest>,
 }

@@ -72,7 +72,7 @@ const RUN: &str = "wasi:cli/run";
 
 /// Functions whose result arrives as an event: interface, function, and the
 /// handler that gets the result.
-const COMPLETING: [(&str, &str, &str); 8] = [
+const COMPLETING: [(&str, &str, &str); 10] = [
     ("connector", "connect", "connect-handler"),
     ("connector", "connect-upstream", "connect-handler"),
     ("connector", "connect-upstream-for", "connect-handler"),
@@ -81,6 +81,8 @@ const COMPLETING: [(&str, &str, &str); 8] = [
     ("pools", "get", "connect-handler"),
     ("timers", "wake-at", "timer-handler"),
     ("resolver", "resolve", "resolve-handler"),
+    ("websocket-client", "connect", "websocket-connect-handler"),
+    ("websocket-client", "connect", "websocket-handler"),
 ];
 
 /// Checks that this host drives the component, and that the listeners fit it.

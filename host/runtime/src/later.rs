@@ -1,11 +1,12 @@
 //! Work that an event guest begins and that ends as an event: outgoing
-//! connections, datagram sockets and resolver queries.
+//! connections, with WebSocket or without, datagram sockets and resolver queries.
 
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_exchange::websocket::{ClientRequest, NotOpened};
 use netwasm_net::connect::{self, make};
 use netwasm_net::connection::Driver;
 use netwasm_net::endpoint::{ConnectOptions, Endpoint};
@@ -89,6 +90,34 @@ fn give(
             }
             Err(_) => transport.release(),
         },
+    }
+}
+
+/// Opens a WebSocket connection for a guest, and reports the result as an event.
+pub(crate) async fn open_websocket(
+    local: Rc<Local>,
+    instance: Weak<Instance>,
+    token: u64,
+    request: ClientRequest,
+    client: Option<ClientTls>,
+    options: ConnectOptions,
+) {
+    const SLOW: ConnectionError =
+        ConnectionError::Timeout("the server takes too long to answer the handshake");
+    let limit = options.timeout.unwrap_or(connect::TIMEOUT);
+    let opening = async {
+        let endpoint = &request.destination.endpoint;
+        let transport = make(&local.worker, endpoint, client.as_ref(), options).await?;
+        local.outgoing.open_websocket(transport, request).await
+    };
+    let outcome = tokio::time::timeout(limit, opening).await;
+    let outcome = outcome.unwrap_or(Err(NotOpened::Failed(SLOW)));
+    if let Some(instance) = instance.upgrade() {
+        if let Err(reason) = &outcome {
+            tracing::debug!(%reason, "cannot open a WebSocket connection");
+        }
+        // A trap is already logged.
+        let _ = instance.websocket_connected(token, outcome);
     }
 }
 

@@ -408,6 +408,8 @@ pub(crate) enum Later {
     Question,
     /// A connected datagram socket.
     Datagrams,
+    /// A WebSocket connection.
+    WebSocket,
 }
 
 /// Resolver queries and connections under way, by the guest's tokens.

@@ -24,7 +24,9 @@ use crate::{
 
 pub(crate) use self::metrics::*;
 pub(crate) use self::proxied::{Number, connect_upstream_for};
-pub(crate) use self::websocket::{WebSocketHandle, publish, subscribers};
+pub(crate) use self::websocket::{
+    WebSocketHandle, cancel_websocket, connect_websocket, publish, subscribers,
+};
 
 /// A byte-stream connection.
 pub(crate) struct Transport(ConnectionId);

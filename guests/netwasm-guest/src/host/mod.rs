@@ -45,6 +45,16 @@ pub(crate) struct TlsOptions {
     pub(crate) identity: Option<String>,
 }
 
+/// Options for opening a WebSocket connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct WebSocketOptions {
+    pub(crate) protocols: Vec<String>,
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+    pub(crate) tls: Option<TlsOptions>,
+    pub(crate) compress: bool,
+    pub(crate) timeout: Option<Duration>,
+}
+
 /// Options of a pool and its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PoolOptions {

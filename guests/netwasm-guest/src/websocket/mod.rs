@@ -50,7 +50,11 @@
 //!
 //! `export!(websocket: ..., http: ...)` answers other requests, too: with the page
 //! that connects, say. Without `http`, they get a 426.
+//!
+//! [`connect`] opens a connection to another server, as a client. Its type is the
+//! same.
 
+mod connect;
 mod opening;
 mod shared;
 #[cfg(not(target_family = "wasm"))]
@@ -62,11 +66,13 @@ use std::rc::Rc;
 
 use crate::{Address, Error, Info, Result, executor, host};
 
+pub(crate) use self::connect::connected;
+pub use self::connect::{Connect, NotOpened, Refusal, connect};
+#[cfg(target_family = "wasm")]
+pub(crate) use self::connect::{find, register, release};
 pub(crate) use self::opening::Decided;
 pub use self::opening::{Opening, Opens};
-pub(crate) use self::shared::SharedWebSocket;
-#[cfg(target_family = "wasm")]
-pub(crate) use self::shared::table;
+pub(crate) use self::shared::{Opened, SharedWebSocket};
 
 /// A message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,8 +127,8 @@ impl From<&[u8]> for Message {
 /// How a connection ended: RFC 6455, section 7.4.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
-    /// The code: 1000 for a normal end, 1001 if the client goes away, 1005 if it
-    /// gave no code, 1006 if it left without a word.
+    /// The code: 1000 for a normal end, 1001 if the peer goes away, 1005 if it gave
+    /// no code, 1006 if it left without a word.
     pub code: u16,
     /// The reason, mostly empty.
     pub reason: String,
@@ -219,7 +225,18 @@ impl WebSocket {
         self.0.handle.info()
     }
 
-    /// Returns the address of the client.
+    /// Returns the protocol that was chosen of those that the client offers.
+    pub fn protocol(&self) -> Option<&str> {
+        self.0.opened.protocol.as_deref()
+    }
+
+    /// Returns the headers of the server's answer, if this host has opened the
+    /// connection.
+    pub fn headers(&self) -> &[(String, Vec<u8>)] {
+        &self.0.opened.headers
+    }
+
+    /// Returns the address of the peer.
     pub fn peer(&self) -> Address {
         self.info().peer
     }

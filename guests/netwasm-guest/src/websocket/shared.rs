@@ -16,9 +16,18 @@ const READ_HIGH: usize = 64 << 10;
 /// Bytes at which it is asked to go on.
 const READ_LOW: usize = 16 << 10;
 
+/// What was agreed on when a connection was opened.
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub(crate) protocol: Option<String>,
+    /// Headers of the answer of a server.
+    pub(crate) headers: Vec<(String, Vec<u8>)>,
+}
+
 /// State that the events of a connection share with the task that handles it.
 pub(crate) struct SharedWebSocket {
     pub(super) handle: WebSocketHandle,
+    pub(super) opened: Opened,
     /// Messages that were not received, and their bytes.
     unread: RefCell<(VecDeque<Message>, usize)>,
     /// True while the host was asked not to receive.
@@ -36,9 +45,10 @@ pub(crate) struct SharedWebSocket {
 }
 
 impl SharedWebSocket {
-    pub(crate) fn new(handle: WebSocketHandle) -> Rc<Self> {
+    pub(crate) fn new(handle: WebSocketHandle, opened: Opened) -> Rc<Self> {
         Rc::new(Self {
             handle,
+            opened,
             unread: RefCell::default(),
             paused: Cell::new(false),
             full: Cell::new(false),
@@ -132,39 +142,5 @@ impl SharedWebSocket {
 
     pub(super) fn is_closing(&self) -> bool {
         self.closing.get() || self.closed.borrow().is_some()
-    }
-}
-
-/// The connections by their tokens.
-#[cfg(target_family = "wasm")]
-pub(crate) mod table {
-    use std::cell::Cell;
-    use std::mem::ManuallyDrop;
-    use std::rc::Rc;
-
-    use super::SharedWebSocket;
-    use crate::cell::with;
-    use crate::slab::Slab;
-
-    thread_local! {
-        static TABLE: ManuallyDrop<Cell<Slab<Rc<SharedWebSocket>>>> =
-            const { ManuallyDrop::new(Cell::new(Slab::new())) };
-    }
-
-    /// Gives a connection a token.
-    pub(crate) fn register(shared: Rc<SharedWebSocket>) -> u64 {
-        TABLE.with(|table| with(table, |all| all.insert(shared))) as u64
-    }
-
-    /// Finds a connection by its token.
-    pub(crate) fn find(token: u64) -> Option<Rc<SharedWebSocket>> {
-        let token = usize::try_from(token).ok()?;
-        TABLE.with(|table| with(table, |all| all.get_mut(token).cloned()))
-    }
-
-    /// Takes a connection from the table. Its token is free then.
-    pub(crate) fn release(token: u64) -> Option<Rc<SharedWebSocket>> {
-        let token = usize::try_from(token).ok()?;
-        TABLE.with(|table| with(table, |all| all.remove(token)))
     }
 }

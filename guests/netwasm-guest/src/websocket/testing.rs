@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use super::{Decided, Message, Opens, SharedWebSocket};
-use crate::host::memory::{RawRequest, RequestData, WebSocketHandle, Wire};
+use super::{Decided, Message, Opened, Opens, SharedWebSocket};
+use crate::host::memory::{self, RawRequest, RequestData, WebSocketHandle, WebSocketServer, Wire};
 use crate::http::testing::Answer;
 use crate::http::{Method, Request};
 use crate::testing::{patience, run, wait_for};
@@ -40,23 +40,67 @@ pub fn try_websocket<M>(
         Decided::Refuse(response) => Err(Box::new(Answer::of(response))),
         Decided::Accept(accepted) => {
             let wire = Rc::<Wire>::default();
-            let shared = SharedWebSocket::new(WebSocketHandle(wire.clone()));
+            let opened = Opened {
+                protocol: accepted.protocol,
+                ..Opened::default()
+            };
+            let shared = SharedWebSocket::new(WebSocketHandle(wire.clone()), opened);
             (accepted.start)(&shared);
             run();
-            Ok(WebSocketClient {
-                shared,
-                wire,
-                protocol: accepted.protocol,
-            })
+            Ok(WebSocketClient { shared, wire })
         }
     }
 }
 
-/// The client's end of a WebSocket connection.
+/// Lets handlers connect to a URL, by [`websocket::connect`](crate::websocket::connect).
+pub fn listen_websocket(url: &str) -> WebSocketListener {
+    WebSocketListener(memory::listen_websocket(url))
+}
+
+/// A server that handlers connect to; made by [`listen_websocket`].
+pub struct WebSocketListener(Rc<WebSocketServer>);
+
+impl WebSocketListener {
+    /// Accepts the next connection of a handler. It is used as a client's is.
+    ///
+    /// # Panics
+    /// If none comes.
+    #[track_caller]
+    pub fn accept(&mut self) -> WebSocketClient {
+        let accepted = wait_for(|| !self.0.opened.borrow().is_empty(), patience());
+        assert!(accepted, "expected a connection");
+        self.try_accept()
+            .unwrap_or_else(|| unreachable!("it is there"))
+    }
+
+    /// Accepts a connection if there is one now.
+    pub fn try_accept(&mut self) -> Option<WebSocketClient> {
+        run();
+        let (shared, wire) = self.0.opened.borrow_mut().pop_front()?;
+        Some(WebSocketClient { shared, wire })
+    }
+
+    /// Chooses a protocol for the connections to come.
+    pub fn choose(&mut self, protocol: impl Into<String>) {
+        *self.0.protocol.borrow_mut() = Some(protocol.into());
+    }
+
+    /// Refuses the connections to come with this status.
+    pub fn refuse(&mut self, status: u16) {
+        self.0.refusal.set(Some(status));
+    }
+
+    /// Returns the protocols that the last connection has offered.
+    pub fn offered(&self) -> Vec<String> {
+        self.0.offered.borrow().clone()
+    }
+}
+
+/// The other end of a handler's WebSocket connection: a client's, or that of a
+/// server that the handler has connected to.
 pub struct WebSocketClient {
     shared: Rc<SharedWebSocket>,
     wire: Rc<Wire>,
-    protocol: Option<String>,
 }
 
 impl WebSocketClient {
@@ -118,9 +162,9 @@ impl WebSocketClient {
         self.close(code, &reason);
     }
 
-    /// Returns the protocol that the handler has chosen.
+    /// Returns the protocol that was chosen.
     pub fn protocol(&self) -> Option<&str> {
-        self.protocol.as_deref()
+        self.shared.opened.protocol.as_deref()
     }
 
     /// Returns true if the handler receives nothing now: backpressure.

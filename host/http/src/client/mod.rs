@@ -15,6 +15,9 @@
 //! `begin` finds out whether a request has a body, and `head` checks what a
 //! response's head claims. Hyper leaves both to its callers.
 //!
+//! `websocket` opens WebSocket connections, without hyper: after their handshake,
+//! the driver of those of clients goes on with them.
+//!
 //! Requests arrive here only if their destination is allowed. An address that a
 //! name resolves to is checked when it is connected to.
 
@@ -25,6 +28,7 @@ mod failure;
 mod head;
 mod line;
 mod plain;
+mod websocket;
 
 use std::cell::OnceCell;
 use std::pin::pin;
@@ -47,7 +51,9 @@ use tokio::sync::OwnedSemaphorePermit;
 use netwasm_base::counters::Counters;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::outgoing::{Exchange, Outgoing, Received, SendOptions, Sending, WireBody};
+use netwasm_exchange::websocket::{ClientRequest, OpeningByClient};
 use netwasm_net::env::Env;
+use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
 
 use self::begin::{Beginning, begin};
@@ -55,6 +61,7 @@ use self::body::{ReceivedBody, RequestUpload, SentBody};
 use self::connector::Connector;
 use self::line::{Idle, Line};
 use crate::spans::Sent;
+use crate::websocket::codec::ThreadBuffers;
 
 /// Time limit for making a connection, unless the guest sets another.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,6 +94,8 @@ pub struct Client {
     worker: Weak<Worker>,
     /// Made on first use.
     lines: OnceCell<Rc<KeptLines>>,
+    /// Buffers for the messages of WebSocket connections.
+    messages: Rc<ThreadBuffers>,
 }
 
 impl Outgoing for Client {
@@ -117,6 +126,11 @@ impl Outgoing for Client {
             sent
         })
     }
+
+    fn open_websocket(&self, transport: Rc<Transport>, request: ClientRequest) -> OpeningByClient {
+        let (worker, messages) = (Weak::clone(&self.worker), Rc::clone(&self.messages));
+        Box::pin(websocket::open(worker, messages, transport, request))
+    }
 }
 
 impl Client {
@@ -126,6 +140,7 @@ impl Client {
             env: Arc::clone(worker.env()),
             worker: Rc::downgrade(worker),
             lines: OnceCell::new(),
+            messages: Rc::default(),
         }
     }
 }

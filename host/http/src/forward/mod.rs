@@ -29,7 +29,7 @@ pub(crate) mod hops;
 mod http2;
 mod line;
 mod outcome;
-mod reading;
+pub(crate) mod reading;
 mod relay;
 mod upload;
 mod websocket;

@@ -27,7 +27,7 @@ const LINES_AT_ONCE: usize = 64;
 
 /// Reason why a response cannot be passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     #[error("malformed head")]
     Head,
     #[error("its head is too large, or has more headers than --max-response-headers")]
@@ -55,22 +55,24 @@ pub(super) enum ReceivedFraming {
 
 /// A response's head.
 #[derive(Debug)]
-pub(super) struct Received {
+pub(crate) struct Received {
     /// Size in bytes.
-    pub(super) size: usize,
-    pub(super) status: StatusCode,
+    pub(crate) size: usize,
+    pub(crate) status: StatusCode,
     /// Fields, without those of the connection.
-    pub(super) headers: HeaderMap,
+    pub(crate) headers: HeaderMap,
     pub(super) framing: ReceivedFraming,
     /// True if the server takes another request on the connection.
     pub(super) keeps: bool,
     /// The protocol to which the server changes, with status 101.
-    pub(super) upgrade: Option<HeaderValue>,
+    pub(crate) upgrade: Option<HeaderValue>,
+    /// True if the field `Connection` says that it changes.
+    pub(crate) says_upgrade: bool,
 }
 
 /// True unless `input`, of which the last `received` bytes are new, is so large
 /// that only a whole head is worth reading, and has none.
-pub(super) fn may_be_whole(input: &[u8], received: usize) -> bool {
+pub(crate) fn may_be_whole(input: &[u8], received: usize) -> bool {
     if input.len() <= READ_ANEW || input.len() > MOST_BYTES {
         return true;
     }
@@ -86,7 +88,7 @@ pub(super) fn may_be_whole(input: &[u8], received: usize) -> bool {
 ///
 /// # Errors
 /// Fails if the response must not be passed on.
-pub(super) fn read(
+pub(crate) fn read(
     input: &[u8],
     is_head: bool,
     most_fields: usize,
@@ -187,6 +189,7 @@ fn receive(
         framing,
         keeps: stays && framing != ReceivedFraming::Closed,
         upgrade: upgrade.and_then(|it| HeaderValue::from_bytes(it).ok()),
+        says_upgrade: option("upgrade"),
     })
 }
 

@@ -1,6 +1,8 @@
-//! WebSocket on a connection of its own, after HTTP/1.1.
+//! WebSocket on a connection of its own, after HTTP/1.1: a client's, or one that a
+//! guest has opened to a server.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use netwasm_base::error::ConnectionError;
@@ -10,18 +12,18 @@ use netwasm_net::protocol::Lost;
 use netwasm_net::transport::Transport;
 
 use crate::local::Local;
-use crate::websocket::codec::deflate::Agreed;
+use crate::websocket::codec::{Agreed, Side, ThreadBuffers};
 use crate::websocket::sender::Outlet;
 use crate::websocket::session::Session;
 
-/// Driver of a connection, once its request was answered.
+/// Driver of a connection, once the request for it was answered.
 #[derive(Debug)]
 pub(crate) struct Connection {
     transport: Rc<Transport>,
     session: Session,
 }
 
-/// The way to the client of a connection.
+/// The way to the peer of a connection.
 #[derive(Debug)]
 struct Direct(Rc<Transport>);
 
@@ -63,14 +65,32 @@ impl Connection {
         accepted: Accepted,
         agreed: Option<Agreed>,
     ) -> Self {
+        let net = Arc::clone(&local.account(&site).net);
         let outlet = Box::new(Direct(Rc::clone(transport)));
+        let (buffers, peer) = (local.messages(), Side::Client);
         Self {
             transport: Rc::clone(transport),
-            session: Session::new(local, site, accepted, agreed, outlet),
+            session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer),
         }
     }
 
-    /// Adds input that has arrived with the request.
+    /// Begins a connection that a server has accepted.
+    pub(crate) fn to_server(
+        buffers: &Rc<ThreadBuffers>,
+        accepted: Accepted,
+        agreed: Option<Agreed>,
+    ) -> Self {
+        let transport = Rc::clone(accepted.socket.transport());
+        let net = Arc::clone(&transport.thread().env);
+        let (site, outlet) = (Site::Own, Box::new(Direct(Rc::clone(&transport))));
+        let peer = Side::Server;
+        Self {
+            session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer),
+            transport,
+        }
+    }
+
+    /// Adds input that has arrived with the request, or with its answer.
     pub(crate) fn keep(&mut self, early: Vec<u8>) {
         self.session.keep(early);
     }

@@ -1,5 +1,6 @@
 //! WebSocket (RFC 6455) for handlers of messages, over HTTP/1.1 and, as RFC 8441
-//! has it, over HTTP/2.
+//! has it, over HTTP/2; and, over HTTP/1.1, to servers that a guest connects to
+//! (`client::websocket` opens these).
 //!
 //! ```text
 //!   request --> opening --> 101
@@ -25,5 +26,5 @@ mod stream;
 mod tests;
 
 pub(crate) use self::connection::Connection;
-pub(crate) use self::opening::fields;
+pub(crate) use self::opening::{accept, base64, fields};
 pub(crate) use self::stream::Tunnel;

@@ -9,7 +9,7 @@ use netwasm_exchange::websocket::{Accepted, offers};
 use netwasm_net::env::Env;
 
 use crate::response;
-use crate::websocket::codec::deflate::Agreed;
+use crate::websocket::codec::Agreed;
 
 /// Text that the client's key is joined with: RFC 6455, section 1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -69,14 +69,14 @@ fn value(text: &str) -> Result<HeaderValue, String> {
 
 /// Returns the proof that the key was understood: its SHA-1 with the GUID, in
 /// Base64.
-fn accept(key: &[u8]) -> String {
+pub(crate) fn accept(key: &[u8]) -> String {
     let joined = [key, GUID].concat();
     let digest = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &joined);
     base64(digest.as_ref())
 }
 
 /// Returns bytes in Base64: RFC 4648, section 4.
-fn base64(bytes: &[u8]) -> String {
+pub(crate) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for three in bytes.chunks(3) {

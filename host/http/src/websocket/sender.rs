@@ -1,5 +1,6 @@
-//! Messages to a client: their frames, and what becomes of them if the client is
-//! slow.
+//! Messages to a peer: their frames, and what becomes of them if the peer is slow.
+//! The peer of a listener is a client. That of a connection that the guest has
+//! opened is a server, for which all frames are masked.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -15,8 +16,10 @@ use netwasm_exchange::topics::Published;
 use netwasm_exchange::websocket::{MessageKind, WebSocketSender, may_be_sent};
 use netwasm_net::thread::Thread;
 
-use crate::websocket::codec::deflate::{Agreed, Deflater, LEAST, Packing};
+use crate::websocket::codec::deflate::{Deflater, LEAST, Packing};
 use crate::websocket::codec::frame::{Opcode, OwnHead};
+use crate::websocket::codec::mask::{self, MaskKeys};
+use crate::websocket::codec::{Agreed, Side, ThreadBuffers};
 
 /// Maximum capacity that the buffer of a thread keeps, in bytes.
 const KEEP: usize = 256 << 10;
@@ -51,9 +54,11 @@ pub(super) struct FrameSender {
     thread: Rc<Thread>,
     limits: SendLimits,
     deflater: Option<RefCell<Deflater>>,
+    /// Keys of masks, if the peer is a server.
+    keys: Option<RefCell<MaskKeys>>,
     /// True if compressed messages may be those of other connections.
     packs_alone: bool,
-    packing: Rc<RefCell<Packing>>,
+    buffers: Rc<ThreadBuffers>,
     /// True if the guest is to be told once there is room.
     owes: Cell<bool>,
     /// True if a close frame was sent.
@@ -84,7 +89,8 @@ impl FrameSender {
         thread: &Rc<Thread>,
         limits: &Limits,
         agreed: Option<Agreed>,
-        packing: &Rc<RefCell<Packing>>,
+        buffers: &Rc<ThreadBuffers>,
+        to: Side,
     ) -> Rc<Self> {
         let websocket = &limits.http.websocket;
         Rc::new(Self {
@@ -98,7 +104,8 @@ impl FrameSender {
             },
             packs_alone: agreed.is_some_and(Agreed::packs_alone),
             deflater: agreed.map(|agreed| RefCell::new(Deflater::new(agreed))),
-            packing: Rc::clone(packing),
+            buffers: Rc::clone(buffers),
+            keys: (to == Side::Server).then(RefCell::default),
             owes: Cell::new(false),
             closed: Cell::new(false),
             paused: Cell::new(false),
@@ -128,8 +135,7 @@ impl FrameSender {
     /// Sends a ping or a pong.
     pub(super) fn control(&self, opcode: Opcode, payload: &[u8]) {
         if !self.closed.get() {
-            let head = OwnHead::new(opcode, false, payload.len());
-            self.outlet.write(&[head.bytes(), payload]);
+            self.plain_frame(opcode, payload);
         }
     }
 
@@ -143,8 +149,7 @@ impl FrameSender {
             payload.extend_from_slice(&code.to_be_bytes());
             payload.extend_from_slice(reason.as_bytes());
         }
-        let head = OwnHead::new(Opcode::Close, false, payload.len());
-        self.outlet.write(&[head.bytes(), &payload]);
+        self.plain_frame(Opcode::Close, &payload);
         // The client's own is yet to come.
         self.outlet.pause(false);
         self.outlet.wake();
@@ -154,18 +159,44 @@ impl FrameSender {
         if let Some(deflater) = &self.deflater
             && data.len() >= LEAST
         {
-            let mut packing = self.packing.borrow_mut();
+            let mut packing = self.buffers.packing.borrow_mut();
             let Packing { deflate, packed } = &mut *packing;
             packed.clear();
             deflater.borrow_mut().compress(data, deflate, packed);
-            let head = OwnHead::new(opcode, true, packed.len());
-            self.outlet.write(&[head.bytes(), packed]);
-            packed.clear();
-            packed.shrink_to(KEEP);
+            self.write_packed(OwnHead::new(opcode, true, packed.len()), packed);
             return;
         }
-        let head = OwnHead::new(opcode, false, data.len());
-        self.outlet.write(&[head.bytes(), data]);
+        self.plain_frame(opcode, data);
+    }
+
+    /// Sends a frame that is not compressed.
+    fn plain_frame(&self, opcode: Opcode, payload: &[u8]) {
+        let head = OwnHead::new(opcode, false, payload.len());
+        if self.keys.is_none() {
+            return self.outlet.write(&[head.bytes(), payload]);
+        }
+        let packed = &mut self.buffers.packing.borrow_mut().packed;
+        packed.clear();
+        packed.extend_from_slice(payload);
+        self.write_packed(head, packed);
+    }
+
+    /// Sends a frame whose payload lies in the thread's buffer, which is empty then.
+    fn write_packed(&self, head: OwnHead, packed: &mut Vec<u8>) {
+        match &self.keys {
+            None => self.outlet.write(&[head.bytes(), packed]),
+            Some(keys) => match keys.borrow_mut().next() {
+                Some(key) => {
+                    mask::apply(packed, key, 0);
+                    self.outlet.write(&[head.masked(key).bytes(), packed]);
+                }
+                None => self.outlet.fail(ConnectionError::Other(
+                    "the system has no random numbers".into(),
+                )),
+            },
+        }
+        packed.clear();
+        packed.shrink_to(KEEP);
     }
 
     /// Returns a message of a topic as a frame, which others may have made.
@@ -174,7 +205,7 @@ impl FrameSender {
         let join = |head: OwnHead, data: &[u8]| Bytes::from([head.bytes(), data].concat());
         match &self.deflater {
             Some(deflater) if data.len() >= LEAST => message.packed(|| {
-                let mut packing = self.packing.borrow_mut();
+                let mut packing = self.buffers.packing.borrow_mut();
                 let Packing { deflate, packed } = &mut *packing;
                 packed.clear();
                 deflater.borrow_mut().compress(data, deflate, packed);
@@ -241,8 +272,8 @@ impl WebSocketSender for FrameSender {
         if self.is_closing() || !self.takes(messages.len()) {
             return;
         }
-        if self.deflater.is_some() && !self.packs_alone {
-            // Its window is its own.
+        if self.deflater.is_some() && !self.packs_alone || self.keys.is_some() {
+            // Its window or its masks are its own.
             for message in messages {
                 self.frame(opcode(message.kind()), message.data());
             }

@@ -1,5 +1,6 @@
-//! A connection between a client and a guest, without I/O: what the client sends
-//! is given to the guest, pings are answered, and both sides close.
+//! A connection between a peer and a guest, without I/O: what the peer sends is
+//! given to the guest, pings are answered, and both sides close. The peer is a
+//! client, or the server of a connection that the guest has opened.
 //!
 //! ```text
 //!   open --close frame of either side--> closing --the other's--> over
@@ -9,6 +10,7 @@
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
@@ -16,15 +18,15 @@ use netwasm_base::error::ConnectionError;
 use netwasm_base::meter::Measure;
 use netwasm_exchange::handler::Site;
 use netwasm_exchange::websocket::{ABNORMAL, Accepted, Socket, WebSocketGuest, WebSocketSender};
+use netwasm_net::env::Env;
 use netwasm_net::guest::Gone;
 use netwasm_net::thread::{Thread, Tick};
 use netwasm_net::turns::{REQUEST, Turn};
 
-use crate::local::Local;
-use crate::websocket::codec::deflate::Agreed;
-use crate::websocket::codec::fault::{Fault, INTERNAL, NO_STATUS, POLICY, RESTART};
+use crate::websocket::codec::fault::{Fault, GOING_AWAY, INTERNAL, NO_STATUS, POLICY, RESTART};
 use crate::websocket::codec::frame::Opcode;
 use crate::websocket::codec::reader::{FrameReader, Incoming};
+use crate::websocket::codec::{Agreed, Side, ThreadBuffers};
 use crate::websocket::sender::{FrameSender, Outlet};
 
 /// Time for a client to answer a close frame.
@@ -52,13 +54,16 @@ impl fmt::Debug for EndOfService {
 /// A connection between a client and a guest.
 #[derive(Debug)]
 pub(super) struct Session {
-    local: Rc<Local>,
+    /// Limits and counters of the service.
+    net: Arc<Env>,
+    buffers: Rc<ThreadBuffers>,
     thread: Rc<Thread>,
     turn: Rc<Turn>,
     /// The end of the service, if that is not the listener's.
     service: EndOfService,
     /// The service, whose generation lives as long as the connection.
-    site: Site,
+    _site: Site,
+    peer: Side,
     reader: FrameReader,
     sender: Rc<FrameSender>,
     socket: Rc<Socket>,
@@ -84,20 +89,22 @@ enum SessionStage {
 }
 
 impl Session {
-    /// Begins a connection that a guest has accepted.
+    /// Begins a connection that a guest has accepted, or that the peer has, which is
+    /// a server then.
     pub(super) fn new(
-        local: &Rc<Local>,
+        net: &Arc<Env>,
+        buffers: &Rc<ThreadBuffers>,
         site: Site,
         accepted: Accepted,
         agreed: Option<Agreed>,
         outlet: Box<dyn Outlet>,
+        peer: Side,
     ) -> Self {
         let Accepted { socket, guest, .. } = accepted;
         let thread = Rc::clone(socket.transport().thread());
-        let net = &local.account(&site).net;
         net.counters.websockets_opened.add();
-        let reader = FrameReader::new(&net.limits.http.websocket, agreed);
-        let sender = FrameSender::new(outlet, &thread, &net.limits, agreed, local.packing());
+        let reader = FrameReader::new(&net.limits.http.websocket, agreed).of(peer);
+        let sender = FrameSender::new(outlet, &thread, &net.limits, agreed, buffers, peer);
         let now = thread.now();
         let begun: Rc<dyn WebSocketSender> = Rc::<FrameSender>::clone(&sender);
         socket.open(&begun);
@@ -106,10 +113,12 @@ impl Session {
         let end = shares.then(|| Box::pin(Rc::clone(service).drained()) as Pin<Box<_>>);
         Self {
             service: EndOfService(end),
-            local: Rc::clone(local),
+            net: Arc::clone(net),
+            buffers: Rc::clone(buffers),
             turn: Rc::clone(&socket.transport().turn),
             thread,
-            site,
+            _site: site,
+            peer,
             reader,
             sender,
             socket,
@@ -162,8 +171,8 @@ impl Session {
     pub(super) fn received(&mut self, input: &[u8]) {
         self.heard = self.thread.now();
         self.asked = None;
-        let local = Rc::clone(&self.local);
-        let mut buffers = local.buffers();
+        let shared = Rc::clone(&self.buffers);
+        let mut buffers = shared.reading.borrow_mut();
         let mut rest = input;
         let mut used = false;
         while !self.is_over() {
@@ -181,7 +190,10 @@ impl Session {
                         guest: &*self.guest,
                         thread: &self.thread,
                         rate: &mut self.rate,
-                        max_rate: local.account(&self.site).net.limits.http.websocket.max_rate,
+                        max_rate: match self.peer {
+                            Side::Client => self.net.limits.http.websocket.max_rate,
+                            Side::Server => None,
+                        },
                     };
                     deliver.take(incoming)
                 }
@@ -222,12 +234,15 @@ impl Session {
             return;
         }
         if self.socket.transport().is_leaving() || service.is_draining() {
-            self.sender.say_close(Some(RESTART), "the service restarts");
+            match self.peer {
+                Side::Client => self.sender.say_close(Some(RESTART), "the service restarts"),
+                Side::Server => self.sender.say_close(Some(GOING_AWAY), ""),
+            }
             self.stage = SessionStage::Closing(now);
             return;
         }
-        let local = Rc::clone(&self.local);
-        let limits = &local.account(&self.site).net.limits.http.websocket;
+        let net = Arc::clone(&self.net);
+        let limits = &net.limits.http.websocket;
         if self.holds() {
             // Its answer is not read.
             self.heard = now;
@@ -237,7 +252,7 @@ impl Session {
             (Some(asked), _) if thread.passed(asked, limits.ping_timeout) => {
                 tracing::info!(
                     peer = %self.socket.transport().peer(),
-                    "the client answers no ping (--websocket-ping-timeout)"
+                    "the {} answers no ping (--websocket-ping-timeout)", name(self.peer)
                 );
                 self.sender.say_close(Some(INTERNAL), "no answer to a ping");
                 self.end(End::Lost);
@@ -256,7 +271,7 @@ impl Session {
             let thread = &self.thread;
             thread.tick_after(limit) - thread.now() + since
         };
-        let limits = &self.local.account(&self.site).net.limits.http.websocket;
+        let limits = &self.net.limits.http.websocket;
         match (self.stage, self.asked) {
             (SessionStage::Over, _) => None,
             (SessionStage::Closing(since), _) => Some(after(since, CLOSE_WAIT)),
@@ -291,7 +306,7 @@ impl Session {
                 if fault != GONE {
                     tracing::info!(
                         peer = %self.socket.transport().peer(),
-                        "the client's WebSocket connection is closed: {fault}"
+                        "the {}'s WebSocket connection is closed: {fault}", name(self.peer)
                     );
                 }
                 self.sender.say_close(Some(fault.code), fault.reason);
@@ -300,12 +315,7 @@ impl Session {
             End::Lost => (ABNORMAL, String::new()),
         };
         self.socket.end();
-        self.local
-            .account(&self.site)
-            .net
-            .counters
-            .websockets_ended
-            .add();
+        self.net.counters.websockets_ended.add();
         // A trap is already logged.
         let _ = self.guest.closed(code, &reason);
     }
@@ -318,9 +328,17 @@ impl Drop for Session {
     }
 }
 
+/// Returns a side's name in the log.
+fn name(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Server => "server",
+    }
+}
+
 /// How a connection ends.
 enum End {
-    /// The client has sent a close frame.
+    /// The peer has sent a close frame.
     Closed(Option<u16>, String),
     Fault(Fault),
     /// Without a close frame of the client.

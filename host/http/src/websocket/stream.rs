@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::{Bytes, BytesMut};
@@ -17,7 +18,7 @@ use netwasm_net::thread::{Thread, Tick, tick};
 use netwasm_net::turns::Turn;
 
 use crate::local::Local;
-use crate::websocket::codec::Agreed;
+use crate::websocket::codec::{Agreed, Side};
 use crate::websocket::sender::Outlet;
 use crate::websocket::session::Session;
 
@@ -120,12 +121,14 @@ impl Tunnel {
             driven: Cell::new(false),
         });
         let outlet = Box::new(Queued(Rc::clone(&queue)));
+        let net = Arc::clone(&local.account(&site).net);
+        let (buffers, peer) = (local.messages(), Side::Client);
         Self {
             turn,
             from,
             to,
             queue,
-            session: Session::new(local, site, accepted, agreed, outlet),
+            session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer),
             progressed: thread.now(),
             alarm: Box::pin(sleep(tick(&thread.env.limits))),
             drained: Some(Box::pin(Rc::clone(&thread).drained())),

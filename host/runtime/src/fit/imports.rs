@@ -28,6 +28,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
             "topics",
             "transports",
             "types",
+            "websocket-client",
             "websockets",
         ],
     ),

@@ -40,9 +40,10 @@ const FLAGS: [&str; 8] = [
 ];
 
 /// Functions of this host's own package, and the flag that each needs.
-const OWN: [(&str, &str, &str); 15] = [
+const OWN: [(&str, &str, &str); 16] = [
     ("connector", "connect", CONNECT),
     ("pools", "open", CONNECT),
+    ("websocket-client", "connect", CONNECT),
     ("client", "connect", CONNECT),
     ("client", "[static]pool.open", CONNECT),
     ("sockets", "connect", CONNECT),

@@ -14,6 +14,7 @@ mod shared;
 mod timers;
 mod topics;
 mod transports;
+mod websocket_client;
 mod websockets;
 
 use wasmtime::component::{HasSelf, Linker};

@@ -6,14 +6,19 @@ use wasmtime::component::Resource;
 
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
-use netwasm_exchange::websocket::{Accepted, Socket, WebSocketGuest};
+use netwasm_exchange::websocket::{Accepted, NotOpened, Opened, Socket, WebSocketGuest};
 use netwasm_net::guest::Gone;
 use netwasm_net::transport::Transport;
 
 use super::{Instance, Numbered, Party, exported};
+use crate::bindings::exports::netwasm::net::websocket_connect_handler::{
+    Failure, Opened as WitOpened, Refusal,
+};
 use crate::bindings::exports::netwasm::net::websocket_handler::Opening;
 use crate::bindings::netwasm::net::websockets::WebsocketId;
+use crate::convert::connecting;
 use crate::decisions::response;
+use crate::state::Later;
 
 /// A WebSocket connection of a guest.
 #[derive(Debug)]
@@ -81,6 +86,61 @@ impl Instance {
         let mut request = slot.unwrap_or_default();
         request.target = target;
         (request, decision)
+    }
+
+    /// Calls the guest's `connected` for a WebSocket connection that it has asked
+    /// for, and begins to drive it, if there is one.
+    pub(crate) fn websocket_connected(
+        self: &Rc<Self>,
+        token: u64,
+        outcome: Result<Opened, NotOpened>,
+    ) -> Result<(), Gone> {
+        let opened = match outcome {
+            Ok(opened) => opened,
+            Err(reason) => return self.websocket_not_opened(token, reason),
+        };
+        let Opened {
+            protocol,
+            headers,
+            transport,
+            begin,
+        } = opened;
+        let party = Party::Requester(Some(&transport));
+        let (socket, number) = self.call("connected", party, |store, handlers| {
+            let handler = exported(handlers.websocket_connect.as_ref())?;
+            let state = store.data_mut();
+            state.finish(Later::WebSocket, token);
+            let socket = Socket::new(&transport, &state.local.topics);
+            let number = state.websockets.add(Rc::clone(&socket));
+            let opened = WitOpened {
+                connection: WebsocketId { number },
+                protocol,
+                headers,
+            };
+            handler.call_connected(store, token, Ok(&opened))?;
+            Ok((socket, number))
+        })?;
+        let guest = WebSocketOf {
+            instance: Rc::clone(self),
+            connection: Numbered { number, token },
+            transport,
+        };
+        begin(socket, Box::new(guest));
+        Ok(())
+    }
+
+    fn websocket_not_opened(&self, token: u64, reason: NotOpened) -> Result<(), Gone> {
+        self.call("connected", Party::Nobody, |store, handlers| {
+            let handler = exported(handlers.websocket_connect.as_ref())?;
+            store.data_mut().finish(Later::WebSocket, token);
+            let failure = match reason {
+                NotOpened::Failed(error) => Failure::Error(connecting(&error)),
+                NotOpened::Refused { status, headers } => {
+                    Failure::Refused(Refusal { status, headers })
+                }
+            };
+            handler.call_connected(store, token, Err(&failure))
+        })
     }
 }
 

@@ -1,7 +1,10 @@
 //! WebSocket connections, by the bindings.
 
 use crate::bindings::netwasm::net::topics;
+use crate::bindings::netwasm::net::websocket_client::{self, WebsocketOptions};
 use crate::bindings::netwasm::net::websockets::{self, WebsocketId};
+use crate::host::WebSocketOptions;
+use crate::time::nanoseconds;
 use crate::websocket::Message;
 use crate::{Info, Result};
 
@@ -52,6 +55,22 @@ impl WebSocketHandle {
     pub(crate) fn peer_name(&self) -> String {
         crate::host::name_of(self.info().peer)
     }
+}
+
+/// Begins to open a connection.
+pub(crate) fn connect_websocket(token: u64, url: &str, options: WebSocketOptions) -> Result<()> {
+    let options = WebsocketOptions {
+        protocols: options.protocols,
+        headers: options.headers,
+        tls: options.tls.map(Into::into),
+        compress: options.compress,
+        timeout: options.timeout.map(nanoseconds),
+    };
+    Ok(websocket_client::connect(token, url, &options)?)
+}
+
+pub(crate) fn cancel_websocket(token: u64) {
+    websocket_client::cancel(token);
 }
 
 /// Sends a message to all subscribers of a topic but one.

@@ -35,7 +35,10 @@ pub(crate) use self::metrics::{
 pub(crate) use self::pipe::{End, Pipe, Transport};
 pub(crate) use self::pool::{PoolHandle, put};
 pub(crate) use self::request::{RawRequest, RequestData, RequestHandle, inform};
-pub(crate) use self::websocket::{WebSocketHandle, Wire, publish, subscribers};
+pub(crate) use self::websocket::{
+    WebSocketHandle, WebSocketServer, Wire, cancel_websocket, connect_websocket, listen_websocket,
+    publish, subscribers,
+};
 
 /// The host of a thread.
 #[derive(Default)]
@@ -288,7 +291,7 @@ pub(crate) fn deliver() -> bool {
         }
         return true;
     }
-    if pool::deliver() || datagrams::deliver() {
+    if pool::deliver() || datagrams::deliver() || websocket::deliver() {
         return true;
     }
     let lookup = HOST.with(|host| host.resolving.borrow_mut().pop());

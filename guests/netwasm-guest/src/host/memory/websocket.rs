@@ -1,12 +1,13 @@
 //! WebSocket connections of a test.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::{Rc, Weak};
 
 use super::example_info;
-use crate::websocket::Message;
-use crate::{Error, ErrorKind, Info, Result};
+use crate::host::WebSocketOptions;
+use crate::websocket::{Message, NotOpened, Opened, Refusal, SharedWebSocket, connected};
+use crate::{Error, ErrorKind, Info, Operation, Result};
 
 /// Bytes that may wait for the client before there is no room.
 const ROOM: usize = 64 << 10;
@@ -14,6 +15,90 @@ const ROOM: usize = 64 << 10;
 thread_local! {
     /// Topics, each with one that is subscribed.
     static SUBSCRIBERS: RefCell<Vec<(String, Weak<Wire>)>> = const { RefCell::new(Vec::new()) };
+
+    /// Servers by their URLs.
+    static SERVERS: RefCell<HashMap<String, Rc<WebSocketServer>>> = RefCell::default();
+
+    /// Connections that are being opened.
+    static OPENING: RefCell<Vec<Opening>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A server that handlers connect to.
+#[derive(Default)]
+pub(crate) struct WebSocketServer {
+    /// Protocol that it chooses.
+    pub(crate) protocol: RefCell<Option<String>>,
+    /// Status with which it refuses.
+    pub(crate) refusal: Cell<Option<u16>>,
+    /// Protocols that it was last offered.
+    pub(crate) offered: RefCell<Vec<String>>,
+    /// Connections that the test has not taken.
+    pub(crate) opened: RefCell<VecDeque<(Rc<SharedWebSocket>, Rc<Wire>)>>,
+}
+
+struct Opening {
+    token: u64,
+    url: String,
+    protocols: Vec<String>,
+}
+
+/// Lets handlers connect to a URL.
+pub(crate) fn listen_websocket(url: &str) -> Rc<WebSocketServer> {
+    let server = Rc::<WebSocketServer>::default();
+    SERVERS.with_borrow_mut(|all| all.insert(url.to_owned(), server.clone()));
+    server
+}
+
+pub(crate) fn connect_websocket(token: u64, url: &str, options: WebSocketOptions) -> Result<()> {
+    if !url.starts_with("ws://") && !url.starts_with("wss://") {
+        return Err(Error::new(ErrorKind::InvalidArgument, "invalid argument"));
+    }
+    let opening = Opening {
+        token,
+        url: url.to_owned(),
+        protocols: options.protocols,
+    };
+    OPENING.with_borrow_mut(|all| all.push(opening));
+    Ok(())
+}
+
+pub(crate) fn cancel_websocket(token: u64) {
+    OPENING.with_borrow_mut(|all| all.retain(|opening| opening.token != token));
+}
+
+/// Opens a connection, if one is being opened. Returns false if none is.
+pub(super) fn deliver() -> bool {
+    let Some(opening) = OPENING.with_borrow_mut(Vec::pop) else {
+        return false;
+    };
+    let server = SERVERS.with_borrow(|all| all.get(&opening.url).cloned());
+    let outcome = match &server {
+        None => {
+            let kind = ErrorKind::ConnectionRefused;
+            Err(Error::fixed(kind, Operation::Connect, kind.text()).into())
+        }
+        Some(server) => server.open(opening.protocols),
+    };
+    connected(opening.token, outcome);
+    true
+}
+
+impl WebSocketServer {
+    fn open(&self, protocols: Vec<String>) -> Result<Rc<SharedWebSocket>, NotOpened> {
+        *self.offered.borrow_mut() = protocols;
+        if let Some(status) = self.refusal.get() {
+            let headers = Vec::new();
+            return Err(NotOpened::Refused(Refusal { status, headers }));
+        }
+        let wire = Rc::<Wire>::default();
+        let agreed = Opened {
+            protocol: self.protocol.borrow().clone(),
+            ..Opened::default()
+        };
+        let shared = SharedWebSocket::new(WebSocketHandle(wire.clone()), agreed);
+        self.opened.borrow_mut().push_back((shared.clone(), wire));
+        Ok(shared)
+    }
 }
 
 /// What a handler does with a connection, as its client sees it.
@@ -136,4 +221,6 @@ pub(crate) fn subscribers(topic: &str) -> u64 {
 /// Forgets all subscriptions.
 pub(super) fn reset() {
     SUBSCRIBERS.take();
+    SERVERS.take();
+    OPENING.take();
 }

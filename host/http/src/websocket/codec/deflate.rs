@@ -2,8 +2,7 @@
 
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress, Status};
 
-use netwasm_base::config::MessageCompression;
-
+use crate::websocket::codec::agreed::{Agreed, BITS};
 use crate::websocket::codec::fault::Fault;
 
 /// End of each flushed block, which is not sent: RFC 7692, section 7.2.1.
@@ -15,115 +14,8 @@ pub(in crate::websocket) const LEAST: usize = 64;
 /// Least and largest growth of a buffer for decompressed bytes, in bytes.
 const GROWTH: std::ops::RangeInclusive<usize> = 4 << 10..=256 << 10;
 
-/// Windows that flate2 can compress with, as logarithms.
-const BITS: std::ops::RangeInclusive<u8> = 9..=15;
-
-/// The largest window, in which anything can be decompressed.
-const MOST_BITS: u8 = 15;
-
 /// Message after decompression exceeds the limit.
 pub(in crate::websocket) const TOO_LARGE: Fault = Fault::too_big("the message is too large");
-
-/// Parameters that client and server have agreed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Agreed {
-    /// True if the server keeps nothing of a message for the next.
-    own_is_fresh: bool,
-    /// True if the client keeps nothing of a message for the next.
-    their_is_fresh: bool,
-    /// Logarithm of the server's window.
-    bits: u8,
-    /// True if the client has asked for that window, and is to be told.
-    tells_bits: bool,
-}
-
-impl Agreed {
-    /// Returns what to agree on: the first offer of the `Sec-WebSocket-Extensions`
-    /// fields that can be accepted.
-    pub(in crate::websocket) fn on<'a>(
-        fields: impl Iterator<Item = &'a [u8]>,
-        mode: MessageCompression,
-    ) -> Option<Self> {
-        if mode == MessageCompression::Off {
-            return None;
-        }
-        let fields = fields.filter_map(|field| std::str::from_utf8(field).ok());
-        let mut offers = fields.flat_map(|field| field.split(','));
-        offers.find_map(|offer| Self::accept(offer, mode))
-    }
-
-    fn accept(offer: &str, mode: MessageCompression) -> Option<Self> {
-        let mut parts = offer.split(';').map(str::trim);
-        if !parts.next()?.eq_ignore_ascii_case("permessage-deflate") {
-            return None;
-        }
-        let mut seen = Vec::new();
-        let fresh = mode == MessageCompression::Shared;
-        let mut agreed = Self {
-            own_is_fresh: fresh,
-            their_is_fresh: fresh,
-            bits: MOST_BITS,
-            tells_bits: false,
-        };
-        for part in parts {
-            let (name, value) = match part.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(unquoted(value.trim()))),
-                None => (part, None),
-            };
-            if seen.contains(&name) {
-                return None;
-            }
-            seen.push(name);
-            let bits = value.and_then(window);
-            match (name, value) {
-                ("server_no_context_takeover", None) => agreed.own_is_fresh = true,
-                ("client_no_context_takeover", None) => agreed.their_is_fresh = true,
-                ("server_max_window_bits", Some(_)) => {
-                    agreed.bits = bits.filter(|bits| BITS.contains(bits))?;
-                    agreed.tells_bits = true;
-                }
-                // Whatever the client's window is, it is within the largest.
-                ("client_max_window_bits", None) => {}
-                ("client_max_window_bits", Some(_)) => drop(bits?),
-                _ => return None,
-            }
-        }
-        Some(agreed)
-    }
-
-    /// True if the server's messages are compressed as those of all others are that
-    /// keep nothing of one for the next.
-    pub(in crate::websocket) fn packs_alone(self) -> bool {
-        self.own_is_fresh && self.bits == MOST_BITS
-    }
-
-    /// Returns the field of the response.
-    pub(in crate::websocket) fn field(self) -> String {
-        let mut field = String::from("permessage-deflate");
-        if self.own_is_fresh {
-            field.push_str("; server_no_context_takeover");
-        }
-        if self.their_is_fresh {
-            field.push_str("; client_no_context_takeover");
-        }
-        if self.tells_bits {
-            field.push_str(&format!("; server_max_window_bits={}", self.bits));
-        }
-        field
-    }
-}
-
-fn unquoted(value: &str) -> &str {
-    let inner = value.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
-    inner.unwrap_or(value)
-}
-
-/// Returns the logarithm of a window: RFC 7692, section 7.1.2.
-fn window(value: &str) -> Option<u8> {
-    let digits = value.bytes().all(|byte| byte.is_ascii_digit());
-    let bits = value.parse().ok().filter(|bits| (8..=15).contains(bits))?;
-    (digits && !value.starts_with('0')).then_some(bits)
-}
 
 /// Compressors of a thread, for connections that keep nothing of a message for the
 /// next.
@@ -298,49 +190,7 @@ fn decompress_all(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn agree(offer: &str, mode: MessageCompression) -> Option<String> {
-        Agreed::on([offer.as_bytes()].into_iter(), mode).map(Agreed::field)
-    }
-
-    #[test]
-    fn the_first_offer_that_can_be_kept_is_accepted() {
-        use MessageCompression::{Dedicated, Off, Shared};
-        let plain = "permessage-deflate";
-        assert_eq!(agree(plain, Off), None);
-        assert_eq!(agree(plain, Dedicated).as_deref(), Some(plain));
-        let fresh = "permessage-deflate; server_no_context_takeover; client_no_context_takeover";
-        assert_eq!(agree(plain, Shared).as_deref(), Some(fresh));
-        for (offer, agreed) in [
-            ("permessage-deflate; client_max_window_bits", Some(plain)),
-            (
-                "x-webkit-deflate-frame, Permessage-Deflate; client_max_window_bits=\"9\"",
-                Some(plain),
-            ),
-            (
-                "permessage-deflate; server_max_window_bits=8, permessage-deflate; \
-                 server_max_window_bits=10; server_no_context_takeover",
-                Some("permessage-deflate; server_no_context_takeover; server_max_window_bits=10"),
-            ),
-            (
-                "permessage-deflate; server_max_window_bits=15",
-                Some("permessage-deflate; server_max_window_bits=15"),
-            ),
-            ("permessage-deflate; server_max_window_bits", None),
-            ("permessage-deflate; server_max_window_bits=16", None),
-            ("permessage-deflate; server_max_window_bits=09", None),
-            ("permessage-deflate; client_max_window_bits=7", None),
-            ("permessage-deflate; unknown", None),
-            (
-                "permessage-deflate; client_max_window_bits; client_max_window_bits",
-                None,
-            ),
-            ("permessage-deflate; server_no_context_takeover=1", None),
-            ("permessage-bzip2", None),
-        ] {
-            assert_eq!(agree(offer, Dedicated).as_deref(), agreed, "{offer}");
-        }
-    }
+    use crate::websocket::codec::agreed::MOST_BITS;
 
     fn agreed(fresh: bool, bits: u8) -> Agreed {
         Agreed {

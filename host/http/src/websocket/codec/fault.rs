@@ -1,5 +1,8 @@
 //! Reasons to end a connection: RFC 6455, section 7.4.
 
+/// The client goes away.
+pub(in crate::websocket) const GOING_AWAY: u16 = 1001;
+
 /// The frame breaks a rule.
 const PROTOCOL: u16 = 1002;
 

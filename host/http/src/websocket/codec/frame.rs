@@ -8,6 +8,13 @@ pub(in crate::websocket) const MOST_HEAD: usize = 14;
 /// Maximum payload of a control frame in bytes: RFC 6455, section 5.5.
 pub(in crate::websocket) const MOST_CONTROL: usize = 125;
 
+/// A side of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Client,
+    Server,
+}
+
 /// Kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::websocket) enum Opcode {
@@ -49,7 +56,7 @@ impl Opcode {
     }
 }
 
-/// Head of a client's frame.
+/// Head of a peer's frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::websocket) struct FrameHead {
     /// True for the last frame of a message.
@@ -57,20 +64,22 @@ pub(in crate::websocket) struct FrameHead {
     /// True if the message is compressed: RFC 7692, section 6.
     pub(in crate::websocket) is_compressed: bool,
     pub(in crate::websocket) opcode: Opcode,
+    /// Key of the mask; zeros for a server's frame, which has none.
     pub(in crate::websocket) key: [u8; 4],
     /// Length of the payload in bytes.
     pub(in crate::websocket) length: u64,
 }
 
 impl FrameHead {
-    /// Reads a head at the start of the input. Returns it with its own length, or
-    /// `None` if more must arrive. `compresses` is true if messages may be
-    /// compressed.
+    /// Reads a head at the start of what a side has sent. Returns it with its own
+    /// length, or `None` if more must arrive. `compresses` is true if messages may
+    /// be compressed.
     ///
     /// # Errors
-    /// Fails if a client must not send this.
+    /// Fails if that side must not send this.
     pub(in crate::websocket) fn parse(
         input: &[u8],
+        from: Side,
         compresses: bool,
     ) -> Result<Option<(Self, usize)>, Fault> {
         let [first, second, rest @ ..] = input else {
@@ -82,8 +91,14 @@ impl FrameHead {
         if first & 0x30 != 0 || (is_compressed && !(compresses && starts)) {
             return Err(Fault::protocol("reserved bit"));
         }
-        if second & 0x80 == 0 {
-            return Err(Fault::protocol("a client's frame without a mask"));
+        match (from, second & 0x80 != 0) {
+            (Side::Client, false) => {
+                return Err(Fault::protocol("a client's frame without a mask"));
+            }
+            (Side::Server, true) => {
+                return Err(Fault::protocol("a server's frame with a mask"));
+            }
+            _ => {}
         }
         let short = second & 0x7f;
         if opcode.is_control() && (!is_final || short as usize > MOST_CONTROL) {
@@ -108,31 +123,35 @@ impl FrameHead {
         if length < least || length > i64::MAX as u64 {
             return Err(Fault::protocol("length in a form that is too long"));
         }
-        let Some((key, rest)) = rest.split_first_chunk() else {
-            return Ok(None);
+        let (key, rest) = match from {
+            Side::Client => match rest.split_first_chunk() {
+                Some((key, rest)) => (*key, rest),
+                None => return Ok(None),
+            },
+            Side::Server => ([0; 4], rest),
         };
         let head = Self {
             is_final,
             is_compressed,
             opcode,
-            key: *key,
+            key,
             length,
         };
         Ok(Some((head, input.len() - rest.len())))
     }
 }
 
-/// Head of a frame that a server sends, which has no mask and is final.
+/// Head of a frame that the host sends, which is final.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::websocket) struct OwnHead {
-    bytes: [u8; 10],
+    bytes: [u8; MOST_HEAD],
     length: usize,
 }
 
 impl OwnHead {
-    /// Returns the head of a frame with a payload of so many bytes.
+    /// Returns the head of a server's frame with a payload of so many bytes.
     pub(in crate::websocket) fn new(opcode: Opcode, is_compressed: bool, length: usize) -> Self {
-        let mut bytes = [0; 10];
+        let mut bytes = [0; MOST_HEAD];
         let first = 0x80 | if is_compressed { 0x40 } else { 0 } | opcode.bits();
         let head = match (u8::try_from(length), u16::try_from(length)) {
             (Ok(length @ ..=125), _) => {
@@ -158,6 +177,16 @@ impl OwnHead {
         }
     }
 
+    /// Returns the head of a client's frame, whose payload has this mask.
+    pub(in crate::websocket) fn masked(mut self, key: [u8; 4]) -> Self {
+        self.bytes[1] |= 0x80;
+        for (place, byte) in self.bytes.iter_mut().skip(self.length).zip(key) {
+            *place = byte;
+        }
+        self.length += key.len();
+        self
+    }
+
     /// Returns the bytes of the head.
     pub(in crate::websocket) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.length).unwrap_or_default()
@@ -169,7 +198,7 @@ mod tests {
     use super::*;
 
     fn parse(input: &[u8]) -> Result<Option<(FrameHead, usize)>, Fault> {
-        FrameHead::parse(input, false)
+        FrameHead::parse(input, Side::Client, false)
     }
 
     #[test]
@@ -218,9 +247,26 @@ mod tests {
             assert_eq!(parse(wrong).expect_err("wrong").code, 1002, "{wrong:x?}");
         }
         let compressed = [0xc1, 0x80, 0, 0, 0, 0];
-        assert!(FrameHead::parse(&compressed, true).is_ok_and(|it| it.is_some()));
-        assert!(FrameHead::parse(&[0xc0, 0x80], true).is_err());
-        assert!(FrameHead::parse(&[0xc9, 0x80], true).is_err());
+        let parse = |input: &[u8]| FrameHead::parse(input, Side::Client, true);
+        assert!(parse(&compressed).is_ok_and(|it| it.is_some()));
+        assert!(parse(&[0xc0, 0x80]).is_err());
+        assert!(parse(&[0xc9, 0x80]).is_err());
+    }
+
+    #[test]
+    fn a_server_masks_nothing_and_a_client_masks_all() {
+        let parse = |input: &[u8]| FrameHead::parse(input, Side::Server, false);
+        let (head, length) = parse(&[0x81, 5, b'H']).expect("good").expect("whole");
+        assert_eq!((head.length, head.key, length), (5, [0; 4], 2));
+        let masked = [0x81, 0x85, 1, 2, 3, 4];
+        assert_eq!(parse(&masked).expect_err("masked").code, 1002);
+        let head = OwnHead::new(Opcode::Text, false, 5).masked([1, 2, 3, 4]);
+        assert_eq!(head.bytes(), masked);
+        let head = OwnHead::new(Opcode::Binary, true, 1 << 16).masked([1, 2, 3, 4]);
+        assert_eq!(
+            head.bytes(),
+            [0xc2, 0xff, 0, 0, 0, 0, 0, 1, 0, 0, 1, 2, 3, 4]
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Messages in what a client sends: frames, their masks and fragments, without
+//! Messages in what a peer sends: frames, their masks and fragments, without
 //! I/O.
 //!
 //! A message that arrives in one piece is unmasked into a buffer of the thread,
@@ -8,9 +8,10 @@
 use netwasm_base::config::WebSocketLimits;
 use netwasm_exchange::websocket::may_be_sent;
 
-use crate::websocket::codec::deflate::{Agreed, Inflater, SharedDeflate, TOO_LARGE};
+use crate::websocket::codec::agreed::Agreed;
+use crate::websocket::codec::deflate::{Inflater, SharedDeflate, TOO_LARGE};
 use crate::websocket::codec::fault::Fault;
-use crate::websocket::codec::frame::{FrameHead, MOST_CONTROL, MOST_HEAD, Opcode};
+use crate::websocket::codec::frame::{FrameHead, MOST_CONTROL, MOST_HEAD, Opcode, Side};
 use crate::websocket::codec::mask::append_unmasked;
 use crate::websocket::codec::utf8::TextCheck;
 
@@ -42,7 +43,7 @@ impl Buffers {
     }
 }
 
-/// Message or control frame of a client.
+/// Message or control frame of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::websocket) enum Incoming<'a> {
     Text(&'a str),
@@ -53,9 +54,11 @@ pub(in crate::websocket) enum Incoming<'a> {
     Close(Option<u16>, &'a str),
 }
 
-/// Reads the frames of a client.
+/// Reads the frames of a peer.
 #[derive(Debug)]
 pub(in crate::websocket) struct FrameReader {
+    /// Side of the peer.
+    from: Side,
     max_message: usize,
     max_frame: u64,
     inflater: Option<Box<Inflater>>,
@@ -83,6 +86,7 @@ struct Begun {
 impl FrameReader {
     pub(in crate::websocket) fn new(limits: &WebSocketLimits, agreed: Option<Agreed>) -> Self {
         Self {
+            from: Side::Client,
             max_message: limits.max_message,
             max_frame: limits.max_frame as u64,
             inflater: agreed.map(|agreed| Box::new(Inflater::new(agreed))),
@@ -93,6 +97,11 @@ impl FrameReader {
             collected: Vec::new(),
             control: Vec::new(),
         }
+    }
+
+    /// Reads the frames of the peer on this side. It is the client otherwise.
+    pub(in crate::websocket) fn of(self, from: Side) -> Self {
+        Self { from, ..self }
     }
 
     /// Frees what no message needs that is under way.
@@ -109,7 +118,7 @@ impl FrameReader {
     /// control frame that is whole, or `None` if more must arrive.
     ///
     /// # Errors
-    /// Fails if the client breaks a rule or exceeds a limit. Nothing more may be
+    /// Fails if the peer breaks a rule or exceeds a limit. Nothing more may be
     /// read then.
     pub(in crate::websocket) fn read<'a>(
         &'a mut self,
@@ -167,7 +176,7 @@ impl FrameReader {
     fn read_head(&mut self, input: &mut &[u8]) -> Result<Option<FrameHead>, Fault> {
         let compresses = self.inflater.is_some();
         if self.head_length == 0 {
-            match FrameHead::parse(input, compresses)? {
+            match FrameHead::parse(input, self.from, compresses)? {
                 Some((head, length)) => {
                     *input = input.get(length..).unwrap_or_default();
                     return Ok(Some(head));
@@ -184,7 +193,7 @@ impl FrameReader {
             self.head_length += 1;
             *input = rest;
             let head = self.head.get(..self.head_length).unwrap_or_default();
-            if let Some((head, _)) = FrameHead::parse(head, compresses)? {
+            if let Some((head, _)) = FrameHead::parse(head, self.from, compresses)? {
                 self.head_length = 0;
                 return Ok(Some(head));
             }

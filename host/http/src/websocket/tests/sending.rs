@@ -3,7 +3,8 @@
 use netwasm_base::config::{MessageCompression, SlowClient};
 
 use super::*;
-use crate::websocket::codec::deflate::{Agreed, Deflater, Inflater, SharedDeflate};
+use crate::websocket::codec::Agreed;
+use crate::websocket::codec::deflate::{Deflater, Inflater, SharedDeflate};
 
 /// Sends to a client that takes nothing until the queue is beyond its limit.
 fn fill(socket: &Socket, most: u64) {
