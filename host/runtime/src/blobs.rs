@@ -23,7 +23,7 @@ use netwasm_base::error::Error;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-pub(crate) use self::copying::{Going, Wanted, copy};
+pub(crate) use self::copying::{Going, copy};
 pub(crate) use self::listing::Listing;
 pub(crate) use self::object::Range;
 

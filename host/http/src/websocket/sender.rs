@@ -269,7 +269,7 @@ impl WebSocketSender for FrameSender {
         if self.is_closing() {
             return UNLIMITED;
         }
-        if self.takes([data.len()].into_iter()) {
+        if self.takes(std::iter::once(data.len())) {
             self.frame(opcode(kind), data);
         }
         match self.outlet.is_closing() {

@@ -170,8 +170,9 @@ pub(super) fn add_methods(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
         |state, (container, names): (Handle, Vec<String>)| {
             long_of(state, &container, move |it, going| {
                 names.iter().try_for_each(|name| {
-                    let failed = |error| Failure::told("delete", name, error);
-                    going.check().map_err(failed)?;
+                    going
+                        .check()
+                        .map_err(|error| Failure::told("delete", name, error))?;
                     it.delete(name)
                 })
             })
