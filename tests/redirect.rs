@@ -4,8 +4,8 @@ use std::fs;
 
 use crate::config::{component, configured};
 use crate::harness::{
-    Client, Http2, Peer, Response, Run, Server, cert, directory, eventually, post, reload, text,
-    write,
+    Client, Http2, Peer, Response, Run, Server, cert, directory, eventually, free_port, post,
+    reload, text, write,
 };
 
 /// Returns a run with an `--https` and an `--http-redirect`.
@@ -113,12 +113,6 @@ fn a_program_has_no_redirects() {
     let run = Run::guest("tcp-client").args(["--http-redirect", "127.0.0.1:0"]);
     run.output()
         .refused(1, &["--http-redirect", "wasi:cli/run"]);
-}
-
-/// Returns a port that was free a moment ago.
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 #[test]

@@ -396,6 +396,11 @@ fn a_bucket_on_a_redis_server_is_shared_by_machines() {
         .start();
     check_bucket(&server);
     check_counting(&server, 50);
+    // A sum that is out of range leaves the counter as it was.
+    says(&server, "draft2 a set n -5", "set");
+    tells(&server, "draft a increment n 2", &["range of its type"]);
+    says(&server, "draft2 a get n", "-5");
+    says(&server, "draft a increment n 7", "2");
     // Another process, as on another machine.
     let other = with_bucket(&redis.bucket("x", "3"))
         .args(["--keyvalue", &redis.bucket("y", "0")])

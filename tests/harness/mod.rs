@@ -23,7 +23,10 @@ mod strace;
 mod tls;
 mod upstream;
 
+use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use admin::{admin_of, administered, ask_admin, ok, scrape};
@@ -108,10 +111,34 @@ pub(crate) fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Returns a port that was free a moment ago, for those who must name one.
+/// Returns a port for those who must name one. Nobody gets it until then: it is of no
+/// other test, and below those that the system gives out by itself (ip(7),
+/// `ip_local_port_range`).
 pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
+    /// Above those that programs are known by.
+    const FIRST: u32 = 10_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    let range = range.expect("the range");
+    let end = range
+        .split_whitespace()
+        .next()
+        .and_then(|it| it.parse().ok());
+    let count = end.unwrap_or(0_u32).saturating_sub(FIRST);
+    if count == 0 {
+        // The system gives out all of them.
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        return listener.local_addr().expect("its address").port();
+    }
+    // Of another process, others.
+    let first = std::process::id().wrapping_mul(97);
+    let ports = (0..count).map(|_| {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let port = FIRST + first.wrapping_add(number) % count;
+        u16::try_from(port).expect("a port")
+    });
+    let mut free = ports.filter(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// Makes a directory that is removed when the value is dropped.

@@ -12,7 +12,7 @@
 //! mailbox keeps it. A message is encoded once, by the first who needs it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
@@ -88,7 +88,7 @@ fn size(length: usize) -> usize {
 }
 
 /// A subscriber of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct SubscriberId(u64);
 
 /// Gets what is published.
@@ -255,16 +255,13 @@ pub struct TopicsOfThread {
     thread: Rc<Thread>,
     /// Made for the first subscriber.
     mailbox: RefCell<Option<(usize, Arc<Mailbox>)>>,
-    subscribers: RefCell<HashMap<Arc<str>, Vec<Subscribed>>>,
+    subscribers: RefCell<HashMap<Arc<str>, OfTopic>>,
     /// True if it was logged that a mailbox is full.
     was_full: Cell<bool>,
 }
 
-#[derive(Clone)]
-struct Subscribed {
-    id: SubscriberId,
-    subscriber: Weak<dyn Subscriber>,
-}
+/// The subscribers of a topic. Many may leave at once, so none is searched for.
+type OfTopic = BTreeMap<SubscriberId, Weak<dyn Subscriber>>;
 
 impl fmt::Debug for TopicsOfThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -315,7 +312,7 @@ impl TopicsOfThread {
         let name = self.topics.add(topic, self.mailbox());
         let mut subscribers = self.subscribers.borrow_mut();
         let of_topic = subscribers.entry(Arc::clone(&name)).or_default();
-        of_topic.push(Subscribed { id, subscriber });
+        of_topic.insert(id, subscriber);
         Ok(name)
     }
 
@@ -325,10 +322,9 @@ impl TopicsOfThread {
         let Some(of_topic) = subscribers.get_mut(topic) else {
             return;
         };
-        let Some(place) = of_topic.iter().position(|it| it.id == id) else {
+        if of_topic.remove(&id).is_none() {
             return;
-        };
-        of_topic.swap_remove(place);
+        }
         if of_topic.is_empty() {
             subscribers.remove(topic);
         }
@@ -398,7 +394,7 @@ impl TopicsOfThread {
                 let Some(subscribers) = this.upgrade().map(|this| this.of(&batch)) else {
                     return;
                 };
-                for Subscribed { id, subscriber } in subscribers {
+                for (id, subscriber) in subscribers {
                     let Some(subscriber) = subscriber.upgrade() else {
                         continue;
                     };
@@ -417,11 +413,13 @@ impl TopicsOfThread {
     }
 
     /// Returns the subscribers of the topic of these messages.
-    fn of(&self, batch: &[Arc<Published>]) -> Vec<Subscribed> {
+    fn of(&self, batch: &[Arc<Published>]) -> Vec<(SubscriberId, Weak<dyn Subscriber>)> {
         let topic = batch.first().map(|it| &*it.topic);
         let subscribers = self.subscribers.borrow();
         let found = topic.and_then(|topic| subscribers.get(topic));
-        found.cloned().unwrap_or_default()
+        let each = found.into_iter().flatten();
+        each.map(|(id, subscriber)| (*id, Weak::clone(subscriber)))
+            .collect()
     }
 }
 

@@ -98,7 +98,13 @@ pub(crate) fn sum(value: Option<&[u8]>, by: i128, range: (i128, i128)) -> Outcom
     };
     let sum = before.checked_add(by);
     let sum = sum.filter(|sum| (range.0..=range.1).contains(sum));
-    sum.ok_or_else(|| Error::new("the counter would leave the range of its type"))
+    sum.ok_or_else(out_of_range)
+}
+
+/// Returns the error of a sum that is out of range, for which the counter stays as
+/// it was.
+pub(crate) fn out_of_range() -> Error {
+    Error::new("the counter would leave the range of its type")
 }
 
 /// Returns an error if the values of one operation are too many.

@@ -1,6 +1,8 @@
 //! A bucket of any store.
 
+use std::future::poll_fn;
 use std::sync::Arc;
+use std::task::Poll;
 
 use crate::answer::{Answer, Error, MAX_KEY, Outcome, Page, Swap, Value, check_sum};
 use crate::committing::{Change, Done};
@@ -203,7 +205,7 @@ impl Bucket {
     }
 }
 
-/// Returns all keys of a bucket.
+/// Returns all keys of a bucket, a page at a time: others go on in between.
 async fn all_keys(bucket: Bucket) -> Outcome<Vec<String>> {
     let (mut keys, mut from, mut bytes) = (Vec::new(), Some(0), 0);
     while let Some(at) = from {
@@ -215,8 +217,23 @@ async fn all_keys(bucket: Bucket) -> Outcome<Vec<String>> {
         check_sum(bytes)?;
         keys.extend(page.keys);
         from = page.next;
+        give_way().await;
     }
     Ok(keys)
+}
+
+/// Lets other tasks go on. Not by tokio, as a handler of events waits for its keys
+/// within a task, of which tokio wakes none before it ends.
+async fn give_way() {
+    let mut given = false;
+    poll_fn(|cx| match std::mem::replace(&mut given, true) {
+        true => Poll::Ready(()),
+        false => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// Returns what a change of a file resulted in.
@@ -235,5 +252,33 @@ fn check<'a>(keys: impl IntoIterator<Item = &'a str>) -> Outcome<()> {
     match keys.into_iter().any(|key| key.len() > MAX_KEY) {
         true => Err(Error::new("a key has more than 8 KiB: take a shorter one")),
         false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::memory::Memories;
+
+    #[test]
+    fn all_keys_of_a_large_bucket_are_read_with_pauses() {
+        let bucket = Bucket(Kind::Memory(Memories::default().bucket("a", usize::MAX)));
+        for number in 0..2500 {
+            let answer = bucket.set(number.to_string(), vec![1]);
+            assert!(matches!(answer, Answer::Now(Ok(()))));
+        }
+        let Answer::Later(mut keys) = bucket.keys() else {
+            panic!("it takes time");
+        };
+        let mut pauses = 0;
+        let keys = loop {
+            match keys.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Pending => pauses += 1,
+                Poll::Ready(keys) => break keys.expect("they are read"),
+            }
+        };
+        assert_eq!((keys.len(), pauses), (2500, 3));
     }
 }

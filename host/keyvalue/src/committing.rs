@@ -24,6 +24,8 @@ pub(crate) enum Change {
         expected: Option<Box<[u8]>>,
         value: Vec<u8>,
     },
+    #[cfg(test)]
+    Panic,
 }
 
 impl Change {
@@ -42,6 +44,8 @@ impl Change {
                 expected,
                 value,
             } => key.len() + expected.as_ref().map_or(0, |it| it.len()) + value.len(),
+            #[cfg(test)]
+            Self::Panic => 0,
         }
     }
 
@@ -83,6 +87,8 @@ impl Change {
                     },
                 ))
             }
+            #[cfg(test)]
+            Self::Panic => panic!("for a test"),
         })
     }
 }
@@ -129,7 +135,7 @@ pub(crate) fn run(file: &File, mut waiting: UnboundedReceiver<Job>) {
                 Err(_) => break,
             }
         }
-        match commit(file, &jobs) {
+        match file.guarded(|| commit(file, &jobs)) {
             Ok(done) => {
                 for (job, done) in jobs.into_iter().zip(done) {
                     // Whoever asked may have ended.

@@ -6,6 +6,8 @@
 //! on the disk.
 
 use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -84,11 +86,20 @@ impl File {
 
     /// Lets the next operation open the file anew, and returns the error for
     /// this one.
-    pub(crate) fn failed(&self, error: &redb::Error) -> Error {
-        *lock(&self.database) = None;
+    pub(crate) fn failed(&self, reason: &dyn fmt::Display) -> Error {
+        let database = lock(&self.database).take();
+        // Closing it may panic, if that is what it did before.
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
         let path = self.path.display();
-        tracing::warn!("the file {path} of --keyvalue fails: {error}");
-        Error::new(format!("the file {path} fails: {error}"))
+        tracing::warn!("the file {path} of --keyvalue fails: {reason}");
+        Error::new(format!("the file {path} fails: {reason}"))
+    }
+
+    /// Makes an operation. A panic of redb is a failure of the file, which the next
+    /// operation opens anew.
+    pub(crate) fn guarded<T>(&self, operation: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+        let outcome = catch_unwind(AssertUnwindSafe(operation));
+        outcome.unwrap_or_else(|_| Err(self.failed(&"the store panicked")))
     }
 
     /// Reads from the table.
@@ -96,10 +107,12 @@ impl File {
         &self,
         read: impl FnOnce(&redb::ReadOnlyTable<(u64, &'static str), &'static [u8]>) -> ReadOutcome<T>,
     ) -> Outcome<T> {
-        let database = self.database()?;
-        let begin = || Ok(database.begin_read()?.open_table(TABLE)?);
-        let table = begin().map_err(|error: redb::Error| self.failed(&error))?;
-        read(&table).map_err(|error| self.failed(&error))?
+        self.guarded(|| {
+            let database = self.database()?;
+            let begin = || Ok(database.begin_read()?.open_table(TABLE)?);
+            let table = begin().map_err(|error: redb::Error| self.failed(&error))?;
+            read(&table).map_err(|error| self.failed(&error))?
+        })
     }
 }
 
@@ -340,6 +353,35 @@ mod tests {
             }
             assert_eq!(found.len(), all.len());
             assert_eq!(BTreeSet::from_iter(found), all);
+        });
+    }
+
+    #[test]
+    fn a_panic_of_the_store_fails_its_call_and_no_later_one() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("state.redb");
+        runtime().block_on(async {
+            let bucket = FileBucket::open(&path).expect("it is made");
+            let done = wait(bucket.change(set("k", "v"))).await;
+            assert_eq!(done, Ok(Done::Written));
+            let told = |error: Error| {
+                let text = error.to_string();
+                assert!(
+                    text.contains("state.redb fails: the store panicked"),
+                    "{text}"
+                );
+            };
+            told(
+                wait(bucket.change(Change::Panic))
+                    .await
+                    .expect_err("no change"),
+            );
+            let panics = |file: &File| file.read::<()>(|_| panic!("for a test"));
+            told(wait(bucket.read(panics)).await.expect_err("no value"));
+            let done = wait(bucket.change(set("l", "w"))).await;
+            assert_eq!(done, Ok(Done::Written));
+            let value = wait(bucket.get("k".into())).await.expect("it is read");
+            assert_eq!(value.as_deref(), Some(&b"v"[..]));
         });
     }
 

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use crate::answer::{Error, MAX_VALUES, Outcome, PAGE, Page, Swap, Value, check_sum};
+use crate::answer::{Error, MAX_VALUES, Outcome, PAGE, Page, Swap, Value, check_sum, out_of_range};
 
 /// Time limit of connecting and logging in.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -34,6 +34,16 @@ if (ARGV[1] == '1' and now == ARGV[2]) or (ARGV[1] == '0' and not now) then
 end
 if now then return {0, now} end
 return {0}";
+
+/// Adds to a counter, and takes that back if the sum is below zero. Nobody sees
+/// the time in between. The sum is told as digits, as numbers of Lua are not
+/// exact.
+const INCREMENT: &str = "\
+if redis.call('INCRBY', KEYS[1], ARGV[1]) < 0 then
+  redis.call('DECRBY', KEYS[1], ARGV[1])
+  return false
+end
+return redis.call('GET', KEYS[1])";
 
 /// A bucket on a Redis server, with a worker's connection.
 #[derive(Debug)]
@@ -140,14 +150,15 @@ impl RedisBucket {
         let by = i64::try_from(by).map_err(|_| {
             Error::new("Redis counts to 9223372036854775807 at most: add less at once")
         })?;
-        let sum: i64 = self.ask(cmd("INCRBY").arg(self.key(key)).arg(by)).await?;
-        let sum = i128::from(sum);
-        match (range.0..=range.1).contains(&sum) {
-            true => Ok(sum),
-            false => Err(Error::new(format!(
-                "the counter is {sum}, which its type does not have"
-            ))),
+        if range.0 < 0 {
+            // The range of Redis itself.
+            let sum: i64 = self.ask(cmd("INCRBY").arg(self.key(key)).arg(by)).await?;
+            return Ok(sum.into());
         }
+        let mut script = cmd("EVAL");
+        script.arg(INCREMENT).arg(1).arg(self.key(key)).arg(by);
+        let sum: Option<i64> = self.ask(&script).await?;
+        sum.map(Into::into).ok_or_else(out_of_range)
     }
 
     pub(crate) async fn swap(

@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map};
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -20,12 +20,17 @@ use crate::tls::ClientTls;
 use crate::transport::Transport;
 use crate::upstream::{Group, Server};
 
-/// Maximum of connections that a worker keeps for a server.
+/// Maximum of connections that a worker keeps for a server; for each client, if they
+/// begin with a PROXY header.
 const MOST: usize = 64;
 
-/// Maximum of connections that a worker keeps. Each counts against
+/// Maximum of connections that a worker keeps for all clients. Each counts against
 /// `--max-outgoing`.
 const MOST_OF_ALL: usize = 512;
+
+/// Maximum of connections that a worker keeps for one client each, of all clients.
+/// They end with their clients' connections.
+const MOST_OF_CLIENTS: usize = 4096;
 
 /// Maximum of servers known that no group has.
 const MOST_ALONE: usize = 1024;
@@ -37,9 +42,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// themselves.
 #[derive(Debug, Default)]
 pub struct Kept {
-    /// Connections by the server's number; the most recently used is last.
-    idle: RefCell<HashMap<u64, VecDeque<Idle>>>,
-    count: Cell<usize>,
+    /// Connections by what they are for; the most recently used is last. None is
+    /// empty.
+    idle: RefCell<HashMap<Purpose, VecDeque<Idle>>>,
+    /// Connections for all clients.
+    of_all: Cell<usize>,
+    /// Connections for one client each.
+    of_clients: Cell<usize>,
     alone: RefCell<HashMap<Place, Arc<Group>>>,
     looked: Cell<Tick>,
     shared: OnceCell<Rc<dyn Any>>,
@@ -48,11 +57,30 @@ pub struct Kept {
 /// Destination, TLS settings and version of a server that a guest names itself.
 type Place = (Endpoint, Option<ClientTls>, HttpVersion);
 
+/// Requests that a connection at rest is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Purpose {
+    /// Number of the server.
+    server: u64,
+    /// Connection of the one client that it is for, as its PROXY header says. Its
+    /// address is no other's as long as there is a weak pointer to it.
+    client: Option<*const Transport>,
+}
+
+impl Purpose {
+    fn new(server: &Server, client: Option<&Weak<Transport>>) -> Self {
+        Self {
+            server: server.number(),
+            client: client.map(Weak::as_ptr),
+        }
+    }
+}
+
 /// A connection at rest. Dropping it counts it as closed.
 #[derive(Debug)]
 struct Idle {
     transport: Rc<Transport>,
-    /// Connection of the one client that it is for, as its PROXY header says.
+    /// Connection of the one client that it is for.
     client: Option<Weak<Transport>>,
     since: Tick,
     counted: Counted,
@@ -101,19 +129,35 @@ impl Kept {
     ) -> Option<Rc<Transport>> {
         let wanted = server.next_address();
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.get_mut(&server.number())?;
-        while let Some(Idle {
-            transport, counted, ..
-        }) = take_last(kept, wanted, client)
+        let hash_map::Entry::Occupied(mut entry) = idle.entry(Purpose::new(server, client)) else {
+            return None;
+        };
+        let count = self.count(client.is_some());
+        let mut found = None;
+        while found.is_none()
+            && let Some(Idle {
+                transport, counted, ..
+            }) = take_last(entry.get_mut(), wanted)
         {
-            self.count.set(self.count.get() - 1);
+            count.set(count.get() - 1);
             let stays = server.is_at(transport.peer()) && !is_old(&transport);
             if stays && transport.is_at_rest() && (!surely || is_open(&transport)) {
                 counted.resume();
-                return Some(transport);
+                found = Some(transport);
             }
         }
-        None
+        if entry.get().is_empty() {
+            entry.remove();
+        }
+        found
+    }
+
+    /// Returns the number of connections for one client each, or of the others.
+    fn count(&self, of_clients: bool) -> &Cell<usize> {
+        match of_clients {
+            true => &self.of_clients,
+            false => &self.of_all,
+        }
     }
 
     /// Keeps a connection for the next request, unless something is under way on
@@ -127,11 +171,17 @@ impl Kept {
             transport.say_close_notify();
             return;
         }
+        let purpose = Purpose::new(server, client.as_ref());
+        let (of_clients, most) = match client {
+            Some(_) => (true, MOST_OF_CLIENTS),
+            None => (false, MOST_OF_ALL),
+        };
+        let count = self.count(of_clients);
         let mut idle = self.idle.borrow_mut();
-        let kept = idle.entry(server.number()).or_default();
+        let kept = idle.entry(purpose).or_default();
         if kept.len() >= MOST {
             kept.pop_front();
-            self.count.set(self.count.get() - 1);
+            count.set(count.get() - 1);
         }
         kept.push_back(Idle {
             transport,
@@ -139,36 +189,48 @@ impl Kept {
             since: thread.now(),
             counted,
         });
-        self.count.set(self.count.get() + 1);
+        count.set(count.get() + 1);
         drop(idle);
-        if self.count.get() > MOST_OF_ALL {
-            self.close_oldest();
+        if count.get() > most {
+            self.close_oldest_of(|purpose| purpose.client.is_some() == of_clients);
         }
     }
 
     /// Closes the connection that was unused for the longest. Returns false if
     /// there is none.
     pub fn close_oldest(&self) -> bool {
+        self.close_oldest_of(|_| true)
+    }
+
+    fn close_oldest_of(&self, is_meant: impl Fn(&Purpose) -> bool) -> bool {
         let mut idle = self.idle.borrow_mut();
-        let fronts = idle.values_mut().filter(|kept| !kept.is_empty());
-        let oldest = fronts.min_by_key(|kept| kept.front().map(|it| it.since));
-        let closed = oldest.and_then(VecDeque::pop_front).is_some();
-        if closed {
-            self.count.set(self.count.get() - 1);
+        let meant = idle.iter().filter(|(purpose, _)| is_meant(purpose));
+        let oldest = meant.min_by_key(|(_, kept)| kept.front().map(|it| it.since));
+        let Some(purpose) = oldest.map(|(purpose, _)| *purpose) else {
+            return false;
+        };
+        if let hash_map::Entry::Occupied(mut entry) = idle.entry(purpose) {
+            entry.get_mut().pop_front();
+            if entry.get().is_empty() {
+                entry.remove();
+            }
         }
-        closed
+        let count = self.count(purpose.client.is_some());
+        count.set(count.get() - 1);
+        true
     }
 
     /// Closes connections that were unused for too long, or closed by their
     /// peers. To be called from time to time.
     pub(crate) fn expire(&self, thread: &Thread) {
-        if self.count.get() == 0 || !thread.passed(self.looked.get(), LOOK) {
+        let none = self.idle.borrow().is_empty();
+        if none || !thread.passed(self.looked.get(), LOOK) {
             return;
         }
         self.looked.set(thread.now());
         let mut idle = self.idle.borrow_mut();
-        let mut count = 0;
-        idle.retain(|_, kept| {
+        let (mut of_all, mut of_clients) = (0, 0);
+        idle.retain(|purpose, kept| {
             kept.retain(|it| {
                 !thread.is_draining()
                     && !thread.passed(it.since, IDLE_TIMEOUT)
@@ -176,31 +238,26 @@ impl Kept {
                     && it.transport.is_at_rest()
                     && it.client.as_ref().is_none_or(|it| it.strong_count() > 0)
             });
-            count += kept.len();
+            match purpose.client {
+                Some(_) => of_clients += kept.len(),
+                None => of_all += kept.len(),
+            }
             !kept.is_empty()
         });
-        self.count.set(count);
+        self.of_all.set(of_all);
+        self.of_clients.set(of_clients);
     }
 }
 
 /// Takes the connection that was used last, of those to an address if one is
-/// wanted, and of those for a client.
-fn take_last(
-    kept: &mut VecDeque<Idle>,
-    wanted: Option<IpAddr>,
-    client: Option<&Weak<Transport>>,
-) -> Option<Idle> {
+/// wanted.
+fn take_last(kept: &mut VecDeque<Idle>, wanted: Option<IpAddr>) -> Option<Idle> {
     let is_there = |it: &Idle| match (wanted, it.transport.peer()) {
         (None, _) => true,
         (Some(wanted), Address::Ip(peer)) => peer.ip() == wanted,
         (Some(_), Address::Unix(_)) => false,
     };
-    let is_its = |it: &Idle| match (&it.client, client) {
-        (None, None) => true,
-        (Some(its), Some(client)) => its.ptr_eq(client),
-        _ => false,
-    };
-    let place = kept.iter().rposition(|it| is_its(it) && is_there(it))?;
+    let place = kept.iter().rposition(is_there)?;
     kept.remove(place)
 }
 
@@ -213,4 +270,41 @@ fn is_old(transport: &Transport) -> bool {
 fn is_open(transport: &Transport) -> bool {
     // In TLS, tickets may have arrived, which are no reason against it.
     !transport.is_plain() || transport.is_quiet()
+}
+
+#[cfg(test)]
+mod tests {
+    use netwasm_base::config::Limits;
+
+    use super::*;
+    use crate::testing::{connection, in_worker, pass};
+    use crate::worker::Worker;
+
+    #[test]
+    fn a_client_keeps_its_connection_however_many_others_do() {
+        in_worker(Limits::default(), async |worker: Rc<Worker>| {
+            let (kept, counters) = (&worker.kept, &worker.env().counters);
+            let endpoint = Endpoint::Unix("/nobody".into());
+            let group = kept.group_of(endpoint, None, HttpVersion::Http1, counters);
+            let [server] = group.servers() else {
+                panic!("one server");
+            };
+            let clients = [(); MOST + 1].map(|()| connection(&worker));
+            let of = |number: usize| clients.get(number).map(|it| Rc::downgrade(&it.0));
+            let servers = [(); MOST + 1].map(|()| connection(&worker));
+            for (number, (transport, _)) in servers.iter().enumerate() {
+                kept.put(server, of(number), Rc::clone(transport));
+            }
+            assert_eq!(kept.of_clients.get(), MOST + 1);
+            let take = |number| kept.take(server, of(number).as_ref(), true);
+            let first = take(0).expect("it is kept");
+            assert!(Rc::ptr_eq(&first, &servers[0].0));
+            assert!(take(0).is_none() && kept.take(server, None, true).is_none());
+            // They go with their clients.
+            drop(clients);
+            pass(&worker, 2 * LOOK).await;
+            assert!(kept.idle.borrow().is_empty());
+            assert_eq!(kept.of_clients.get(), 0);
+        });
+    }
 }

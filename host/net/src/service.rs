@@ -5,11 +5,10 @@ use std::io;
 use std::net::UdpSocket;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use netwasm_base::config::ListenerKind;
 
-use crate::places::{Places, PresentPlaces};
+use crate::places::PresentPlaces;
 use crate::thread::Thread;
 use crate::transport::Transport;
 use crate::turns::Turn;
@@ -81,8 +80,8 @@ impl Services {
 
     /// Returns the places for the connections of a listener; `None` if they are
     /// those of the whole service.
-    pub(crate) fn places(&self, site: Option<usize>) -> Option<Arc<Places>> {
-        self.sites.get(site?).map(|it| it.places.get())
+    pub(crate) fn places(&self, site: Option<usize>) -> Option<&Rc<PresentPlaces>> {
+        self.sites.get(site?).map(|it| &it.places)
     }
 
     /// Passes a tick of the clock to the services.

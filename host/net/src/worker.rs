@@ -6,7 +6,7 @@ mod run;
 use std::cell::RefCell;
 use std::io;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -48,6 +48,15 @@ pub struct Worker {
     /// Connections to servers, kept for the next requests.
     pub kept: Kept,
     transports: RefCell<Slab<Rc<Transport>>>,
+    leaving: RefCell<Vec<Leaving>>,
+}
+
+/// A connection that ends with its next answer, as its listener's places had none for
+/// it. Places that come later may have one.
+#[derive(Debug)]
+struct Leaving {
+    places: Rc<PresentPlaces>,
+    transport: Weak<Transport>,
 }
 
 impl Worker {
@@ -65,6 +74,7 @@ impl Worker {
             thread: Thread::new(env, turns),
             kept: Kept::default(),
             transports: RefCell::default(),
+            leaving: RefCell::default(),
         })
     }
 
@@ -162,24 +172,54 @@ impl Worker {
         mut permit: Permit,
     ) -> Rc<Transport> {
         let places = services.places(site);
-        let fits = places.is_none_or(|places| permit.move_to(places.permits()));
+        let full = places.filter(|places| !permit.move_to(places.get().permits()));
         let transport = Transport::watched(&self.thread, socket, client, Some(permit));
-        if !fits {
-            transport.leave();
+        if let Some(places) = full {
+            self.lets_leave(places, &transport);
         }
         transport
     }
 
+    /// Lets a connection end with its next answer, as there is no place for it.
+    fn lets_leave(&self, places: &Rc<PresentPlaces>, transport: &Rc<Transport>) {
+        transport.leave();
+        let mut leaving = self.leaving.borrow_mut();
+        if leaving.len() == leaving.capacity() {
+            leaving.retain(|it| it.transport.strong_count() > 0);
+        }
+        leaving.push(Leaving {
+            places: Rc::clone(places),
+            transport: Rc::downgrade(transport),
+        });
+    }
+
+    /// Lets connections of a listener that were to end stay, if there is a place for
+    /// them now.
+    fn lets_stay(&self, present: &Rc<PresentPlaces>) {
+        self.leaving.borrow_mut().retain(|leaving| {
+            let Some(transport) = leaving.transport.upgrade() else {
+                return false;
+            };
+            let stays = Rc::ptr_eq(&leaving.places, present)
+                && (transport.core.borrow_mut()).takes_place(present.get().permits());
+            if stays {
+                transport.stay();
+            }
+            !stays
+        });
+    }
+
     /// Replaces the places of a listener. Its connections take what they need more,
     /// and free what they need no longer. Those for which there is no place end with
-    /// their next answer.
-    pub fn replace_places(&self, present: &PresentPlaces, places: &Arc<Places>) {
+    /// their next answer, unless places come before that have one.
+    pub fn replace_places(&self, present: &Rc<PresentPlaces>, places: &Arc<Places>) {
         let before = present.replace(Arc::clone(places));
         let (from, to) = (before.permits(), places.permits());
         let mut left = 0;
+        self.lets_stay(present);
         for (_, transport) in &*self.transports.borrow() {
             if !transport.core.borrow_mut().moves_permit(from, to) {
-                transport.leave();
+                self.lets_leave(present, transport);
                 left += 1;
             }
         }
@@ -424,11 +464,41 @@ impl<D: Future<Output = ()> + Unpin> Future for Driving<D> {
 mod tests {
     use std::future::poll_fn;
     use std::io::Read;
+    use std::os::unix::net::UnixStream;
 
     use netwasm_base::config::Limits;
 
     use super::*;
+    use crate::permits::Permits;
     use crate::testing::{connection, in_worker};
+
+    #[test]
+    fn a_connection_that_was_to_leave_stays_if_the_join_is_undone() {
+        in_worker(Limits::default(), async |worker: Rc<Worker>| {
+            let places = |permits| Places::new(permits, &worker.env().counters);
+            let (owner, member) = (Permits::new(5, Vec::new()), Permits::new(2, Vec::new()));
+            let alone = || places(Permits::joined(&owner, [].into_iter()));
+            let joined = places(Permits::joined(&owner, [&member].into_iter()));
+            let before = alone();
+            let connections = [(); 3].map(|()| {
+                let (here, there) = UnixStream::pair().expect("a pair of sockets");
+                let (address, permit) = (Address::Unix(None), before.free());
+                let transport = Transport::new(&worker.thread, here.into(), address, permit);
+                let transport = transport.expect("it is watched");
+                (worker.register(&transport), transport, there)
+            });
+            let leaving = || {
+                let leaving = connections.iter().filter(|it| it.1.is_leaving());
+                leaving.count()
+            };
+            let present = PresentPlaces::new(before);
+            worker.replace_places(&present, &joined);
+            assert_eq!(leaving(), 1, "the member has two");
+            worker.replace_places(&present, &alone());
+            assert_eq!(leaving(), 0);
+            assert!(member.try_take().is_some() && worker.leaving.borrow().is_empty());
+        });
+    }
 
     #[test]
     fn a_driver_that_panics_leaves_nothing_behind() {

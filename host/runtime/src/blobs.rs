@@ -7,6 +7,7 @@
 //!
 //! All functions block, and so are called on a thread that may.
 
+mod copying;
 mod listing;
 mod object;
 
@@ -22,6 +23,7 @@ use netwasm_base::error::Error;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
+pub(crate) use self::copying::{Going, copy};
 pub(crate) use self::listing::Listing;
 pub(crate) use self::object::Range;
 
@@ -38,6 +40,10 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 
 /// Longest name of an object in bytes, as of the systems that others use.
 const MAX_NAME: usize = 1024;
+
+/// Most segments of an object's name, the parts between slashes. A listing has a
+/// descriptor for each while it reads that deep.
+const MAX_SEGMENTS: usize = 32;
 
 /// Most passes over a container that is cleared, to which others may write.
 const PASSES: usize = 16;
@@ -79,7 +85,7 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    fn told(what: &str, name: &str, error: impl Into<io::Error>) -> Self {
+    pub(crate) fn told(what: &str, name: &str, error: impl Into<io::Error>) -> Self {
         let error = error.into();
         Self::Told(match error.kind() {
             io::ErrorKind::NotFound => format!("cannot {what} '{name}': there is none"),
@@ -164,8 +170,8 @@ impl Containers {
     ///
     /// # Errors
     /// Fails if it is not allowed: a container with its own `--blobstore` is
-    /// the operator's.
-    pub(crate) fn delete(&self, name: &str) -> Result<(), Failure> {
+    /// the operator's. Fails once nobody wants it.
+    pub(crate) fn delete(&self, name: &str, going: &Going) -> Result<(), Failure> {
         if self.named.contains_key(name) {
             return Err(Failure::Told(format!(
                 "cannot delete the container '{name}': its directory is the host's; clear it"
@@ -177,7 +183,7 @@ impl Containers {
             .ok_or_else(|| Failure::NotAllowed(name.into()))?;
         all.check_writable()?;
         let container = self.get(name)?;
-        container.clear()?;
+        container.clear(going)?;
         rustix::fs::unlinkat(&all.directory, name, AtFlags::REMOVEDIR)
             .map_err(|errno| Failure::told("delete the container", name, errno))
     }
@@ -246,14 +252,17 @@ impl Container {
     /// Deletes all objects.
     ///
     /// # Errors
-    /// Fails with the first that cannot be deleted.
-    pub(crate) fn clear(&self) -> Result<(), Failure> {
+    /// Fails with the first that cannot be deleted, or once nobody wants it.
+    pub(crate) fn clear(&self, going: &Going) -> Result<(), Failure> {
         self.check_writable()?;
         // Objects that are deleted while a directory is read may hide something else.
         for _ in 0..PASSES {
             let mut listing = self.list()?;
             let mut found = false;
             while let Some(name) = listing.next_name() {
+                going
+                    .check()
+                    .map_err(|error| Failure::told("clear", &self.name, error))?;
                 self.delete(&name)?;
                 found = true;
             }

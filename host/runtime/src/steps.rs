@@ -32,7 +32,7 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
 }
 
-/// Time that a call has computed for. It counts from the first epoch step within
+/// Time that a call has computed for, or kept its thread otherwise. It counts from the first epoch step within
 /// the call.
 #[derive(Debug, Default)]
 pub(crate) struct Computed {
@@ -56,6 +56,16 @@ impl Computed {
         let is_late = self.used + step / 2 >= limits.event_timeout;
         let longest = limits.event_timeout.saturating_mul(PATIENCE);
         !is_late && step.saturating_mul(self.steps) <= longest
+    }
+
+    /// Notes time for which the call has kept its thread without computing.
+    pub(crate) fn waited(&mut self, time: Duration) {
+        self.used += time;
+    }
+
+    /// Returns the time that is left of the limit.
+    pub(crate) fn left(&self, limits: &Limits) -> Duration {
+        limits.event_timeout.saturating_sub(self.used)
     }
 }
 

@@ -137,7 +137,8 @@ pub struct HttpLimits {
     /// Time limit for a client to send a head, from its first byte. For a
     /// connection's first request, the time starts when the connection is made.
     pub head_timeout: Duration,
-    /// Maximum time for which a client may send nothing of a body.
+    /// Maximum time for which a client may send nothing of a body, or of a WebSocket
+    /// message that it began.
     pub body_timeout: Duration,
     /// Maximum idle time between requests of a connection (keep-alive).
     pub keep_alive_timeout: Duration,

@@ -268,7 +268,7 @@ impl Forwarding {
         if place.server().http() != HttpVersion::Http1 {
             let pool = worker.kept.shared::<MultiplexedPool>();
             if !pool.speaks_http1(place.server()) {
-                return self.join(place);
+                return self.join(place, None);
             }
         }
         let surely = !self.composed.is_idempotent;

@@ -33,6 +33,7 @@ use crate::h2::upload;
 use crate::h2::window::Window;
 use crate::local::{Date, Local};
 use crate::response;
+use crate::websocket::TunnelQueues;
 
 /// Maximum size of a file that is read before its head is sent, in bytes.
 const SMALL_FILE: u64 = 16 << 10;
@@ -50,6 +51,8 @@ pub(super) struct Link {
     pub(super) window: Rc<Window>,
     /// Bytes of responses that wait to be sent.
     queued: Cell<usize>,
+    /// What waits to be sent of WebSocket connections.
+    pub(super) websockets: Rc<TunnelQueues>,
     /// True if a guest asked to close the connection.
     pub(super) closes: Cell<bool>,
     /// `Date` of the last response.
@@ -69,15 +72,16 @@ enum Payload {
 
 impl Link {
     pub(super) fn new(local: &Rc<Local>, transport: &Rc<Transport>, secure: bool) -> Rc<Self> {
-        let limits = &transport.thread().env.limits.http;
+        let limits = &transport.thread().env.limits;
         Rc::new(Self {
             transport: Rc::clone(transport),
             local: Rc::clone(local),
             secure,
             own: RefCell::default(),
-            budget: Rc::new(Budget::new(limits.max_body)),
+            budget: Rc::new(Budget::new(limits.http.max_body)),
             window: Window::new(&local.env),
             queued: Cell::new(0),
+            websockets: TunnelQueues::new(limits.max_write_buffer),
             closes: Cell::new(false),
             date: RefCell::default(),
             length: RefCell::default(),

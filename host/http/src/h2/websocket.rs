@@ -49,7 +49,14 @@ impl Link {
             accepted.fail();
             return None;
         };
-        let tunnel = Tunnel::new(&self.local, site, accepted, agreed, from, to);
+        let tunnel = Tunnel::new(
+            &self.local,
+            site,
+            accepted,
+            agreed,
+            (from, to),
+            &self.websockets,
+        );
         Some(Box::pin(async move {
             let mut line = line;
             line.sent = tunnel.run().await;

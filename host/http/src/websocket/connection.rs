@@ -118,7 +118,7 @@ impl Connection {
             }
             // `attend` knows what the alarm was set for.
             transport.alarm_rang();
-            self.session.await_end_of_service(cx);
+            self.session.await_ends(cx);
             self.session.attend();
             transport.set_alarm_at(self.session.due());
             if self.session.is_over() || transport.over().is_some() {

@@ -19,6 +19,7 @@
 pub(crate) mod codec;
 mod connection;
 mod opening;
+mod queue;
 mod sender;
 mod session;
 mod stream;
@@ -27,4 +28,5 @@ mod tests;
 
 pub(crate) use self::connection::Connection;
 pub(crate) use self::opening::{accept, base64, fields};
+pub(crate) use self::queue::TunnelQueues;
 pub(crate) use self::stream::Tunnel;

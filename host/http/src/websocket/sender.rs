@@ -17,7 +17,7 @@ use netwasm_exchange::websocket::{MessageKind, WebSocketSender, may_be_sent};
 use netwasm_net::thread::Thread;
 
 use crate::websocket::codec::deflate::{Deflater, LEAST, Packing};
-use crate::websocket::codec::frame::{Opcode, OwnHead};
+use crate::websocket::codec::frame::{MOST_HEAD, Opcode, OwnHead};
 use crate::websocket::codec::mask::{self, MaskKeys};
 use crate::websocket::codec::{Agreed, Side, ThreadBuffers};
 
@@ -34,6 +34,12 @@ pub(super) trait Outlet: fmt::Debug {
 
     /// Returns the bytes that are queued.
     fn queued(&self) -> u64;
+
+    /// True if so many more may be queued beside what others have queued for the
+    /// client.
+    fn has_room(&self, _more: usize) -> bool {
+        true
+    }
 
     /// Wakes the task that drives the connection, unless it is running.
     fn wake(&self);
@@ -219,11 +225,15 @@ impl FrameSender {
         }
     }
 
-    /// Counts messages. Returns false if they are not to be sent, as the client is
-    /// slow.
-    fn takes(&self, count: usize) -> bool {
+    /// Counts messages by their lengths. Returns false if they are not to be sent,
+    /// as the client is slow.
+    fn takes(&self, lengths: impl ExactSizeIterator<Item = usize>) -> bool {
         let meter = &self.thread.meter;
-        if self.outlet.queued() > self.limits.slow && self.limits.then != SlowClient::Wait {
+        let count = lengths.len();
+        let is_slow = self.limits.then != SlowClient::Wait
+            && (self.outlet.queued() > self.limits.slow
+                || !self.outlet.has_room(lengths.map(|it| it + MOST_HEAD).sum()));
+        if is_slow {
             meter.add(Measure::MessagesDropped, count as u64);
             if self.limits.then == SlowClient::Close {
                 self.outlet.fail(ConnectionError::LimitExceeded(
@@ -259,7 +269,7 @@ impl WebSocketSender for FrameSender {
         if self.is_closing() {
             return UNLIMITED;
         }
-        if self.takes(1) {
+        if self.takes(std::iter::once(data.len())) {
             self.frame(opcode(kind), data);
         }
         match self.outlet.is_closing() {
@@ -269,7 +279,8 @@ impl WebSocketSender for FrameSender {
     }
 
     fn deliver(&self, messages: &[&Arc<Published>]) {
-        if self.is_closing() || !self.takes(messages.len()) {
+        let lengths = messages.iter().map(|message| message.data().len());
+        if self.is_closing() || !self.takes(lengths) {
             return;
         }
         if self.deflater.is_some() && !self.packs_alone || self.keys.is_some() {

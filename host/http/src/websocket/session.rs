@@ -38,16 +38,26 @@ const RATE_TIME: Duration = Duration::from_secs(1);
 /// The guest is gone. The reason was logged.
 const GONE: Fault = Fault::new(INTERNAL, "");
 
+/// The client began a message, and sends nothing of its rest.
+const TOO_SLOW: Fault = Fault::new(POLICY, "the rest of the message takes too long");
+
 /// The client sends too many messages.
 const TOO_MANY: Fault = Fault::new(POLICY, "too many messages");
 
-/// Waits for the end of the generation of a service that shares the listener of
-/// another.
-struct EndOfService(Option<Pin<Box<dyn Future<Output = ()>>>>);
+/// Ends that the connection waits for: of the listener's run, and of the
+/// generation of a service that shares the listener of another.
+#[derive(Default)]
+struct Ends(Vec<Pin<Box<dyn Future<Output = ()>>>>);
 
-impl fmt::Debug for EndOfService {
+impl Ends {
+    fn add(&mut self, thread: &Rc<Thread>) {
+        self.0.push(Box::pin(Rc::clone(thread).drained()));
+    }
+}
+
+impl fmt::Debug for Ends {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndOfService").finish_non_exhaustive()
+        f.debug_struct("Ends").finish_non_exhaustive()
     }
 }
 
@@ -59,8 +69,7 @@ pub(super) struct Session {
     buffers: Rc<ThreadBuffers>,
     thread: Rc<Thread>,
     turn: Rc<Turn>,
-    /// The end of the service, if that is not the listener's.
-    service: EndOfService,
+    ends: Ends,
     /// The service, whose generation lives as long as the connection.
     _site: Site,
     peer: Side,
@@ -75,6 +84,8 @@ pub(super) struct Session {
     heard: Tick,
     /// Tick of a ping that the client has not answered.
     asked: Option<Tick>,
+    /// Progress of the message that has begun, and its tick.
+    arriving: Option<(u64, Tick)>,
     /// Messages since a tick.
     rate: (usize, Tick),
 }
@@ -109,10 +120,12 @@ impl Session {
         let begun: Rc<dyn WebSocketSender> = Rc::<FrameSender>::clone(&sender);
         socket.open(&begun);
         let service = socket.service();
-        let shares = !Rc::ptr_eq(service, &thread);
-        let end = shares.then(|| Box::pin(Rc::clone(service).drained()) as Pin<Box<_>>);
+        let mut ends = Ends::default();
+        if !Rc::ptr_eq(service, &thread) {
+            ends.add(service);
+        }
         Self {
-            service: EndOfService(end),
+            ends,
             net: Arc::clone(net),
             buffers: Rc::clone(buffers),
             turn: Rc::clone(&socket.transport().turn),
@@ -127,6 +140,7 @@ impl Session {
             kept: Vec::new(),
             heard: now,
             asked: None,
+            arriving: None,
             rate: (0, now),
         }
     }
@@ -136,12 +150,20 @@ impl Session {
         self.stage == SessionStage::Over
     }
 
-    /// Wakes the task once the service ends, if that is not the listener's.
-    pub(super) fn await_end_of_service(&mut self, cx: &mut Context<'_>) {
-        if let Some(end) = &mut self.service.0
-            && end.as_mut().poll(cx).is_ready()
-        {
-            self.service.0 = None;
+    /// Awaits the end of the listener's run, too: for a connection that its
+    /// transport does not wake then.
+    pub(super) fn with_end_of_listener(mut self) -> Self {
+        self.ends.add(&self.thread);
+        self
+    }
+
+    /// Wakes the task once an end comes that it is not woken for otherwise.
+    pub(super) fn await_ends(&mut self, cx: &mut Context<'_>) {
+        let awaited = self.ends.0.len();
+        self.ends
+            .0
+            .retain_mut(|end| end.as_mut().poll(cx).is_pending());
+        if self.ends.0.len() < awaited {
             cx.waker().wake_by_ref();
         }
     }
@@ -205,6 +227,12 @@ impl Session {
         }
         buffers.clear();
         self.reader.rest();
+        let now = self.thread.now();
+        let before = self.arriving;
+        self.arriving = self.reader.progress().map(|progress| match before {
+            Some((known, since)) if known == progress => (known, since),
+            _ => (progress, now),
+        });
     }
 
     /// Does what is due besides reading: tells the guest of room, asks a client that
@@ -242,14 +270,21 @@ impl Session {
             return;
         }
         let net = Arc::clone(&self.net);
-        let limits = &net.limits.http.websocket;
+        let limits = &net.limits.http;
         if self.holds() {
-            // Its answer is not read.
+            // Its answer is not read, nor is the rest of its message.
             self.heard = now;
             self.asked = None;
+            self.arriving = self.arriving.map(|(progress, _)| (progress, now));
         }
-        match (self.asked, limits.ping) {
-            (Some(asked), _) if thread.passed(asked, limits.ping_timeout) => {
+        if let Some((_, since)) = self.arriving
+            && thread.passed(since, limits.body_timeout)
+        {
+            return self.end(End::Fault(TOO_SLOW));
+        }
+        let websocket = &limits.websocket;
+        match (self.asked, websocket.ping) {
+            (Some(asked), _) if thread.passed(asked, websocket.ping_timeout) => {
                 tracing::info!(
                     peer = %self.socket.transport().peer(),
                     "the {} answers no ping (--websocket-ping-timeout)", name(self.peer)
@@ -271,13 +306,19 @@ impl Session {
             let thread = &self.thread;
             thread.tick_after(limit) - thread.now() + since
         };
-        let limits = &self.net.limits.http.websocket;
-        match (self.stage, self.asked) {
-            (SessionStage::Over, _) => None,
-            (SessionStage::Closing(since), _) => Some(after(since, CLOSE_WAIT)),
-            (SessionStage::Open, Some(asked)) => Some(after(asked, limits.ping_timeout)),
-            (SessionStage::Open, None) => limits.ping.map(|limit| after(self.heard, limit)),
-        }
+        let limits = &self.net.limits.http;
+        let ping = match (self.stage, self.asked) {
+            (SessionStage::Over, _) => return None,
+            (SessionStage::Closing(since), _) => return Some(after(since, CLOSE_WAIT)),
+            (SessionStage::Open, Some(asked)) => Some(after(asked, limits.websocket.ping_timeout)),
+            (SessionStage::Open, None) => {
+                let ping = limits.websocket.ping;
+                ping.map(|limit| after(self.heard, limit))
+            }
+        };
+        let rest = self.arriving;
+        let rest = rest.map(|(_, since)| after(since, limits.body_timeout));
+        ping.into_iter().chain(rest).min()
     }
 
     /// Ends the connection, as its client has left or it has failed.

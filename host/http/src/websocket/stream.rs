@@ -1,13 +1,12 @@
 //! WebSocket on a stream of an HTTP/2 connection: RFC 8441.
 
-use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use h2::{Reason, RecvStream, SendStream};
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -19,7 +18,7 @@ use netwasm_net::turns::Turn;
 
 use crate::local::Local;
 use crate::websocket::codec::{Agreed, Side};
-use crate::websocket::sender::Outlet;
+use crate::websocket::queue::{TunnelOutlet, TunnelQueue, TunnelQueues};
 use crate::websocket::session::Session;
 
 /// Maximum given to the stream at once, in bytes.
@@ -31,71 +30,12 @@ pub(crate) struct Tunnel {
     turn: Rc<Turn>,
     from: RecvStream,
     to: SendStream<Bytes>,
-    queue: Rc<Queue>,
+    queue: Rc<TunnelQueue>,
     session: Session,
     /// Tick at which the client last took something, or nothing was queued.
     progressed: Tick,
     alarm: Pin<Box<Sleep>>,
-    drained: Option<Pin<Box<dyn Future<Output = ()>>>>,
     sent: u64,
-}
-
-/// Bytes that wait for the stream.
-#[derive(Debug)]
-struct Queue {
-    bytes: RefCell<BytesMut>,
-    /// Maximum of bytes.
-    most: usize,
-    failed: RefCell<Option<ConnectionError>>,
-    waker: RefCell<Option<Waker>>,
-    /// True while the stream's future runs, and so need not be woken.
-    driven: Cell<bool>,
-}
-
-/// The way to the client of a stream.
-#[derive(Debug)]
-struct Queued(Rc<Queue>);
-
-impl Outlet for Queued {
-    fn write(&self, parts: &[&[u8]]) {
-        let mut bytes = self.0.bytes.borrow_mut();
-        bytes.reserve(parts.iter().map(|part| part.len()).sum());
-        for part in parts {
-            bytes.extend_from_slice(part);
-        }
-        let length = bytes.len();
-        drop(bytes);
-        match length > self.0.most {
-            true => self.fail(ConnectionError::LimitExceeded(
-                "more is queued for the peer than --max-write-buffer allows",
-            )),
-            false => self.wake(),
-        }
-    }
-
-    fn queued(&self) -> u64 {
-        self.0.bytes.borrow().len() as u64
-    }
-
-    fn wake(&self) {
-        if !self.0.driven.get()
-            && let Some(waker) = &*self.0.waker.borrow()
-        {
-            waker.wake_by_ref();
-        }
-    }
-
-    /// Does nothing: the stream's window holds the client back.
-    fn pause(&self, _: bool) {}
-
-    fn fail(&self, reason: ConnectionError) {
-        self.0.failed.borrow_mut().get_or_insert(reason);
-        self.wake();
-    }
-
-    fn is_closing(&self) -> bool {
-        self.0.failed.borrow().is_some()
-    }
 }
 
 /// The stream is gone, or is to be reset.
@@ -108,19 +48,13 @@ impl Tunnel {
         site: Site,
         accepted: Accepted,
         agreed: Option<Agreed>,
-        from: RecvStream,
-        to: SendStream<Bytes>,
+        (from, to): (RecvStream, SendStream<Bytes>),
+        queues: &Rc<TunnelQueues>,
     ) -> Self {
         let transport = accepted.socket.transport();
         let (thread, turn) = (Rc::clone(transport.thread()), Rc::clone(&transport.turn));
-        let queue = Rc::new(Queue {
-            bytes: RefCell::default(),
-            most: thread.env.limits.max_write_buffer,
-            failed: RefCell::default(),
-            waker: RefCell::default(),
-            driven: Cell::new(false),
-        });
-        let outlet = Box::new(Queued(Rc::clone(&queue)));
+        let queue = queues.queue();
+        let outlet = Box::new(TunnelOutlet(Rc::clone(&queue)));
         let net = Arc::clone(&local.account(&site).net);
         let (buffers, peer) = (local.messages(), Side::Client);
         Self {
@@ -128,10 +62,10 @@ impl Tunnel {
             from,
             to,
             queue,
-            session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer),
+            session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer)
+                .with_end_of_listener(),
             progressed: thread.now(),
             alarm: Box::pin(sleep(tick(&thread.env.limits))),
-            drained: Some(Box::pin(Rc::clone(&thread).drained())),
             thread,
             sent: 0,
         }
@@ -140,11 +74,8 @@ impl Tunnel {
     /// Drives the connection to its end. Returns the bytes sent to the client.
     pub(crate) async fn run(mut self) -> u64 {
         let ended = poll_fn(|cx| {
-            *self.queue.waker.borrow_mut() = Some(cx.waker().clone());
-            self.queue.driven.set(true);
-            let polled = self.poll(cx);
-            self.queue.driven.set(false);
-            polled
+            let queue = Rc::clone(&self.queue);
+            queue.drive(&cx.waker().clone(), || self.poll(cx))
         })
         .await;
         if let Err(Cut(reason)) = ended {
@@ -156,7 +87,7 @@ impl Tunnel {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
         loop {
-            if let Some(reason) = self.queue.failed.borrow_mut().take() {
+            if let Some(reason) = self.queue.take_failure() {
                 return Poll::Ready(Err(Cut(Some(reason))));
             }
             if self.to.poll_reset(cx).is_ready() {
@@ -179,9 +110,9 @@ impl Tunnel {
                 true => true,
                 false => self.poll_read(cx)?,
             };
-            let has_more = !is_blocked && !self.queue.bytes.borrow().is_empty();
+            let has_more = !is_blocked && !self.queue.is_empty();
             // The guest may have sent more than may be queued.
-            if self.queue.failed.borrow().is_some() {
+            if self.queue.has_failed() {
                 continue;
             }
             if !read && !has_more {
@@ -197,12 +128,12 @@ impl Tunnel {
     /// Sends what is queued as far as there is room. Ready once nothing is queued.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Cut> {
         loop {
-            let mut bytes = self.queue.bytes.borrow_mut();
-            if bytes.is_empty() {
+            let queued = self.queue.len();
+            if queued == 0 {
                 self.progressed = self.thread.now();
                 return Ok(Poll::Ready(()));
             }
-            self.to.reserve_capacity(bytes.len().min(PIECE));
+            self.to.reserve_capacity(queued.min(PIECE));
             while self.to.capacity() == 0 {
                 match self.to.poll_capacity(cx) {
                     Poll::Pending => return Ok(Poll::Pending),
@@ -210,13 +141,8 @@ impl Tunnel {
                     Poll::Ready(_) => return Err(Cut(None)),
                 }
             }
-            let room = self.to.capacity().min(bytes.len());
-            let piece = bytes.split_to(room).freeze();
-            if bytes.is_empty() {
-                // An idle connection keeps no buffer.
-                *bytes = BytesMut::new();
-            }
-            drop(bytes);
+            let room = self.to.capacity().min(queued);
+            let piece = self.queue.take(room);
             self.sent += room as u64;
             self.progressed = self.thread.now();
             self.to.send_data(piece, false).map_err(|_| Cut(None))?;
@@ -256,17 +182,11 @@ impl Tunnel {
         const SLOW: ConnectionError =
             ConnectionError::Timeout("the peer takes nothing of what is queued (--write-timeout)");
         let limits = &self.thread.env.limits;
-        let queued = !self.queue.bytes.borrow().is_empty();
+        let queued = !self.queue.is_empty();
         if queued && self.thread.passed(self.progressed, limits.write_timeout) {
             return Poll::Ready(Err(Cut(Some(SLOW))));
         }
-        self.session.await_end_of_service(cx);
-        let is_drained =
-            |drained: &mut Pin<Box<dyn Future<Output = ()>>>| drained.as_mut().poll(cx).is_ready();
-        if self.drained.as_mut().is_some_and(is_drained) {
-            self.drained = None;
-            cx.waker().wake_by_ref();
-        }
+        self.session.await_ends(cx);
         let now = self.thread.now();
         let slow =
             queued.then(|| self.thread.tick_after(limits.write_timeout) - now + self.progressed);

@@ -412,6 +412,36 @@ fn a_silent_client_is_asked_and_one_that_does_not_answer_is_left() {
 }
 
 #[test]
+fn a_message_that_is_not_finished_ends_the_connection_whatever_comes_beside_it() {
+    let mut limits = Limits::default();
+    limits.http.body_timeout = 10 * SECOND;
+    in_worker(limits, async |worker| {
+        let guest = Echo::default();
+        let (mut client, _) = guest.open(&worker, "").await;
+        let (begun, more) = (frame(0x01, b"be", KEY), frame(0x00, b"gi", KEY));
+        for part in [begun, more, Vec::new()] {
+            client.send(&[part, frame(0x89, b"", KEY)].concat()).await;
+            assert_eq!(client.frame().await, (0x8a, Vec::new()));
+            pass(&worker, 6 * SECOND).await;
+        }
+        assert_eq!(client.close().await, 1008);
+        client.ended().await;
+        let last = guest.events().pop().expect("an event");
+        assert!(last.starts_with("closed 1008 "), "{last}");
+        // The guest may take its time.
+        let (mut client, _) = guest.open(&worker, "").await;
+        let (begun, rest) = (frame(0x01, b"be", KEY), frame(0x80, b"gun", KEY));
+        client.send(&[begun, frame(0x89, b"", KEY)].concat()).await;
+        assert_eq!(client.frame().await, (0x8a, Vec::new()));
+        guest.socket().pause(true);
+        pass(&worker, 25 * SECOND).await;
+        guest.socket().pause(false);
+        client.send(&rest).await;
+        client.hears("begun").await;
+    });
+}
+
+#[test]
 fn a_client_that_leaves_without_a_word_is_reported_so() {
     in_worker(Limits::default(), async |worker| {
         let guest = Echo::default();

@@ -117,6 +117,12 @@ impl Core {
         }
     }
 
+    /// Moves the permit to another budget, whatever it is of. Returns false if that
+    /// has nothing free.
+    pub(crate) fn takes_place(&mut self, to: &Arc<Permits>) -> bool {
+        self.permit.as_mut().is_none_or(|permit| permit.move_to(to))
+    }
+
     /// Returns the bytes queued, in all.
     pub(crate) fn queued(&self) -> u64 {
         self.queue.len() + self.tls.as_ref().map_or(0, |session| session.staged().0)

@@ -413,6 +413,11 @@ impl Transport {
         self.nudge();
     }
 
+    /// Lets the connection go on, unless it has ended already.
+    pub(crate) fn stay(&self) {
+        self.leaves.set(false);
+    }
+
     /// True if the connection is to end as soon as it can: no answer may invite
     /// another request.
     pub fn is_leaving(&self) -> bool {

@@ -352,7 +352,7 @@ impl Accepting {
     /// Accepts a connection, and gives it to a worker.
     async fn accept(&self) -> io::Result<()> {
         let accept = poll_fn(|cx| {
-            let of_listener = self.services.places(self.site);
+            let of_listener = self.services.places(self.site).map(|it| it.get());
             let places = of_listener.as_ref().unwrap_or(&self.worker.env().places);
             self.acceptor.borrow_mut().poll_accept(places, cx)
         });

@@ -4,11 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode};
 
-use super::{DIRECTORY, beneath, is_segment};
-
-/// Most directories within each other that are looked into. Each takes a
-/// descriptor while it is read.
-const DEEPEST: usize = 32;
+use super::{DIRECTORY, MAX_SEGMENTS, beneath, is_segment};
 
 /// A listing that is under way. What is made or deleted meanwhile may be in it
 /// or not.
@@ -61,7 +57,7 @@ impl Listing {
             };
             match kind {
                 FileType::RegularFile => return Some(whole),
-                FileType::Directory if depth < DEEPEST => {
+                FileType::Directory if depth < MAX_SEGMENTS => {
                     let within = directory.fd();
                     let opened = within.and_then(|it| beneath(it, name, DIRECTORY, Mode::empty()));
                     // It may be gone.

@@ -11,7 +11,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{
-    Container, DIRECTORY, Facts, Failure, MAX_NAME, UNFINISHED, beneath, facts, is_segment,
+    Container, DIRECTORY, Facts, Failure, Going, MAX_NAME, MAX_SEGMENTS, UNFINISHED, beneath, copy,
+    facts, is_segment,
 };
 
 /// Attempts to write where others delete the directory at the same time.
@@ -90,9 +91,23 @@ impl Container {
     /// Checks that an object of this name may be written.
     ///
     /// # Errors
-    /// Fails if the name cannot be an object's, or if the container may only be
+    /// Fails if the name cannot be a new object's, or if the container may only be
     /// read.
     pub(crate) fn check_target(&self, name: &str) -> Result<(), Failure> {
+        self.check_change(name)?;
+        // No listing would have it.
+        match name.split('/').count() > MAX_SEGMENTS {
+            true => Err(Failure::Told(format!(
+                "cannot write '{}': the name of an object has {MAX_SEGMENTS} parts between \
+                 slashes at most",
+                name.escape_default()
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// Checks that an object of this name may be deleted.
+    fn check_change(&self, name: &str) -> Result<(), Failure> {
         check_name(name)?;
         self.check_writable()
     }
@@ -135,17 +150,18 @@ impl Container {
     /// Makes a copy of an object of another container, or of this one.
     ///
     /// # Errors
-    /// Fails if there is no such object, or as writing does.
+    /// Fails if there is no such object, as writing does, or once nobody wants it.
     pub(crate) fn copy_from(
         &self,
         name: &str,
         source: &Self,
         source_name: &str,
+        going: &Going,
     ) -> Result<(), Failure> {
         let mut file = source.file(source_name)?;
         self.write(name, &mut |target| {
             file.rewind()?;
-            io::copy(&mut file, target).map(drop)
+            copy(&mut file, target, going)
         })
     }
 
@@ -158,14 +174,15 @@ impl Container {
         name: &str,
         source: &Self,
         source_name: &str,
+        going: &Going,
     ) -> Result<(), Failure> {
-        source.check_target(source_name)?;
+        source.check_change(source_name)?;
         self.check_target(name)?;
         let is_same = source.name == self.name && source_name == name;
         if is_same {
             return source.file(name).map(drop);
         }
-        self.copy_from(name, source, source_name)?;
+        self.copy_from(name, source, source_name, going)?;
         source.delete(source_name)
     }
 
@@ -175,7 +192,7 @@ impl Container {
     /// # Errors
     /// Fails as unlink(2) does.
     pub(crate) fn delete(&self, name: &str) -> Result<(), Failure> {
-        self.check_target(name)?;
+        self.check_change(name)?;
         let failed = |errno: Errno| Failure::told("delete", name, errno);
         let (parent, last) = split(name);
         match self.opened(parent) {

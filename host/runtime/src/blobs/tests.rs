@@ -56,13 +56,13 @@ fn objects_are_files_and_their_names_paths() {
     assert_eq!(container.facts_of("a/b/two").expect("it").size, 3);
 
     container
-        .copy_from("three", &container, "a/b/two")
+        .copy_from("three", &container, "a/b/two", &Going::default())
         .expect("copied");
     container
-        .move_from("a/four", &container, "a/b/two")
+        .move_from("a/four", &container, "a/b/two", &Going::default())
         .expect("moved");
     container
-        .move_from("a/four", &container, "a/four")
+        .move_from("a/four", &container, "a/four", &Going::default())
         .expect("the same");
     assert_eq!(names(&container), ["a/four", "one", "three"]);
     assert!(
@@ -72,7 +72,7 @@ fn objects_are_files_and_their_names_paths() {
     container.delete("a/four").expect("deleted");
     container.delete("a/four").expect("no error");
     assert!(!root.path().join("a").exists());
-    container.clear().expect("cleared");
+    container.clear(&Going::default()).expect("cleared");
     assert_eq!(fs::read_dir(root.path()).expect("it").count(), 0);
 }
 
@@ -146,17 +146,60 @@ fn what_is_not_given_is_not_allowed() {
         Err(Failure::ReadOnly(_))
     ));
     assert!(matches!(container.delete("one"), Err(Failure::ReadOnly(_))));
-    assert!(matches!(container.clear(), Err(Failure::ReadOnly(_))));
+    let cleared = container.clear(&Going::default());
+    assert!(matches!(cleared, Err(Failure::ReadOnly(_))));
     assert!(matches!(reading.get("d"), Err(Failure::NotAllowed(_))));
     assert!(matches!(reading.create("d"), Err(Failure::NotAllowed(_))));
-    assert!(matches!(reading.delete("c"), Err(Failure::Told(_))));
+    let deleted = reading.delete("c", &Going::default());
+    assert!(matches!(deleted, Err(Failure::Told(_))));
 
     let many = containers(root.path(), "*=DIR:rw");
     assert!(!many.exists("d").expect("allowed"));
     put(&many.create("d").expect("made"), "x/y", "1").expect("written");
     assert!(many.exists("d").expect("allowed"));
     assert!(many.get("..").is_err() && many.create("a/b").is_err());
-    many.delete("d").expect("deleted");
+    many.delete("d", &Going::default()).expect("deleted");
     assert!(!root.path().join("d").exists());
     assert_eq!(fs::read(root.path().join("one")).expect("it"), b"1");
+}
+
+#[test]
+fn a_name_of_too_many_parts_is_refused_as_no_listing_would_have_it() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    let most = vec!["a"; MAX_SEGMENTS].join("/");
+    put(&container, &most, "1").expect("written");
+    assert_eq!(names(&container), [&*most]);
+    let more = format!("{most}/b");
+    container.delete(&most).expect("deleted");
+    let Err(Failure::Told(told)) = put(&container, &more, "1") else {
+        panic!("it is written");
+    };
+    assert!(told.contains("32 parts"), "{told}");
+    // One that is there by other means can be read and deleted.
+    fs::create_dir_all(root.path().join(&most)).expect("made");
+    fs::write(root.path().join(&more), "2").expect("written");
+    assert_eq!(content(&container, &more).expect("it"), "2");
+    container.delete(&more).expect("deleted");
+    assert_eq!(fs::read_dir(root.path()).expect("it").count(), 0);
+}
+
+#[test]
+fn work_that_nobody_wants_ends_and_leaves_nothing() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    put(&container, "one", "1").expect("written");
+    let going = Going::default();
+    let wanted = going.wanted();
+    container
+        .copy_from("two", &container, "one", &going)
+        .expect("copied");
+    drop(wanted);
+    let copied = container.copy_from("three", &container, "one", &going);
+    assert!(matches!(copied, Err(Failure::Told(_))), "{copied:?}");
+    let moved = container.move_from("four", &container, "one", &going);
+    assert!(matches!(moved, Err(Failure::Told(_))), "{moved:?}");
+    assert!(container.clear(&going).is_err());
+    assert_eq!(names(&container), ["one", "two"]);
+    assert_eq!(fs::read_dir(root.path()).expect("it").count(), 2);
 }

@@ -1,32 +1,26 @@
 //! The standard interfaces for async guests, whose functions may wait. While one
 //! does, its instance does nothing else: the interfaces are of before WASI 0.3.
 
-use std::sync::Arc;
-
-use netwasm_keyvalue::{Answer, Buckets};
+use netwasm_keyvalue::Answer;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentNamedList, Lift, LinkerInstance, Lower, ResourceTable};
 
 use super::{Call, Guest, Reply};
 use crate::concurrent::state::AsyncState;
-use crate::local::Env;
+use crate::local::Local;
 
 impl Guest for AsyncState {
     const WAITS: bool = true;
 
-    fn env(&self) -> &Arc<Env> {
-        &self.local.env
-    }
-
-    fn buckets(&self) -> &Buckets {
-        &self.local.buckets
+    fn local(&self) -> &Local {
+        &self.local
     }
 
     fn table(&mut self) -> &mut ResourceTable {
         &mut self.table
     }
 
-    fn settle<A>(&self, answer: Answer<A>) -> wasmtime::Result<Answer<A>> {
+    fn settle<A>(&mut self, answer: Answer<A>) -> wasmtime::Result<Answer<A>> {
         Ok(answer)
     }
 

@@ -1,5 +1,6 @@
 //! The standard interfaces for handlers of events, whose functions cannot wait:
-//! for a disk, the thread does, no longer than an event may take.
+//! for a disk, the thread does, and so its other connections too, no longer than an
+//! event may take in all.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,13 +8,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use netwasm_keyvalue::{Answer, Buckets};
+use netwasm_keyvalue::Answer;
 use tokio::task::coop::unconstrained;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentNamedList, Lift, LinkerInstance, Lower, ResourceTable};
 
 use super::{Call, Guest, Reply};
-use crate::local::Env;
+use crate::local::Local;
 use crate::state::State;
 
 /// Longest pause without a look at the clock.
@@ -22,24 +23,24 @@ const PAUSE: Duration = Duration::from_secs(1);
 impl Guest for State {
     const WAITS: bool = false;
 
-    fn env(&self) -> &Arc<Env> {
-        &self.local.env
-    }
-
-    fn buckets(&self) -> &Buckets {
-        &self.local.buckets
+    fn local(&self) -> &Local {
+        &self.local
     }
 
     fn table(&mut self) -> &mut ResourceTable {
         self.wasi.resources()
     }
 
-    fn settle<A>(&self, answer: Answer<A>) -> wasmtime::Result<Answer<A>> {
+    fn settle<A>(&mut self, answer: Answer<A>) -> wasmtime::Result<Answer<A>> {
         let Answer::Later(later) = answer else {
             return Ok(answer);
         };
-        let limit = self.local.env.net.limits.event_timeout;
-        match wait(later, limit) {
+        let begun = Instant::now();
+        // All that an event waits for counts together, with what it computes.
+        let left = self.computed.left(&self.local.env.net.limits);
+        let waited = wait(later, left);
+        self.computed.waited(begun.elapsed());
+        match waited {
             Some(outcome) => Ok(Answer::Now(outcome)),
             None => wasmtime::bail!("the disk takes longer than an event may (--event-timeout)"),
         }

@@ -23,18 +23,25 @@ use wasmtime::component::{
     Component, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceTable,
 };
 
-use crate::local::Env;
+use crate::local::{Env, Local};
 
 /// Store data of either engine.
 pub(crate) trait Guest: Sized + 'static {
     /// True if a function may wait. A handler of events cannot.
     const WAITS: bool;
 
+    /// Returns the state that the instances of a thread share.
+    fn local(&self) -> &Local;
+
     /// Returns the state that all instances share.
-    fn env(&self) -> &Arc<Env>;
+    fn env(&self) -> &Arc<Env> {
+        &self.local().env
+    }
 
     /// Returns the worker's buckets.
-    fn buckets(&self) -> &Buckets;
+    fn buckets(&self) -> &Buckets {
+        &self.local().buckets
+    }
 
     /// Returns the resources of the instance.
     fn table(&mut self) -> &mut ResourceTable;
@@ -42,8 +49,9 @@ pub(crate) trait Guest: Sized + 'static {
     /// Waits for an answer here if functions may not wait.
     ///
     /// # Errors
-    /// Fails, which traps, if that takes longer than an event may.
-    fn settle<A>(&self, answer: Answer<A>) -> wasmtime::Result<Answer<A>>;
+    /// Fails, which traps, if the event takes longer than it may, with all that it
+    /// has waited for and computed.
+    fn settle<A>(&mut self, answer: Answer<A>) -> wasmtime::Result<Answer<A>>;
 
     /// Links a function.
     ///

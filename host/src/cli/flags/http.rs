@@ -44,7 +44,8 @@ pub(in crate::cli) struct Http {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     #[arg(hide_short_help = true)]
     head_timeout: Duration,
-    /// How long a client may send nothing of a body that it began
+    /// How long a client may send nothing of a body, or of a WebSocket message, that it
+    /// began
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     #[arg(hide_short_help = true)]
     body_timeout: Duration,

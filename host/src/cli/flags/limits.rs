@@ -63,7 +63,8 @@ pub(in crate::cli) struct LimitFlags {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16KiB")]
     #[arg(hide_short_help = true)]
     write_low: usize,
-    /// Unsent bytes at which a connection is ended
+    /// Unsent bytes at which a connection is ended; for WebSockets on HTTP/2, of all
+    /// its streams together, at which the stream with the most is ended
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
     #[arg(hide_short_help = true)]
     max_write_buffer: usize,

@@ -24,14 +24,15 @@ impl Forwarding {
         self.forward.worker.kept.shared::<MultiplexedPool>()
     }
 
-    /// Looks for a connection that others share, or for a place in the queue.
-    pub(super) fn join(&mut self, place: Place) -> Result<(), NoResponse> {
+    /// Looks for a connection that others share, or for a place in the queue: at its
+    /// turn, if the request had one.
+    pub(super) fn join(&mut self, place: Place, turn: Option<u64>) -> Result<(), NoResponse> {
         let (pool, limit) = (self.pool(), self.connect_timeout());
         let joined = pool.join(&self.forward.worker, place.server(), limit);
         self.stage = match joined {
-            Some(joined) => Stage::Joining(Some(place), joined),
+            Some(joined) => Stage::Joining(Some(place), joined.with_turn(turn)),
             None => {
-                let queued = pool.queue(place.server());
+                let queued = pool.queue(place.server(), turn);
                 let queued = queued.map_err(|reason| self.refused(&place, reason))?;
                 Stage::Queueing(Some(place), queued)
             }
@@ -65,11 +66,12 @@ impl Forwarding {
             true => Some(None),
             false => pool.join_now(worker, server, limit).map(Some),
         }));
+        let turn = Some(queued.turn());
         let Some(place) = place.take() else {
             return Poll::Ready(Err(NoResponse::Ended));
         };
         match joined.map_err(|reason| self.refused(&place, reason))? {
-            Some(joined) => self.stage = Stage::Joining(Some(place), joined),
+            Some(joined) => self.stage = Stage::Joining(Some(place), joined.with_turn(turn)),
             None => self.connect(place, request)?,
         }
         Poll::Ready(Ok(None))
@@ -109,7 +111,7 @@ impl Forwarding {
             Ok(Spoken::Http2) => {}
             Ok(Spoken::Nothing) if self.ended < MOST_ENDED => {
                 self.ended += 1;
-                return self.join(place);
+                return self.join(place, joined.turn());
             }
             Ok(Spoken::Nothing) => {
                 let why = "the server ends its connections at once (GOAWAY)";
@@ -131,7 +133,7 @@ impl Forwarding {
         }
         let line = joined.line();
         let Some((permit, sender)) = line.enter() else {
-            return self.join(place);
+            return self.join(place, joined.turn());
         };
         let connects = self.composed.upgrades && sender.is_extended_connect_protocol_enabled();
         if self.composed.upgrades && !connects && place.server().http() == HttpVersion::Auto {

@@ -124,9 +124,10 @@ impl Multiplexed {
 
     /// Lets a request wait until the connection is made, for so long.
     pub(super) fn join(self: &Rc<Self>, limit: Duration) -> Joined {
-        let mut key = None;
+        let (mut key, mut turn) = (None, None);
         if let LineState::Dialing(waiting) = &mut *self.state.borrow_mut() {
             key = Some(waiting.insert(None));
+            turn = Some(self.queue.turn());
             self.limit.set(self.limit.get().max(limit));
         }
         Joined {
@@ -134,6 +135,7 @@ impl Multiplexed {
             // Most connections are open.
             late: key.map(|_| Box::pin(tokio::time::sleep(limit))),
             key,
+            turn,
         }
     }
 
@@ -325,6 +327,8 @@ pub(in crate::forward) struct Joined {
     line: Rc<Multiplexed>,
     /// Number among those that wait for the connection.
     key: Option<usize>,
+    /// The request's turn, if it is to wait for another connection.
+    turn: Option<u64>,
     /// The request's own time limit.
     late: Option<Pin<Box<Sleep>>>,
 }
@@ -339,6 +343,17 @@ impl Joined {
     /// Returns the connection.
     pub(in crate::forward) fn line(&self) -> &Rc<Multiplexed> {
         &self.line
+    }
+
+    /// Returns the request's turn if it has to wait in the queue after all.
+    pub(in crate::forward) fn turn(&self) -> Option<u64> {
+        self.turn
+    }
+
+    /// Gives the request the turn that it had before, if it had one.
+    pub(in crate::forward) fn with_turn(mut self, before: Option<u64>) -> Self {
+        self.turn = before.or(self.turn);
+        self
     }
 
     /// Waits until the connection is made.

@@ -87,13 +87,18 @@ impl MultiplexedPool {
         }
     }
 
-    /// Lets a request wait until there is room.
+    /// Lets a request wait until there is room. One that has waited for a connection
+    /// has its turn from then.
     ///
     /// # Errors
     /// Fails if too many wait.
-    pub(in crate::forward) fn queue(&self, server: &Server) -> Result<Queued, NoPlace> {
+    pub(in crate::forward) fn queue(
+        &self,
+        server: &Server,
+        turn: Option<u64>,
+    ) -> Result<Queued, NoPlace> {
         let queue = Rc::clone(&self.of(server).queue);
-        queue.enter(server.most_waiting(), server.queue_timeout())
+        queue.enter(server.most_waiting(), server.queue_timeout(), turn)
     }
 
     /// Like [`Self::join`], for a request whose turn it is.

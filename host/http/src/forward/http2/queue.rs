@@ -50,17 +50,30 @@ impl StreamQueue {
         self.waiting.borrow().is_empty()
     }
 
-    /// Lets a request wait, for at most this time, unless so many do.
+    /// Returns the number of a request that comes now: its turn is before those of
+    /// later ones.
+    pub(super) fn turn(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
+    }
+
+    /// Lets a request wait, for at most this time, unless so many do. One that has
+    /// come before keeps its turn, and there is room for it.
     ///
     /// # Errors
     /// Fails if too many wait.
-    pub(super) fn enter(self: &Rc<Self>, most: u32, limit: Duration) -> Result<Queued, NoPlace> {
+    pub(super) fn enter(
+        self: &Rc<Self>,
+        most: u32,
+        limit: Duration,
+        turn: Option<u64>,
+    ) -> Result<Queued, NoPlace> {
         let mut waiting = self.waiting.borrow_mut();
-        if waiting.len() >= most as usize {
+        if turn.is_none() && waiting.len() >= most as usize {
             return Err(NoPlace::QueueFull);
         }
-        let number = self.next.replace(self.next.get() + 1);
-        waiting.push_back((number, None));
+        let number = turn.unwrap_or_else(|| self.turn());
+        let place = waiting.partition_point(|(it, _)| *it < number);
+        waiting.insert(place, (number, None));
         Ok(Queued {
             queue: Rc::clone(self),
             number,
@@ -86,6 +99,11 @@ pub(in crate::forward) struct Queued {
 }
 
 impl Queued {
+    /// Returns the request's turn.
+    pub(in crate::forward) fn turn(&self) -> u64 {
+        self.number
+    }
+
     /// Polls `take` while it is the request's turn, whenever there may be room.
     /// Ready with what it has got.
     ///
@@ -139,21 +157,28 @@ mod tests {
     async fn requests_have_their_turns_in_the_order_of_their_coming() {
         let queue = Rc::new(StreamQueue::default());
         let hour = Duration::from_secs(3600);
-        let mut one = queue.enter(2, hour).expect("room");
-        let mut two = queue.enter(2, hour).expect("room");
-        assert_eq!(queue.enter(2, hour).err(), Some(NoPlace::QueueFull));
+        let enter = |turn| queue.enter(2, hour, turn);
+        let dialled = queue.turn();
+        let mut one = enter(None).expect("room");
+        let mut two = enter(None).expect("room");
+        assert_eq!(enter(None).err(), Some(NoPlace::QueueFull));
+        // One that came before, and waited for a connection, keeps its turn.
+        let mut before = enter(Some(dialled)).expect("room");
+        assert!(poll(&mut one, true).is_pending());
+        assert_eq!(poll(&mut before, true), Poll::Ready(Ok(())));
+        drop(before);
         assert!(poll(&mut two, true).is_pending());
         assert!(poll(&mut one, false).is_pending());
         assert_eq!(poll(&mut one, true), Poll::Ready(Ok(())));
         drop(one);
-        let mut three = queue.enter(2, hour).expect("room");
+        let mut three = enter(None).expect("room");
         assert!(poll(&mut three, true).is_pending());
         // One that leaves gives its turn on.
         drop(two);
         assert_eq!(poll(&mut three, true), Poll::Ready(Ok(())));
         drop(three);
         assert!(queue.is_empty());
-        let mut late = queue.enter(2, Duration::ZERO).expect("room");
+        let mut late = queue.enter(2, Duration::ZERO, None).expect("room");
         let none = std::future::poll_fn(|cx| late.poll(cx, || None::<()>));
         assert_eq!(none.await, Err(NoPlace::Timeout));
     }

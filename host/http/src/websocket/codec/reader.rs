@@ -73,6 +73,8 @@ pub(in crate::websocket) struct FrameReader {
     collected: Vec<u8>,
     /// Payload of a control frame.
     control: Vec<u8>,
+    /// Grows with what arrives. See [`Self::progress`].
+    progress: u64,
 }
 
 /// A message that has begun.
@@ -96,12 +98,20 @@ impl FrameReader {
             message: None,
             collected: Vec::new(),
             control: Vec::new(),
+            progress: 0,
         }
     }
 
     /// Reads the frames of the peer on this side. It is the client otherwise.
     pub(in crate::websocket) fn of(self, from: Side) -> Self {
         Self { from, ..self }
+    }
+
+    /// Returns a number that grows with the payload of the message or frame under
+    /// way; `None` if none is. Control frames within a message do not count.
+    pub(in crate::websocket) fn progress(&self) -> Option<u64> {
+        let begun = self.message.is_some() || self.frame.is_some() || self.head_length > 0;
+        begun.then_some(self.progress)
     }
 
     /// Frees what no message needs that is under way.
@@ -141,6 +151,11 @@ impl FrameReader {
             *input = rest;
             let is_whole = piece.len() == left;
             let at_once = is_whole && arrived == 0;
+            if self.message.is_none() {
+                self.progress += piece.len() as u64 + u64::from(is_whole);
+            } else if !head.opcode.is_control() {
+                self.progress += piece.len() as u64;
+            }
             if head.opcode.is_control() {
                 append_unmasked(&mut self.control, piece, head.key, arrived);
                 if is_whole {
@@ -216,6 +231,7 @@ impl FrameReader {
             (Some(_), true) => return Err(Fault::protocol("a message within another")),
             (None, false) => return Err(Fault::protocol("a fragment of no message")),
             (None, true) => {
+                self.progress += 1;
                 self.message = Some(Begun {
                     is_text: head.opcode == Opcode::Text,
                     is_compressed: head.is_compressed,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, Resource};
 
-use crate::blobs::{Container, Containers, Failure, Listing};
+use crate::blobs::{Container, Containers, Failure, Going, Listing};
 use crate::concurrent::state::AsyncState;
 
 use super::values::{Incoming, Outgoing};
@@ -58,35 +58,35 @@ pub(super) fn add_to_linker(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
     define(
         linker,
         "create-container",
-        |state, (name,): (String,)| work(state, move |all| all.create(&name)),
+        |state, (name,): (String,)| short(state, move |all| all.create(&name)),
         opened,
     )?;
     define(
         linker,
         "get-container",
-        |state, (name,): (String,)| work(state, move |all| all.get(&name)),
+        |state, (name,): (String,)| short(state, move |all| all.get(&name)),
         opened,
     )?;
     define(
         linker,
         "delete-container",
-        |state, (name,): (String,)| work(state, move |all| all.delete(&name)),
+        |state, (name,): (String,)| long(state, move |all, going| all.delete(&name, going)),
         done,
     )?;
     define(
         linker,
         "container-exists",
-        |state, (name,): (String,)| work(state, move |all| all.exists(&name)),
+        |state, (name,): (String,)| short(state, move |all| all.exists(&name)),
         found,
     )?;
     define(
         linker,
         "copy-object",
         |state, (from, to): (ObjectId, ObjectId)| {
-            work(state, move |all| {
+            long(state, move |all, going| {
                 let source = all.get(&from.container)?;
                 let target = all.get(&to.container)?;
-                target.copy_from(&to.object, &source, &from.object)
+                target.copy_from(&to.object, &source, &from.object, going)
             })
         },
         done,
@@ -95,10 +95,10 @@ pub(super) fn add_to_linker(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
         linker,
         "move-object",
         |state, (from, to): (ObjectId, ObjectId)| {
-            work(state, move |all| {
+            long(state, move |all, going| {
                 let source = all.get(&from.container)?;
                 let target = all.get(&to.container)?;
-                target.move_from(&to.object, &source, &from.object)
+                target.move_from(&to.object, &source, &from.object, going)
             })
         },
         done,
@@ -168,8 +168,13 @@ pub(super) fn add_methods(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
         linker,
         "[method]container.delete-objects",
         |state, (container, names): (Handle, Vec<String>)| {
-            of(state, &container, move |it| {
-                names.iter().try_for_each(|name| it.delete(name))
+            long_of(state, &container, move |it, going| {
+                names.iter().try_for_each(|name| {
+                    going
+                        .check()
+                        .map_err(|error| Failure::told("delete", name, error))?;
+                    it.delete(name)
+                })
             })
         },
         done,
@@ -199,7 +204,7 @@ pub(super) fn add_methods(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
     define(
         linker,
         "[method]container.clear",
-        |state, (container,): (Handle,)| of(state, &container, Container::clear),
+        |state, (container,): (Handle,)| long_of(state, &container, Container::clear),
         done,
     )?;
     add_names(linker)
@@ -211,7 +216,7 @@ fn add_names(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
         linker,
         "[method]stream-object-names.read-stream-object-names",
         |state, (names, most): (Resource<Names>, u64)| {
-            read_on(state, &names, move |listing| {
+            let reading = read_on(state, &names, move |listing, _| {
                 let mut read = Vec::new();
                 while (read.len() as u64) < most.min(MOST_NAMES) {
                     let Some(name) = listing.next_name() else {
@@ -220,7 +225,8 @@ fn add_names(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
                     read.push(name);
                 }
                 read
-            })
+            });
+            reading.map(Work::made_short)
         },
         |state, (place, listing, read)| Ok((read, put_back(state, place, listing)?)),
     )?;
@@ -228,9 +234,9 @@ fn add_names(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
         linker,
         "[method]stream-object-names.skip-stream-object-names",
         |state, (names, count): (Resource<Names>, u64)| {
-            read_on(state, &names, move |listing| {
+            read_on(state, &names, move |listing, going| {
                 let mut skipped = 0;
-                while skipped < count && listing.next_name().is_some() {
+                while skipped < count && going.check().is_ok() && listing.next_name().is_some() {
                     skipped += 1;
                 }
                 skipped
@@ -241,12 +247,21 @@ fn add_names(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
 }
 
 /// Returns work on the containers.
-fn work<A: 'static>(
+fn short<A: 'static>(
     state: &mut AsyncState,
     call: impl FnOnce(&Containers) -> Result<A, Failure> + Send + 'static,
 ) -> wasmtime::Result<Work<A>> {
     let containers = Arc::clone(&state.env().blobs);
-    Ok(Box::new(move || call(&containers)))
+    Ok(Work::short(move || call(&containers)))
+}
+
+/// Returns work on the containers that may take long.
+fn long<A: 'static>(
+    state: &mut AsyncState,
+    call: impl FnOnce(&Containers, &Going) -> Result<A, Failure> + Send + 'static,
+) -> wasmtime::Result<Work<A>> {
+    let containers = Arc::clone(&state.env().blobs);
+    Ok(Work::long(move |going| call(&containers, going)))
 }
 
 /// Returns work on a container.
@@ -256,24 +271,31 @@ fn of<A: 'static>(
     call: impl FnOnce(&Container) -> Result<A, Failure> + Send + 'static,
 ) -> wasmtime::Result<Work<A>> {
     let container = state.table.get(container)?.clone();
-    Ok(Box::new(move || call(&container)))
+    Ok(Work::short(move || call(&container)))
 }
 
-/// Work on a listing that returns it, with its place.
-type Reading<A> = Work<(u32, Listing, A)>;
+/// Returns work on a container that may take long.
+fn long_of<A: 'static>(
+    state: &mut AsyncState,
+    container: &Handle,
+    call: impl FnOnce(&Container, &Going) -> Result<A, Failure> + Send + 'static,
+) -> wasmtime::Result<Work<A>> {
+    let container = state.table.get(container)?.clone();
+    Ok(Work::long(move |going| call(&container, going)))
+}
 
-/// Returns work that reads on in a listing.
+/// Returns work that reads on in a listing, and returns that with its place.
 fn read_on<A: 'static>(
     state: &mut AsyncState,
     names: &Resource<Names>,
-    call: impl FnOnce(&mut Listing) -> A + Send + 'static,
-) -> wasmtime::Result<Reading<A>> {
+    call: impl FnOnce(&mut Listing, &Going) -> A + Send + 'static,
+) -> wasmtime::Result<Work<(u32, Listing, A)>> {
     let listing = state.table.get_mut(names)?.0.take();
     let place = names.rep();
-    Ok(Box::new(move || {
+    Ok(Work::long(move |going| {
         let busy = || Failure::Told("another call reads these names".into());
         let mut listing = listing.ok_or_else(busy)?;
-        let read = call(&mut listing);
+        let read = call(&mut listing, going);
         Ok((place, listing, read))
     }))
 }

@@ -1,26 +1,85 @@
 //! `wasi:blobstore` for guests that await: the containers of `--blobstore`. The
 //! interface is of before WASI 0.3, so an instance waits for each call. The work
-//! is done on threads that may block.
+//! is done on threads that may block. Work that may take long is bounded in its
+//! number, and ends with the instance.
 
 mod containers;
 mod streams;
 mod values;
 
 use netwasm_base::policy::Denied;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
     ComponentNamedList, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
 };
 
-use crate::blobs::Failure;
+use crate::blobs::{Failure, Going};
 use crate::concurrent::state::AsyncState;
 
 /// Version that is linked. Nothing but a draft's own version meets it.
 const VERSION: &str = "0.2.0-draft";
 
+/// Most calls at once, of all services, whose work grows with the objects: others
+/// wait for them. The threads that may block have other things to do as well.
+const MOST_LONG: usize = 16;
+
+static LONG: Semaphore = Semaphore::const_new(MOST_LONG);
+
 /// Work of a call that blocks.
-type Work<A> = Box<dyn FnOnce() -> Result<A, Failure> + Send>;
+struct Work<A> {
+    run: Run<A>,
+    /// True if it may take long, as it grows with the objects.
+    is_long: bool,
+}
+
+type Run<A> = Box<dyn FnOnce(&Going) -> Result<A, Failure> + Send>;
+
+impl<A> Work<A> {
+    /// Returns work that is soon done.
+    fn short(run: impl FnOnce() -> Result<A, Failure> + Send + 'static) -> Self {
+        Self {
+            run: Box::new(|_| run()),
+            is_long: false,
+        }
+    }
+
+    /// Returns work that may take long, and looks whether it is wanted.
+    fn long(run: impl FnOnce(&Going) -> Result<A, Failure> + Send + 'static) -> Self {
+        Self {
+            run: Box::new(run),
+            is_long: true,
+        }
+    }
+}
+
+impl<A: Send + 'static> Work<A> {
+    /// Returns it as work that is soon done.
+    fn made_short(self) -> Self {
+        Self {
+            is_long: false,
+            ..self
+        }
+    }
+
+    /// Does the work on a thread that may block. If the future is dropped, the work
+    /// ends soon.
+    async fn done(self) -> wasmtime::Result<Result<A, Failure>> {
+        let Self { run, is_long } = self;
+        let place = match is_long {
+            true => Some(LONG.acquire().await?),
+            false => None,
+        };
+        let going = Going::default();
+        let _wanted = going.wanted();
+        let done = spawn_blocking(move || {
+            let _place = place;
+            run(&going)
+        });
+        Ok(done.await?)
+    }
+}
 
 /// Links the three interfaces.
 ///
@@ -51,7 +110,7 @@ where
         move |mut store: StoreContextMut<'_, AsyncState>, params: P| {
             Box::new(async move {
                 let work = begin(store.data_mut(), params)?;
-                let outcome = spawn_blocking(work).await?;
+                let outcome = work.done().await?;
                 let state = store.data_mut();
                 let told: Result<R, String> = match outcome {
                     Ok(found) => Ok(finish(state, found)?),

@@ -8,7 +8,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Resource};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
-use crate::blobs::{Container, Containers, Failure, Range};
+use crate::blobs::{Container, Containers, Failure, Going, Range, copy};
 use crate::concurrent::state::AsyncState;
 
 use super::streams::{Reading, Writing};
@@ -95,7 +95,7 @@ impl Content {
     }
 
     /// Writes all to an object's file. Blocks.
-    fn copy_to(&self, target: &mut File) -> io::Result<()> {
+    fn copy_to(&self, target: &mut File, going: &Going) -> io::Result<()> {
         let mut written = self.written();
         if let Some(reason) = &written.failed {
             return Err(io::Error::other(format!(
@@ -106,7 +106,7 @@ impl Content {
             None => target.write_all(&written.memory),
             Some(file) => {
                 file.rewind()?;
-                io::copy(file, target).map(drop)
+                copy(file, target, going)
             }
         }
     }
@@ -164,15 +164,14 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, AsyncState>) -> wasm
             let Outgoing {
                 content, target, ..
             } = value;
-            let work: Work<()> = Box::new(move || match target {
+            Ok(Work::long(move |going| match target {
                 Some((container, name)) => {
-                    container.write(&name, &mut |file| content.copy_to(file))
+                    container.write(&name, &mut |file| content.copy_to(file, going))
                 }
                 None => Err(Failure::Told(
                     "the value has no object: call write-data before finish".into(),
                 )),
-            });
-            Ok(work)
+            }))
         },
         done,
     )?;
@@ -182,7 +181,7 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, AsyncState>) -> wasm
         |state, (handle,): (Resource<Incoming>,)| {
             let Incoming(range) = state.table.delete(handle)?;
             let most = state.env().net.limits.max_memory;
-            let work: Work<Vec<u8>> = Box::new(move || {
+            Ok(Work::short(move || {
                 if range.length > most as u64 {
                     return Err(Failure::Told(format!(
                         "it has {} bytes, and the guest has memory for {most}: read it as a stream",
@@ -191,8 +190,7 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, AsyncState>) -> wasm
                 }
                 let read = range.read_at(0, most);
                 read.map_err(|error| Failure::Told(format!("cannot read it: {error}")))
-            });
-            Ok(work)
+            }))
         },
         found,
     )?;
