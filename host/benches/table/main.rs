@@ -5,8 +5,8 @@
 //! prints a table. There is no pass or fail.
 //!
 //! The peers are a tokio program (this executable, run again: see [`native`]),
-//! asyncio and uvloop if Python has them, and wasmtime, nginx and HAProxy if they are
-//! installed. A turn is a fresh server, a warm-up, and a measured time. The
+//! asyncio and uvloop if Python has them, and wasmtime, nginx, HAProxy and Bun if they
+//! are installed. A turn is a fresh server, a warm-up, and a measured time. The
 //! turns of a round follow each other (A B C, A B C, ...), so that whatever
 //! disturbs the machine affects all of them. The table shows medians.
 //!
@@ -32,8 +32,10 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 
+use crate::native_websocket::Library;
 use crate::peers::Service;
 
+mod bun;
 mod dns;
 mod haproxy;
 mod load;
@@ -41,6 +43,7 @@ mod measure;
 mod native;
 mod native_client;
 mod native_http;
+mod native_websocket;
 mod nginx;
 mod operated;
 mod peers;
@@ -74,6 +77,13 @@ enum Command {
         #[arg(long)]
         upstream: Option<SocketAddr>,
     },
+    /// Run the tokio program that sends WebSocket messages back.
+    #[command(hide = true, name = native_websocket::COMMAND)]
+    NativeWebSocket {
+        /// Crate of WebSocket.
+        #[arg(value_enum)]
+        library: Library,
+    },
 }
 
 #[derive(Args)]
@@ -103,14 +113,20 @@ struct Options {
 
 fn main() -> anyhow::Result<ExitCode> {
     let Arguments { command, options } = Arguments::parse();
-    if let Some(Command::NativePeer {
-        service,
-        buffer,
-        upstream,
-    }) = command
-    {
-        native::serve(service, buffer, upstream).context("native peer")?;
-        return Ok(ExitCode::SUCCESS);
+    match command {
+        Some(Command::NativePeer {
+            service,
+            buffer,
+            upstream,
+        }) => {
+            native::serve(service, buffer, upstream).context("native peer")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Some(Command::NativeWebSocket { library }) => {
+            native_websocket::serve(library).context(library.name())?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        None => {}
     }
     let wanted = |name: &str| {
         options.filter.is_empty()

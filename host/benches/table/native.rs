@@ -81,13 +81,16 @@ pub(crate) async fn serve(
         Service::Forward | Service::ForwardHttps | Service::ForwardHttp2 => {
             anyhow::bail!("the tokio program passes no requests on")
         }
+        Service::WebSocket | Service::PackedWebSocket | Service::Topics => {
+            anyhow::bail!("another tokio program speaks WebSocket")
+        }
     }
     Ok(())
 }
 
 /// Spawns a task for every connection. An error in one task ends only its
 /// connection.
-async fn accept<F>(scheme: &str, serve: impl Fn(TcpStream) -> F) -> io::Result<()>
+pub(crate) async fn accept<F>(scheme: &str, serve: impl Fn(TcpStream) -> F) -> io::Result<()>
 where
     F: Future<Output = io::Result<()>> + Send + 'static,
 {

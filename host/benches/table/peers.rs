@@ -17,8 +17,9 @@ use tempfile::TempDir;
 use self::command::{native, serve, wasmtime};
 use self::server::{free_address, spawn, start_silent};
 use crate::measure::Cores;
+use crate::native_websocket::Library;
 use crate::operated::Operation;
-use crate::{haproxy, nginx};
+use crate::{bun, haproxy, nginx};
 
 pub(crate) use self::server::Server;
 
@@ -67,10 +68,16 @@ pub(crate) enum Service {
     ForwardHttp2,
     /// The page in HTTP/2, without TLS.
     Http2,
+    /// Echo over WebSocket.
+    WebSocket,
+    /// Echo over WebSocket that compresses each message by itself.
+    PackedWebSocket,
+    /// A chat over WebSocket, by topics.
+    Topics,
 }
 
 impl Service {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Tls => "tls",
@@ -84,6 +91,9 @@ impl Service {
             Self::ForwardHttps => "forward-https",
             Self::ForwardHttp2 => "forward-http2",
             Self::Http2 => "http2",
+            Self::WebSocket => "websocket",
+            Self::PackedWebSocket => "packed-websocket",
+            Self::Topics => "topics",
         }
     }
 }
@@ -133,6 +143,8 @@ pub(crate) enum Peer {
         /// Read buffer of a connection in bytes.
         buffer: usize,
     },
+    /// The tokio program that speaks WebSocket.
+    Library(Library),
     /// The script of `Asyncio` in netwasm's interpreter.
     Script,
     /// Python with the event loop of its standard library.
@@ -141,6 +153,7 @@ pub(crate) enum Peer {
     Uvloop,
     Nginx,
     Haproxy,
+    Bun,
 }
 
 /// Reuse of an instance that answers HTTP requests.
@@ -184,11 +197,13 @@ impl fmt::Display for Peer {
             Self::Serve { guest, reuse } => write!(f, "{guest} (wasmtime serve, {reuse})"),
             Self::Wasmtime { guest } => write!(f, "{guest} (wasmtime run)"),
             Self::Native { buffer } => write!(f, "native ({} KiB)", buffer / 1024),
+            Self::Library(library) => f.write_str(library.name()),
             Self::Script => f.write_str("asyncio in netwasm"),
             Self::Asyncio => f.write_str("asyncio"),
             Self::Uvloop => f.write_str("uvloop"),
             Self::Nginx => f.write_str("nginx"),
             Self::Haproxy => f.write_str("haproxy"),
+            Self::Bun => f.write_str("bun"),
         }
     }
 }
@@ -204,6 +219,7 @@ pub(crate) struct Peers {
     interpreter: Option<PathBuf>,
     nginx: bool,
     haproxy: bool,
+    bun: Option<PathBuf>,
     wasmtime: bool,
 }
 
@@ -230,6 +246,7 @@ impl Peers {
             interpreter: interpreter.is_file().then_some(interpreter),
             nginx: works(nginx::PROGRAM, &["-v"]),
             haproxy: works(haproxy::PROGRAM, &["-v"]),
+            bun: bun::find(),
             wasmtime: works(WASMTIME, &["-V"]),
         };
         let python = found.python.display();
@@ -260,13 +277,15 @@ impl Peers {
             | Peer::Operated { .. }
             | Peer::Program { .. }
             | Peer::Handler { .. }
-            | Peer::Native { .. } => true,
+            | Peer::Native { .. }
+            | Peer::Library(_) => true,
             Peer::Wasmtime { .. } | Peer::Serve { .. } => self.wasmtime,
             Peer::Script => self.interpreter.is_some(),
             Peer::Asyncio => self.python_version.is_some(),
             Peer::Uvloop => self.uvloop,
             Peer::Nginx => self.nginx,
             Peer::Haproxy => self.haproxy,
+            Peer::Bun => self.bun.is_some(),
         }
     }
 
@@ -306,6 +325,8 @@ impl Peers {
                 return start_silent(&mut command, address, None, cores);
             }
             Peer::Native { buffer } => native(buffer, service, upstream)?,
+            Peer::Library(library) => library.command()?,
+            Peer::Bun => bun::command(self.bun.as_deref().context("bun is not there")?, service),
             Peer::Script => self.script(service)?,
             Peer::Asyncio | Peer::Uvloop => self.python(peer, service)?,
             Peer::Program { guest } => {

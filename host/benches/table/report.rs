@@ -189,8 +189,9 @@ fn cells(done: &Done<'_>, row: &Row, python: &str) -> [String; HEADER.len()] {
         }
     };
     let named = |name: Rival| {
-        let version = match name {
-            Rival::Python => format!(" {python}"),
+        let version = match (name, rival.map(|rival| rival.peer)) {
+            (Rival::Python, _) => format!(" {python}"),
+            (_, Some(Peer::Library(library))) => format!(" ({})", library.name()),
             _ => String::new(),
         };
         match rival {
@@ -211,10 +212,11 @@ fn cells(done: &Done<'_>, row: &Row, python: &str) -> [String; HEADER.len()] {
 
 fn outcome<'a>(done: &'a Done<'_>, rival: Rival) -> Option<&'a Outcome> {
     let is_rival = |peer: Peer| match rival {
-        Rival::Native => matches!(peer, Peer::Native { .. }),
+        Rival::Native => matches!(peer, Peer::Native { .. } | Peer::Library(_)),
         Rival::Wasmtime => matches!(peer, Peer::Wasmtime { .. }),
         Rival::Serve(other) | Rival::Guest(other) => peer == other,
         Rival::Nginx => peer == Peer::Nginx,
+        Rival::Bun => peer == Peer::Bun,
         Rival::Python => peer == Peer::Asyncio,
     };
     done.outcomes

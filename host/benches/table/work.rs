@@ -36,7 +36,7 @@ pub(crate) struct Row {
 /// The server that netwasm is compared with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rival {
-    /// The variant of the tokio program with the least cost.
+    /// The variant of the tokio program with the least cost, or that of a crate.
     Native,
     /// wasmtime's own command with the same program.
     Wasmtime,
@@ -45,6 +45,7 @@ pub(crate) enum Rival {
     /// Another guest in netwasm.
     Guest(Peer),
     Nginx,
+    Bun,
     /// That script in the machine's own Python.
     Python,
 }
@@ -56,6 +57,7 @@ impl fmt::Display for Rival {
             Self::Wasmtime | Self::Serve(_) => "wasmtime",
             Self::Guest(_) => "netwasm",
             Self::Nginx => "nginx",
+            Self::Bun => "Bun",
             Self::Python => "CPython",
         })
     }
@@ -125,6 +127,8 @@ enum Kind {
         connections: usize,
         streams: usize,
     },
+    /// WebSocket connections.
+    WebSocket(Talk),
     /// Fast requests beside a tenth that times out.
     Latency {
         connections: usize,
@@ -150,6 +154,38 @@ enum Kind {
     Reload,
     /// Resident memory at most, after a start.
     StartMemory,
+}
+
+/// What is said over the connections.
+#[derive(Clone, Copy, Debug)]
+enum Talk {
+    Echo {
+        connections: usize,
+        size: usize,
+    },
+    /// Texts of JSON that both sides compress.
+    Packed {
+        connections: usize,
+    },
+    /// Bursts of lines that all get.
+    Publish {
+        subscribers: usize,
+        lines: usize,
+    },
+    /// Nothing.
+    Idle {
+        connections: usize,
+    },
+}
+
+impl Talk {
+    fn service(self) -> Service {
+        match self {
+            Self::Echo { .. } | Self::Idle { .. } => Service::WebSocket,
+            Self::Packed { .. } => Service::PackedWebSocket,
+            Self::Publish { .. } => Service::Topics,
+        }
+    }
 }
 
 /// Traffic of bulk connections while small requests are made.
@@ -183,7 +219,10 @@ impl Work {
     /// Returns the unit of a sample's cost.
     pub(crate) fn unit(&self) -> Unit {
         match self.kind {
-            Kind::Idle { .. } | Kind::IdleForward { .. } | Kind::StartMemory => Unit::Memory,
+            Kind::Idle { .. }
+            | Kind::IdleForward { .. }
+            | Kind::WebSocket(Talk::Idle { .. })
+            | Kind::StartMemory => Unit::Memory,
             Kind::Beside(_) | Kind::BesideCalls => Unit::Beside,
             Kind::Start | Kind::Reload | Kind::Latency { .. } => Unit::Time,
             _ => Unit::CpuTime,
@@ -208,6 +247,7 @@ impl Work {
             Kind::Resolve => Service::Resolver,
             Kind::Resume => Service::TlsClient,
             Kind::Http2 { .. } => Service::Http2,
+            Kind::WebSocket(talk) => talk.service(),
             _ => Service::Tcp,
         }
     }

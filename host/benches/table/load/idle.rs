@@ -3,8 +3,8 @@
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 
-use super::connect;
 use super::http::{Wire, check, message, plain};
+use super::{connect, websocket};
 use crate::site::Resource;
 
 /// Connections that each made one round trip or request, and then do nothing.
@@ -20,6 +20,14 @@ impl Idle {
             .collect::<io::Result<_>>()?;
         Ok(Self {
             _connections: connections,
+        })
+    }
+
+    /// Opens WebSocket connections.
+    pub(crate) fn websocket(server: SocketAddr, connections: usize) -> io::Result<Self> {
+        let connections = (0..connections).map(|_| websocket::idle(server));
+        Ok(Self {
+            _connections: connections.collect::<io::Result<_>>()?,
         })
     }
 

@@ -37,9 +37,13 @@ impl Peers {
             }
             Service::Tls => "--tls=127.0.0.1:0",
             Service::Udp => "--udp=127.0.0.1:0",
-            Service::Http | Service::Http2 | Service::Forward | Service::ForwardHttp2 => {
-                "--http=127.0.0.1:0"
-            }
+            Service::Http
+            | Service::Http2
+            | Service::Forward
+            | Service::ForwardHttp2
+            | Service::WebSocket
+            | Service::PackedWebSocket
+            | Service::Topics => "--http=127.0.0.1:0",
             Service::Https | Service::ForwardHttps => "--https=127.0.0.1:0",
         });
         if matches!(
@@ -50,6 +54,9 @@ impl Peers {
         }
         if matches!(guest, "static" | "file-server") {
             command.arg(format!("--dir={}::/", site::directory()?));
+        }
+        if service == Service::PackedWebSocket {
+            command.arg("--websocket-compression=shared");
         }
         if service == Service::TlsClient {
             command.args(["--ca", AUTHORITY]);

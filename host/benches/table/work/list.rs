@@ -11,6 +11,7 @@ mod operated;
 mod python;
 mod standard;
 mod streams;
+mod websocket;
 
 use super::{Kind, Rival, Row, Target, Work};
 use crate::peers::{Peer, Reuse};
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Work> {
         lives::works(),
         beside::works(),
         python::works(),
+        websocket::works(),
     ]
     .into_iter()
     .flatten()

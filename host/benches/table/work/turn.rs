@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::{Beside, Carried, Done, Kind, Outcome, Rival, Sample, Work};
+use super::{Beside, Carried, Done, Kind, Outcome, Rival, Sample, Talk, Work};
 use crate::dns;
 use crate::load::{
-    Bulk, Calls, Connections, Datagrams, Errands, Http, Http2, Idle, Latency, Load, PingPong,
-    Small, TlsPingPong, beside,
+    Bulk, Calls, Connections, Datagrams, Echoes, Errands, Http, Http2, Idle, Latency, Load,
+    PingPong, Publish, Small, TlsPingPong, beside,
 };
 use crate::measure::{self, Cores};
 use crate::operated;
@@ -160,6 +160,18 @@ impl Plan {
             }
             Kind::Idle { connections } => return idle(&server, connections, Idle::new),
             Kind::IdleForward { connections } => return idle(&server, connections, Idle::http),
+            Kind::WebSocket(Talk::Idle { connections }) => {
+                return idle(&server, connections, Idle::websocket);
+            }
+            Kind::WebSocket(Talk::Echo { connections, size }) => {
+                Box::new(Echoes::new(address, connections, size)?)
+            }
+            Kind::WebSocket(Talk::Packed { connections }) => {
+                Box::new(Echoes::packed(address, connections)?)
+            }
+            Kind::WebSocket(Talk::Publish { subscribers, lines }) => {
+                Box::new(Publish::new(address, subscribers, lines)?)
+            }
             Kind::Latency { connections } => return latency(&server, connections, self.time),
             Kind::Beside(carried) => {
                 return BULK
