@@ -30,6 +30,7 @@ mod forward;
 mod forward_faults;
 mod generations;
 mod guests;
+mod hints;
 mod http;
 mod http2;
 mod http2_faults;

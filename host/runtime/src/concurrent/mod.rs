@@ -17,6 +17,7 @@ mod handles;
 mod host;
 pub(crate) mod http;
 mod http_error;
+mod informing;
 pub(crate) mod instance;
 pub(crate) mod link;
 mod lookup;
