@@ -10,6 +10,7 @@ mod harness;
 mod admin;
 mod admission;
 mod blobstore;
+mod buckets;
 mod bulk;
 mod cli;
 mod client;
