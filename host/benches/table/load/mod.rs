@@ -22,6 +22,7 @@ mod idle;
 mod latency;
 mod ping_pong;
 mod tls;
+mod words;
 
 pub(crate) use beside::{Calls, Small, beside};
 pub(crate) use bulk::Bulk;
@@ -34,6 +35,7 @@ pub(crate) use idle::Idle;
 pub(crate) use latency::Latency;
 pub(crate) use ping_pong::PingPong;
 pub(crate) use tls::TlsPingPong;
+pub(crate) use words::Words;
 
 /// Time without an answer after which a server has failed.
 const PATIENCE: Duration = Duration::from_secs(10);

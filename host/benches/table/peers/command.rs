@@ -51,6 +51,9 @@ impl Peers {
         if matches!(guest, "static" | "file-server") {
             command.arg(format!("--dir={}::/", site::directory()?));
         }
+        if matches!(guest, "std-events" | "std-probe") {
+            command.arg("--keyvalue=a=memory:");
+        }
         if service == Service::TlsClient {
             command.args(["--ca", AUTHORITY]);
         }

@@ -4,6 +4,7 @@
 //! are here.
 
 mod beside;
+mod buckets;
 mod forward;
 mod http;
 mod lives;
@@ -44,6 +45,7 @@ pub(crate) fn all() -> Vec<Work> {
         standard::works(),
         lives::works(),
         beside::works(),
+        buckets::works(),
         python::works(),
     ]
     .into_iter()
