@@ -1,6 +1,7 @@
-//! Buckets of `wasi:keyvalue`: metrics of them, and TLS to Redis.
+//! Buckets of `wasi:keyvalue`: metrics of them, TLS to Redis, and Spin's names of
+//! them.
 
-use crate::harness::{administered, cert, directory, scrape, text};
+use crate::harness::{Run, administered, cert, directory, scrape, text};
 use crate::standard::{Redis, ask, says, with_bucket};
 
 #[test]
@@ -49,4 +50,24 @@ fn a_redis_server_is_reached_by_tls_if_it_is_trusted() {
         assert!(answer.contains(part), "no {part} in {answer}");
     }
     server.stop();
+}
+
+#[test]
+fn programs_of_spin_4_have_buckets_and_variables() {
+    let scratch = directory();
+    let file = format!("file=file:{}", text(&scratch.path().join("b.redb")));
+    let told = |bucket: &str| {
+        let done = Run::guest("spin-probe")
+            .args(["--keyvalue", "memory=memory:", "--keyvalue", &file])
+            .args(["--config-var", "COLOUR=blue"])
+            .guest_args(&[bucket, "COLOUR"])
+            .output();
+        (done.code, done.stdout)
+    };
+    let all = "Ok(\"blue\")\nSome(Ok(\"one\")) None\ntrue\n[\"one\", \"three\"] Ok(())\n";
+    for bucket in ["memory", "file"] {
+        assert_eq!(told(bucket), (Some(0), all.to_owned()), "{bucket}");
+    }
+    let denied = "Ok(\"blue\")\nError::AccessDenied\n";
+    assert_eq!(told("other"), (Some(1), denied.to_owned()));
 }

@@ -9,7 +9,7 @@ use crate::concurrent::blobstore;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
     bindings, files, host, http_error, informing, lookup, opening, outgoing, response, sockets,
-    tcp, tls, tls_engine,
+    spin, tcp, tls, tls_engine,
 };
 use crate::kind::Kind;
 use crate::standard;
@@ -53,6 +53,7 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     host::add_to_linker(&mut linker)?;
     tls_engine::add_to_linker(&mut linker)?;
     standard::add_to_linker(&mut linker)?;
+    spin::add_to_linker(&mut linker)?;
     tls::add_to_linker(&mut linker)?;
     if kind == Kind::Command {
         // Its `wait` stops the whole instance, which is a handler's other

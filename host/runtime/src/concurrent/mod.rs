@@ -29,6 +29,7 @@ pub(crate) mod program;
 mod response;
 mod sending;
 mod sockets;
+mod spin;
 pub(crate) mod state;
 mod streams;
 mod tcp;
