@@ -352,7 +352,7 @@ impl Redis {
     fn at(program: &Path, folder: &Path, port: u16, options: &[&str]) -> Option<Self> {
         let port_text = port.to_string();
         let options = options.iter().map(|it| match *it {
-            "PORT" => &port_text,
+            "PORT" => port_text.as_str(),
             other => other,
         });
         let child = Command::new(program)

@@ -71,7 +71,7 @@ fn made(module: &[u8], outline: &Outline, adapter: &Outline) -> Result<Vec<u8>, 
         false => None,
     };
     let module = match &moved {
-        Some(Heap::Moved(moved)) => moved,
+        Some(Heap::Moved(moved)) => moved.as_slice(),
         Some(Heap::Apart) | None => module,
     };
     match outline.is_command() {

@@ -1,7 +1,7 @@
 //! Interfaces of Spin 4, whose functions are async: `spin:variables` and
 //! `spin:key-value`, over the same values and buckets as those of Spin 2.
 
-use netwasm_keyvalue::{Answer, Bucket, Value};
+use netwasm_keyvalue::{Answer, Bucket};
 use wasmtime::component::{Accessor, FutureReader, Linker, Resource, ResourceType, StreamReader};
 
 use crate::concurrent::state::{AsyncState, Store};
@@ -44,7 +44,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
         "[method]store.get",
         |accessor: &Accessor<AsyncState>, (handle, key): (Handle, String)| {
             let answer = ask(accessor, &handle, |bucket| bucket.get(key));
-            Box::pin(async move { Ok((settled(answer?).await as Outcome<Option<Value>>,)) })
+            Box::pin(async move { Ok((settled(answer?).await,)) })
         },
     )?;
     stores.func_wrap_concurrent(

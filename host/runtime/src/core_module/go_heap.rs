@@ -16,8 +16,8 @@
 
 use wasm_encoder::{BlockType, ConstExpr, Encode as _, Function};
 use wasmparser::{
-    BinaryReader, Data, DataKind, FunctionBody, MemorySectionReader, Operator, Parser, Payload,
-    TypeRef, TypeSectionReader,
+    Data, DataKind, FunctionBody, MemorySectionReader, Operator, Parser, Payload, TypeRef,
+    TypeSectionReader,
 };
 
 use super::REALLOC;
