@@ -67,14 +67,14 @@ pub(super) fn apart(module: &[u8]) -> Option<Heap> {
     };
     let mut call = vec![0x10];
     size.encode(&mut call);
-    let is_call =
-        |op: &Operator| matches!(op, Operator::Call { function_index } if *function_index == size);
+    let is_call = |op: &Operator<'_>| matches!(op, Operator::Call { function_index } if *function_index == size);
     let mut callers = parts.containing(&call);
     callers.retain(|body| has(body, is_call));
     let [osinit] = &*callers else { return None };
     let rounding = Rounding::of(osinit)?;
     let data_end = parts.word(rounding.address)?;
-    let is_behind = |data: &Segment| u64::from(data.start) + data.bytes.len() as u64 <= data_end;
+    let is_behind =
+        |data: &Segment<'_>| u64::from(data.start) + data.bytes.len() as u64 <= data_end;
     if !parts.data.iter().all(is_behind) {
         return None;
     }
@@ -137,11 +137,11 @@ impl<'a> Parts<'a> {
     /// instructions or within them.
     fn containing(&self, bytes: &[u8]) -> Vec<FunctionBody<'a>> {
         let contains =
-            |body: &&FunctionBody| body.as_bytes().windows(bytes.len()).any(|it| it == bytes);
+            |body: &&FunctionBody<'_>| body.as_bytes().windows(bytes.len()).any(|it| it == bytes);
         self.code.iter().filter(contains).cloned().collect()
     }
 
-    fn index_of(&self, body: &FunctionBody) -> Option<u32> {
+    fn index_of(&self, body: &FunctionBody<'_>) -> Option<u32> {
         let own = self.code.iter().position(|it| it.range() == body.range())?;
         self.imported_functions
             .checked_add(u32::try_from(own).ok()?)
@@ -233,7 +233,7 @@ struct Rounding {
 
 impl Rounding {
     /// Returns `None` unless there is exactly one.
-    fn of(osinit: &FunctionBody) -> Option<Self> {
+    fn of(osinit: &FunctionBody<'_>) -> Option<Self> {
         let instructions = osinit.get_operators_reader().ok()?;
         let instructions: Result<Vec<_>, _> = instructions.into_iter_with_offsets().collect();
         let instructions = instructions.ok()?;
@@ -261,7 +261,7 @@ impl Rounding {
 }
 
 /// Returns the number of types, if each is a group of its own.
-fn plain(section: &TypeSectionReader) -> Option<u32> {
+fn plain(section: &TypeSectionReader<'_>) -> Option<u32> {
     for group in section.clone() {
         if group.ok()?.types().len() != 1 {
             return None;
@@ -271,7 +271,7 @@ fn plain(section: &TypeSectionReader) -> Option<u32> {
 }
 
 /// Returns the initial size of the one memory in pages.
-fn initial(section: &MemorySectionReader) -> Option<u64> {
+fn initial(section: &MemorySectionReader<'_>) -> Option<u64> {
     let mut memories = section.clone().into_iter();
     let memory = memories.next()?.ok()?;
     let is_plain = !memory.memory64
@@ -321,7 +321,7 @@ fn handing_out(global: u32, end: u32) -> Function {
 }
 
 /// True if an instruction of a function is one that `wanted` is true for.
-fn has(body: &FunctionBody, wanted: impl Fn(&Operator) -> bool) -> bool {
+fn has(body: &FunctionBody<'_>, wanted: impl Fn(&Operator<'_>) -> bool) -> bool {
     let Ok(mut instructions) = body.get_operators_reader() else {
         return false;
     };

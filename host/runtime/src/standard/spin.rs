@@ -5,7 +5,7 @@
 use netwasm_base::policy::Denied;
 use netwasm_keyvalue::{Bucket, Error, Value};
 use wasmtime::StoreContextMut;
-use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType};
 
 use super::{Guest, Reply, drop_handle, reply};
 
@@ -25,9 +25,8 @@ pub(crate) enum VariableFailure {
 }
 
 /// `error` of `key-value`.
-#[derive(ComponentType, Lower)]
+#[derive(ComponentType, Lift, Lower)]
 #[component(variant)]
-#[expect(dead_code, reason = "the type has to have the cases of the interface")]
 pub(crate) enum StoreFailure {
     #[component(name = "store-table-full")]
     StoreTableFull,
