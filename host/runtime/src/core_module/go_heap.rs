@@ -67,7 +67,10 @@ pub(super) fn apart(module: &[u8]) -> Option<Heap> {
     };
     let mut call = vec![0x10];
     size.encode(&mut call);
-    let is_call = |op: &Operator<'_>| matches!(op, Operator::Call { function_index } if *function_index == size);
+    let is_call = |op: &Operator<'_>| match op {
+        Operator::Call { function_index } => *function_index == size,
+        _ => false,
+    };
     let mut callers = parts.containing(&call);
     callers.retain(|body| has(body, is_call));
     let [osinit] = &*callers else { return None };
