@@ -68,8 +68,9 @@ fn handler(directory: &Path) -> PathBuf {
     let world = world.expect("a world");
     embed_component_metadata(&mut module, &resolve, world, StringEncoding::UTF8)
         .expect("an interface");
-    let encoder = ComponentEncoder::default().module(&module);
-    let component = encoder.and_then(|it| it.encode()).expect("a component");
+    let mut encoder = ComponentEncoder::default();
+    let encoder = encoder.module(&module).expect("an interface");
+    let component = encoder.encode().expect("a component");
     write(directory, "hints.wasm", component)
 }
 
