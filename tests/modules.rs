@@ -108,3 +108,12 @@ fn a_module_that_needs_more_than_p1_is_told_what() {
         Run::component(&module).output().refused(1, &parts);
     }
 }
+
+#[test]
+fn a_heap_as_gos_does_not_overwrite_what_the_adapter_keeps() {
+    let scratch = directory();
+    let heap = include_str!("fixtures/heap.wat");
+    let module = write(scratch.path(), "heap.wat", heap);
+    let done = Run::component(&module).output();
+    assert_eq!(done.code, Some(7), "{done:?}");
+}

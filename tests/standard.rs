@@ -20,12 +20,12 @@ fn probe() -> Run {
 }
 
 /// Makes such a run with a bucket.
-fn with_bucket(bucket: &str) -> Run {
+pub(crate) fn with_bucket(bucket: &str) -> Run {
     probe().args(["--keyvalue", bucket])
 }
 
 /// Sends words on a new connection, and returns what the probe says.
-fn ask(server: &Server, words: &str) -> String {
+pub(crate) fn ask(server: &Server, words: &str) -> String {
     let target = format!("/{}", words.replace(' ', "/"));
     let response = server.connect_http().fetch(&target);
     assert_eq!(response.status, 200, "{words}: {response:?}");
@@ -33,7 +33,7 @@ fn ask(server: &Server, words: &str) -> String {
 }
 
 #[track_caller]
-fn says(server: &Server, words: &str, answer: &str) {
+pub(crate) fn says(server: &Server, words: &str, answer: &str) {
     assert_eq!(ask(server, words), answer, "{words}");
 }
 
@@ -324,29 +324,40 @@ fn handlers_of_events_have_buckets_that_need_no_network() {
 }
 
 /// A Redis server of a test's own.
-struct Redis {
+pub(crate) struct Redis {
     child: Child,
     port: u16,
 }
 
 impl Redis {
     /// Starts one on a free port, if the machine has it.
-    fn start(folder: &Path) -> Option<Self> {
+    pub(crate) fn start(folder: &Path) -> Option<Self> {
+        Self::start_with(folder, &[])
+    }
+
+    /// Starts one with more options; `PORT` among them is its port.
+    pub(crate) fn start_with(folder: &Path, options: &[&str]) -> Option<Self> {
         let Some(program) = find("redis-server") else {
             skipped("there is no redis-server: Debian's package of that name has it");
             return None;
         };
         // The port may be taken between both.
-        (0..10).find_map(|_| Self::at(&program, folder, free_port()))
+        (0..10).find_map(|_| Self::at(&program, folder, free_port(), options))
     }
 
     fn again(folder: &Path, port: u16) -> Option<Self> {
-        Self::at(&find("redis-server")?, folder, port)
+        Self::at(&find("redis-server")?, folder, port, &[])
     }
 
-    fn at(program: &Path, folder: &Path, port: u16) -> Option<Self> {
+    fn at(program: &Path, folder: &Path, port: u16, options: &[&str]) -> Option<Self> {
+        let port_text = port.to_string();
+        let options = options.iter().map(|it| match *it {
+            "PORT" => port_text.as_str(),
+            other => other,
+        });
         let child = Command::new(program)
-            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--bind", "127.0.0.1", "--port", &port_text])
+            .args(options)
             .args(["--save", "", "--appendonly", "no"])
             .args(["--requirepass", "s3cret", "--dir"])
             .arg(folder)
@@ -365,7 +376,7 @@ impl Redis {
     }
 
     /// Returns a bucket on it.
-    fn bucket(&self, name: &str, rest: &str) -> String {
+    pub(crate) fn bucket(&self, name: &str, rest: &str) -> String {
         let port = self.port;
         format!("{name}=redis://:s3cret@127.0.0.1:{port}/{rest}")
     }

@@ -19,7 +19,7 @@ use netwasm_http::access_log::Logs;
 use netwasm_http::flow_limit::FlowLimit;
 use netwasm_http::local::{Account, Local};
 use netwasm_http::tally::Tallies;
-use netwasm_keyvalue::{Memories, Stores};
+use netwasm_keyvalue::Memories;
 use netwasm_net::clients::Clients;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::files::Roots;
@@ -32,7 +32,7 @@ use netwasm_net::worker::Worker;
 use netwasm_net::{connection, udp};
 use netwasm_runtime::guests::{LoadedComponent, OfRun, OfThread};
 use netwasm_runtime::instance::Instance;
-use netwasm_runtime::{Fingerprint, mappings_of_instances};
+use netwasm_runtime::{Fingerprint, mappings_of_instances, stores};
 
 /// State that the services of a process share.
 pub(crate) struct Common {
@@ -270,9 +270,7 @@ impl Run {
             // This runs while the component is compiled.
             tls.prepare_client();
         }
-        let most = config.limits.max_keyvalue;
-        let stores = Stores::open(&config.keyvalue, most, &lasting.memories);
-        let stores = stores.map_err(Error::Keyvalue)?;
+        let stores = stores::open(config, &lasting.memories, &tls)?;
         let services = lasting.common.services.load(Ordering::Relaxed);
         let ready = LoadedComponent::load(config, services)?;
         let budgets = Budgets::new(config, &lasting, ready.connections(), ready.mappings());

@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 
-from proxies import free_port, gateway
+from proxies import Netwasm, free_port, gateway
 
 CHECKS = []
 SIZES = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
@@ -189,3 +189,33 @@ def no_server(program):
             unary = channel.unary_unary("/test.Calls/Unary")
             error = failure(lambda: unary(b"", timeout=30))
             assert error.code() == grpc.StatusCode.UNAVAILABLE, error
+
+
+@check
+def a_handler(program):
+    """gRPC: a handler of wasi:http 0.3 answers all four kinds of calls"""
+    import grpc
+    with Netwasm(program, "service-probe", "--max-body", "64MiB") as server:
+        with grpc.insecure_channel(f"127.0.0.1:{server.address[1]}", options=SIZES) as channel:
+            unary = channel.unary_unary("/test.Calls/Unary")
+            answer, call = unary.with_call(b"abc", timeout=30)
+            assert answer == b"cba"
+            assert ("x-final", "2") in list(call.trailing_metadata())
+            large = bytes(range(256)) * 12_000
+            assert unary(large, timeout=60) == large[::-1]
+            collects = channel.stream_unary("/test.Calls/Collects")
+            assert collects(iter([b"x" * 1000] * 500), timeout=60) == b"500000"
+            sends = channel.unary_stream("/test.Calls/Sends")
+            assert list(sends(b"1000", timeout=60)) == [b"%d" % number for number in range(1000)]
+            talks = channel.stream_stream("/test.Calls/Talks")
+            words = iter([b"one", b"two"])
+            assert list(talks(words, timeout=30)) == [b"ONE", b"TWO"]
+            error = failure(lambda: channel.unary_unary("/test.Calls/Fails")(b"", timeout=30))
+            assert error.code() == grpc.StatusCode.NOT_FOUND
+            waits = channel.unary_unary("/test.Calls/Waits")
+            error = failure(lambda: waits(b"", timeout=1))
+            assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            call = waits.future(b"", timeout=60)
+            assert unary(b"beside", timeout=30) == b"ediseb"
+            call.cancel()
+            assert unary(b"after", timeout=30) == b"retfa"

@@ -1,6 +1,8 @@
 //! Answers HTTP requests on any host of `wasi:http@0.3`: for tests, so some
 //! answers are wrong.
 
+mod rpc;
+
 use std::cell::Cell;
 
 use wasip3::cli::exit::exit;
@@ -247,7 +249,10 @@ impl Guest for Probe {
                 });
                 Ok(respond(200, &[], Some(body), no_trailers()))
             }
-            _ => Ok(text(404, "not found\n")),
+            _ => match path.strip_prefix("/test.Calls/") {
+                Some(method) => Ok(rpc::answer(method.to_owned(), request)),
+                None => Ok(text(404, "not found\n")),
+            },
         }
     }
 }

@@ -119,6 +119,20 @@ fn with_draft(bucket: &draft::store::Bucket, words: &[&str]) -> Draft {
             }
             sum.to_string()
         }
+        // For a benchmark.
+        ["gets", key, times] => {
+            for _ in 0..times.parse().expect("a number") {
+                bucket.get(key)?;
+            }
+            "done".into()
+        }
+        ["sets", key, times] => {
+            let value = sized("100");
+            for _ in 0..times.parse().expect("a number") {
+                bucket.set(key, &value)?;
+            }
+            "done".into()
+        }
         ["get-many", ref keys @ ..] => {
             let keys: Vec<String> = keys.iter().map(ToString::to_string).collect();
             let found = draft::batch::get_many(bucket, &keys)?;

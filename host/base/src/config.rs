@@ -117,7 +117,13 @@ impl Config {
     /// True if the guest may connect somewhere, or have requests forwarded.
     #[must_use]
     pub fn connects(&self) -> bool {
-        !self.policy.connect.is_empty() || !self.upstreams.is_empty()
+        let is_secure = |bucket: &KeyvalueBucket| match &bucket.store {
+            KeyvalueStore::Redis(url) => url.secure,
+            KeyvalueStore::Memory | KeyvalueStore::File(_) => false,
+        };
+        !self.policy.connect.is_empty()
+            || !self.upstreams.is_empty()
+            || self.keyvalue.iter().any(is_secure)
     }
 
     /// Checks that the parts go together.

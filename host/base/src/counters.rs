@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::guest_metrics::GuestMetrics;
-use crate::meter::Meters;
+use crate::meter::{BucketMeters, Meters};
 use crate::shared_state::SharedState;
 use crate::traps::Traps;
 
@@ -80,6 +80,8 @@ pub struct Counters {
     pub upstream: Upstream,
     /// Counts on the path of every event.
     pub meters: Meters,
+    /// Counts of the buckets of `--keyvalue`.
+    pub buckets: BucketMeters,
     /// Metrics that the guest makes.
     pub of_guest: GuestMetrics,
     /// State that the service's instances share. It is here since it has to

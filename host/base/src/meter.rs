@@ -3,6 +3,7 @@
 //! Only its own thread writes a [`Meter`], so that counting costs a plain load
 //! and store. A reader adds all of them up.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -33,10 +34,17 @@ pub enum Measure {
     MessagesSent,
     /// Messages that were not sent, as the client is slow.
     MessagesDropped,
+    /// Operations on a bucket of keys and values.
+    BucketCalls,
+    /// Those of them that failed.
+    BucketFailures,
 }
 
 /// Number of measures.
-const MEASURES: usize = 12;
+const MEASURES: usize = 14;
+
+/// Maximum of buckets that are counted, unless more are in use at once.
+const MOST_BUCKETS: usize = 256;
 
 /// The counts of a service on one thread. Only that thread may add to it.
 #[derive(Debug, Default)]
@@ -116,7 +124,43 @@ impl Meters {
         totals
     }
 
+    /// True if a thread has one.
+    fn is_used(&self) -> bool {
+        let state = self.state();
+        state.threads.iter().any(|it| Arc::strong_count(it) > 1)
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The meters of a service's buckets of keys and values, by their names. Those of
+/// a generation before stay, of a bounded number.
+#[derive(Debug, Default)]
+pub struct BucketMeters(Mutex<BTreeMap<String, Meters>>);
+
+impl BucketMeters {
+    /// Returns a meter of a bucket for a thread, from zero.
+    pub fn of_thread(&self, bucket: &str) -> Arc<Meter> {
+        let mut buckets = self.buckets();
+        if !buckets.contains_key(bucket) && buckets.len() >= MOST_BUCKETS {
+            buckets.retain(|_, meters| meters.is_used());
+        }
+        buckets.entry(bucket.to_owned()).or_default().of_thread()
+    }
+
+    /// Returns the names of the buckets, and the sums over all threads.
+    pub fn totals(&self) -> Vec<(String, Totals)> {
+        let buckets = self.buckets();
+        let totals = buckets.iter();
+        totals
+            .map(|(name, meters)| (name.clone(), meters.totals()))
+            .collect()
+    }
+
+    fn buckets(&self) -> MutexGuard<'_, BTreeMap<String, Meters>> {
         // No code panics while it holds the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -140,5 +184,23 @@ mod tests {
             assert_eq!(totals.of(Measure::Sent), 0);
         }
         assert_eq!(meters.state().threads.len(), 2, "the others were added up");
+    }
+
+    #[test]
+    fn buckets_that_nobody_uses_are_forgotten_for_others() {
+        let meters = BucketMeters::default();
+        let kept = meters.of_thread("kept");
+        kept.add(Measure::BucketCalls, 1);
+        for number in 1..MOST_BUCKETS {
+            drop(meters.of_thread(&number.to_string()));
+        }
+        assert_eq!(meters.totals().len(), MOST_BUCKETS);
+        drop(meters.of_thread("another"));
+        let totals = meters.totals();
+        let counts: Vec<_> = totals
+            .iter()
+            .map(|(name, it)| (&**name, it.of(Measure::BucketCalls)))
+            .collect();
+        assert_eq!(counts, [("another", 0), ("kept", 1)]);
     }
 }

@@ -142,6 +142,10 @@ enum Kind {
     /// Small requests beside a connection whose requests each take the guest
     /// [`turn::CALL`] milliseconds.
     BesideCalls,
+    /// An operation on a bucket of keys and values, again and again.
+    Bucket {
+        operation: &'static str,
+    },
     /// Lookups of one name, again and again.
     Resolve,
     /// Connections to one TLS server, again and again.
@@ -229,8 +233,9 @@ impl Work {
         }
     }
 
-    fn service(&self) -> Service {
+    fn service(&self, peer: Peer) -> Service {
         match self.kind {
+            Kind::Bucket { .. } if matches!(peer, Peer::Handler { .. }) => Service::Http,
             Kind::Proxy { .. } | Kind::Beside(Carried::Proxy) => Service::Proxy,
             Kind::Beside(Carried::Tls) => Service::Tls,
             Kind::Beside(Carried::Datagrams) => Service::Udp,

@@ -9,16 +9,13 @@ use std::task::{Context, Poll, Waker};
 use crate::answer::{Answer, Interim};
 use crate::forward::Forward;
 use crate::handler::Awaiting;
+use crate::interim::Interims;
 use crate::reply::Reply;
-
-/// Maximum of interim responses that wait to be sent.
-const MOST_INTERIM: usize = 16;
 
 /// An answer that a handler gives later.
 pub struct Deferred {
     state: RefCell<State>,
-    /// Interim responses that wait to be sent.
-    interim: RefCell<Vec<Interim>>,
+    interims: Interims,
     /// Tells the handler that nobody waits any more.
     on_abandon: Cell<Option<Box<dyn FnOnce()>>>,
 }
@@ -52,7 +49,7 @@ impl Deferred {
     pub fn new(on_abandon: impl FnOnce() + 'static) -> Rc<Self> {
         Rc::new(Self {
             state: RefCell::new(State::Waiting(None)),
-            interim: RefCell::default(),
+            interims: Interims::default(),
             on_abandon: Cell::new(Some(Box::new(on_abandon))),
         })
     }
@@ -61,19 +58,16 @@ impl Deferred {
     pub fn given(answer: Answer) -> Rc<Self> {
         Rc::new(Self {
             state: RefCell::new(State::Given(Some(Settled::Answer(answer)))),
-            interim: RefCell::default(),
+            interims: Interims::default(),
             on_abandon: Cell::new(None),
         })
     }
 
     /// Adds an interim response. Returns false if too many wait.
     pub fn inform(&self, interim: Interim) -> bool {
-        let mut waiting = self.interim.borrow_mut();
-        if waiting.len() >= MOST_INTERIM {
+        if !self.interims.add(interim) {
             return false;
         }
-        waiting.push(interim);
-        drop(waiting);
         if let State::Waiting(waker) = &mut *self.state.borrow_mut()
             && let Some(waker) = waker.take()
         {
@@ -84,7 +78,7 @@ impl Deferred {
 
     /// Takes the interim responses that wait to be sent.
     pub fn take_interim(&self) -> Vec<Interim> {
-        self.interim.take()
+        self.interims.take()
     }
 
     /// Gives the decision; `None` if the handler is gone. Only the first counts.
@@ -167,11 +161,8 @@ mod tests {
             status: 103,
             headers: Vec::new(),
         };
-        for _ in 0..MOST_INTERIM {
-            assert!(deferred.inform(interim()));
-        }
-        assert!(!deferred.inform(interim()));
-        assert_eq!(deferred.take_interim().len(), MOST_INTERIM);
+        let taken = (0..100).take_while(|_| deferred.inform(interim())).count();
+        assert_eq!((taken, deferred.take_interim().len()), (16, 16));
         assert!(deferred.inform(interim()));
     }
 

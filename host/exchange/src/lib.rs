@@ -26,6 +26,7 @@
 //! | [`content`] | bodies: of a response, perhaps a file; of a streamed request |
 //! | [`outlet`] | a response's body that an event guest sends piece by piece |
 //! | [`request`], [`answer`] | a request that is buffered, or whose body has yet to arrive; its answer |
+//! | `interim` | interim responses that wait to be sent |
 //! | [`forward`] | a decision to forward a request |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
 //! | [`message`], [`topics`] | messages to all subscribers of a topic, on all threads |
@@ -46,6 +47,7 @@ pub mod forward;
 pub mod handler;
 pub mod head;
 pub mod hop;
+mod interim;
 pub mod message;
 pub mod outgoing;
 pub mod outlet;

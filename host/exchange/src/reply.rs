@@ -9,8 +9,10 @@ use netwasm_base::address::Address;
 use netwasm_base::trace::Trace;
 use tokio::sync::oneshot;
 
+use crate::answer::Interim;
 use crate::content::{BoxContent, Ended};
 use crate::failure::Failure;
+use crate::interim::Interims;
 
 /// A response whose body is yet to come.
 pub(crate) type Response = http::Response<BoxContent>;
@@ -64,6 +66,7 @@ impl NoResponse {
 pub struct Reply {
     answer: RefCell<Option<ReplyResult>>,
     answered: Cell<bool>,
+    interims: Interims,
     /// True if the response is broken: the client must not take it for
     /// complete.
     broken: Cell<bool>,
@@ -114,6 +117,18 @@ impl Reply {
             *self.answer.borrow_mut() = Some(answer);
         }
         wake(&self.connection);
+    }
+
+    /// Adds an interim response. Returns false if too many wait.
+    pub fn inform(&self, interim: Interim) -> bool {
+        let added = self.interims.add(interim);
+        wake(&self.connection);
+        added
+    }
+
+    /// Takes the interim responses that wait to be sent.
+    pub fn take_interim(&self) -> Vec<Interim> {
+        self.interims.take()
     }
 
     /// Notes that the instance has failed: the response, or the end of it, is

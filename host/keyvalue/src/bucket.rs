@@ -4,15 +4,21 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
 
+use netwasm_base::meter::{Measure, Meter};
+
 use crate::answer::{Answer, Error, MAX_KEY, Outcome, Page, Swap, Value, check_sum};
 use crate::committing::{Change, Done};
 use crate::file::FileBucket;
 use crate::memory::MemoryBucket;
 use crate::server::RedisBucket;
 
-/// A bucket. Clones are the same one.
+/// A bucket, as a thread uses it: only that thread may call it. Clones are the
+/// same one.
 #[derive(Clone, Debug)]
-pub struct Bucket(pub(crate) Kind);
+pub struct Bucket {
+    kind: Kind,
+    meter: Arc<Meter>,
+}
 
 #[derive(Clone, Debug)]
 pub(crate) enum Kind {
@@ -50,89 +56,41 @@ macro_rules! check {
 }
 
 impl Bucket {
+    pub(crate) fn new(kind: Kind, meter: Arc<Meter>) -> Self {
+        Self { kind, meter }
+    }
+
     /// True if its answers come over the network, which a handler of events cannot
     /// wait for.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        matches!(self.0, Kind::Redis(_))
+        matches!(self.kind, Kind::Redis(_))
     }
 
     /// Returns the value of a key.
     pub fn get(&self, key: String) -> Answer<Option<Value>> {
-        check!([&*key]);
-        match &self.0 {
-            Kind::Memory(bucket) => Answer::Now(Ok(bucket.get(&key))),
-            Kind::File(bucket) => bucket.get(key),
-            Kind::Redis(bucket) => {
-                let bucket = Arc::clone(bucket);
-                Answer::later(async move { bucket.get(&key).await })
-            }
-        }
+        self.counted(self.kind.get(key))
     }
 
     /// Returns the values of keys, in their order: 32 MiB of them at most.
     pub fn get_many(&self, keys: Vec<String>) -> Answer<Vec<Option<Value>>> {
-        check!(keys.iter().map(|key| &**key));
-        match &self.0 {
-            Kind::Memory(bucket) => Answer::Now(bucket.get_many(&keys)),
-            Kind::File(bucket) => bucket.get_many(keys),
-            Kind::Redis(bucket) => {
-                let bucket = Arc::clone(bucket);
-                Answer::later(async move { bucket.get_many(&keys).await })
-            }
-        }
+        self.counted(self.kind.get_many(keys))
     }
 
     /// True if a key has a value.
     pub fn exists(&self, key: String) -> Answer<bool> {
-        check!([&*key]);
-        match &self.0 {
-            Kind::Memory(bucket) => Answer::Now(Ok(bucket.get(&key).is_some())),
-            Kind::File(bucket) => match bucket.get(key) {
-                Answer::Now(found) => Answer::Now(found.map(|it| it.is_some())),
-                Answer::Later(found) => Answer::later(async move { Ok(found.await?.is_some()) }),
-            },
-            Kind::Redis(bucket) => {
-                let bucket = Arc::clone(bucket);
-                Answer::later(async move { bucket.exists(&key).await })
-            }
-        }
+        self.counted(self.kind.exists(key))
     }
 
     /// Sets keys, or deletes those without a value. In a file, all are set or
     /// none.
     pub fn write(&self, writes: Vec<(String, Option<Vec<u8>>)>) -> Answer<()> {
-        check!(writes.iter().map(|(key, _)| &**key));
-        match &self.0 {
-            Kind::Memory(bucket) => {
-                let mut writes = writes.into_iter();
-                Answer::Now(writes.try_for_each(|(key, value)| match value {
-                    Some(value) => bucket.set(&key, value.into()),
-                    None => bucket.delete(&key),
-                }))
-            }
-            Kind::File(bucket) => {
-                changed(bucket.change(Change::Write(writes)), |done| match done {
-                    Done::Written => Some(()),
-                    _ => None,
-                })
-            }
-            Kind::Redis(bucket) => {
-                let bucket = Arc::clone(bucket);
-                Answer::later(async move { bucket.write(&writes).await })
-            }
-        }
+        self.counted(self.kind.write(writes))
     }
 
     /// Sets a key.
     pub fn set(&self, key: String, value: Vec<u8>) -> Answer<()> {
-        match &self.0 {
-            Kind::Memory(bucket) => {
-                check!([&*key]);
-                Answer::Now(bucket.set(&key, value.into()))
-            }
-            _ => self.write(vec![(key, Some(value))]),
-        }
+        self.counted(self.kind.set(key, value))
     }
 
     /// Deletes a key; one that is not there is no error.
@@ -142,32 +100,150 @@ impl Bucket {
 
     /// Adds to a counter atomically, and returns the sum.
     pub fn increment(&self, key: String, by: i128, count: Count) -> Answer<i128> {
+        self.counted(self.kind.increment(key, by, count))
+    }
+
+    /// Sets a key if its value is the expected one, `None` being no value.
+    pub fn swap(&self, key: String, expected: Option<Value>, value: Vec<u8>) -> Answer<Swap> {
+        self.counted(self.kind.swap(key, expected, value))
+    }
+
+    /// Returns all of its keys: 32 MiB of them at most.
+    pub fn keys(&self) -> Answer<Vec<String>> {
+        self.counted(Answer::later(all_keys(self.kind.clone())))
+    }
+
+    /// Returns some of its keys, from a place that a page before named. Zero is
+    /// the begin.
+    pub fn list(&self, from: u64) -> Answer<Page> {
+        self.counted(self.kind.list(from))
+    }
+
+    /// Counts an operation, and one that fails.
+    fn counted<T: Send + 'static>(&self, answer: Answer<T>) -> Answer<T> {
+        self.meter.add(Measure::BucketCalls, 1);
+        match answer {
+            Answer::Now(outcome) => {
+                count_failure(&self.meter, &outcome);
+                Answer::Now(outcome)
+            }
+            Answer::Later(later) => {
+                let meter = Arc::clone(&self.meter);
+                Answer::later(async move {
+                    let outcome = later.await;
+                    count_failure(&meter, &outcome);
+                    outcome
+                })
+            }
+        }
+    }
+}
+
+fn count_failure<T>(meter: &Meter, outcome: &Outcome<T>) {
+    if outcome.is_err() {
+        meter.add(Measure::BucketFailures, 1);
+    }
+}
+
+impl Kind {
+    fn get(&self, key: String) -> Answer<Option<Value>> {
+        check!([&*key]);
+        match self {
+            Self::Memory(bucket) => Answer::Now(Ok(bucket.get(&key))),
+            Self::File(bucket) => bucket.get(key),
+            Self::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.get(&key).await })
+            }
+        }
+    }
+
+    fn get_many(&self, keys: Vec<String>) -> Answer<Vec<Option<Value>>> {
+        check!(keys.iter().map(|key| &**key));
+        match self {
+            Self::Memory(bucket) => Answer::Now(bucket.get_many(&keys)),
+            Self::File(bucket) => bucket.get_many(keys),
+            Self::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.get_many(&keys).await })
+            }
+        }
+    }
+
+    fn exists(&self, key: String) -> Answer<bool> {
+        check!([&*key]);
+        match self {
+            Self::Memory(bucket) => Answer::Now(Ok(bucket.get(&key).is_some())),
+            Self::File(bucket) => match bucket.get(key) {
+                Answer::Now(found) => Answer::Now(found.map(|it| it.is_some())),
+                Answer::Later(found) => Answer::later(async move { Ok(found.await?.is_some()) }),
+            },
+            Self::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.exists(&key).await })
+            }
+        }
+    }
+
+    fn write(&self, writes: Vec<(String, Option<Vec<u8>>)>) -> Answer<()> {
+        check!(writes.iter().map(|(key, _)| &**key));
+        match self {
+            Self::Memory(bucket) => {
+                let mut writes = writes.into_iter();
+                Answer::Now(writes.try_for_each(|(key, value)| match value {
+                    Some(value) => bucket.set(&key, value.into()),
+                    None => bucket.delete(&key),
+                }))
+            }
+            Self::File(bucket) => {
+                changed(bucket.change(Change::Write(writes)), |done| match done {
+                    Done::Written => Some(()),
+                    _ => None,
+                })
+            }
+            Self::Redis(bucket) => {
+                let bucket = Arc::clone(bucket);
+                Answer::later(async move { bucket.write(&writes).await })
+            }
+        }
+    }
+
+    fn set(&self, key: String, value: Vec<u8>) -> Answer<()> {
+        match self {
+            Self::Memory(bucket) => {
+                check!([&*key]);
+                Answer::Now(bucket.set(&key, value.into()))
+            }
+            _ => self.write(vec![(key, Some(value))]),
+        }
+    }
+
+    fn increment(&self, key: String, by: i128, count: Count) -> Answer<i128> {
         check!([&*key]);
         let range = count.range();
-        match &self.0 {
-            Kind::Memory(bucket) => Answer::Now(bucket.increment(&key, by, range)),
-            Kind::File(bucket) => {
+        match self {
+            Self::Memory(bucket) => Answer::Now(bucket.increment(&key, by, range)),
+            Self::File(bucket) => {
                 let change = Change::Increment { key, by, range };
                 changed(bucket.change(change), |done| match done {
                     Done::Counted(sum) => Some(sum),
                     _ => None,
                 })
             }
-            Kind::Redis(bucket) => {
+            Self::Redis(bucket) => {
                 let bucket = Arc::clone(bucket);
                 Answer::later(async move { bucket.increment(&key, by, range).await })
             }
         }
     }
 
-    /// Sets a key if its value is the expected one, `None` being no value.
-    pub fn swap(&self, key: String, expected: Option<Value>, value: Vec<u8>) -> Answer<Swap> {
+    fn swap(&self, key: String, expected: Option<Value>, value: Vec<u8>) -> Answer<Swap> {
         check!([&*key]);
-        match &self.0 {
-            Kind::Memory(bucket) => {
+        match self {
+            Self::Memory(bucket) => {
                 Answer::Now(bucket.swap(&key, expected.as_deref(), value.into()))
             }
-            Kind::File(bucket) => {
+            Self::File(bucket) => {
                 let expected = expected.as_deref().map(Into::into);
                 let change = Change::Swap {
                     key,
@@ -179,25 +255,18 @@ impl Bucket {
                     _ => None,
                 })
             }
-            Kind::Redis(bucket) => {
+            Self::Redis(bucket) => {
                 let bucket = Arc::clone(bucket);
                 Answer::later(async move { bucket.swap(&key, expected.as_deref(), &value).await })
             }
         }
     }
 
-    /// Returns all of its keys: 32 MiB of them at most.
-    pub fn keys(&self) -> Answer<Vec<String>> {
-        Answer::later(all_keys(self.clone()))
-    }
-
-    /// Returns some of its keys, from a place that a page before named. Zero is
-    /// the begin.
-    pub fn list(&self, from: u64) -> Answer<Page> {
-        match &self.0 {
-            Kind::Memory(bucket) => Answer::Now(Ok(bucket.list(from))),
-            Kind::File(bucket) => bucket.list(from),
-            Kind::Redis(bucket) => {
+    fn list(&self, from: u64) -> Answer<Page> {
+        match self {
+            Self::Memory(bucket) => Answer::Now(Ok(bucket.list(from))),
+            Self::File(bucket) => bucket.list(from),
+            Self::Redis(bucket) => {
                 let bucket = Arc::clone(bucket);
                 Answer::later(async move { bucket.list(from).await })
             }
@@ -206,7 +275,7 @@ impl Bucket {
 }
 
 /// Returns all keys of a bucket, a page at a time: others go on in between.
-async fn all_keys(bucket: Bucket) -> Outcome<Vec<String>> {
+async fn all_keys(bucket: Kind) -> Outcome<Vec<String>> {
     let (mut keys, mut from, mut bytes) = (Vec::new(), Some(0), 0);
     while let Some(at) = from {
         let page = match bucket.list(at) {

@@ -20,6 +20,7 @@
 //! | `memory` | buckets in memory, which outlive generations | |
 //! | `file` | buckets in files | the thread that commits |
 //! | `committing` | that thread, and changes of a file | |
+//! | `secure` | TLS that another crate makes | |
 //! | `server` | buckets on Redis servers | |
 //! | `bucket` | a bucket of any store | permissions |
 //! | `stores` | the buckets of a service | |
@@ -29,10 +30,12 @@ mod bucket;
 mod committing;
 mod file;
 mod memory;
+mod secure;
 mod server;
 mod stores;
 
 pub use answer::{Answer, Error, Later, Outcome, Page, Swap, Value};
 pub use bucket::{Bucket, Count};
 pub use memory::Memories;
+pub use secure::{Secure, Securing, Stream};
 pub use stores::{Buckets, Stores};

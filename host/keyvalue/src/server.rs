@@ -14,6 +14,7 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use crate::answer::{Error, MAX_VALUES, Outcome, PAGE, Page, Swap, Value, check_sum, out_of_range};
+use crate::secure::{Secure, Stream};
 
 /// Time limit of connecting and logging in.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -49,6 +50,7 @@ return redis.call('GET', KEYS[1])";
 #[derive(Debug)]
 pub(crate) struct RedisBucket {
     url: RedisUrl,
+    secure: Arc<dyn Secure>,
     link: Mutex<Link>,
 }
 
@@ -73,9 +75,10 @@ struct Open {
 }
 
 impl RedisBucket {
-    pub(crate) fn new(url: RedisUrl) -> Self {
+    pub(crate) fn new(url: RedisUrl, secure: Arc<dyn Secure>) -> Self {
         Self {
             url,
+            secure,
             link: Mutex::default(),
         }
     }
@@ -265,6 +268,13 @@ impl RedisBucket {
         stream
             .set_nodelay(true)
             .map_err(|error| error.to_string())?;
+        let stream: Box<dyn Stream> = match self.url.secure {
+            true => {
+                let secured = self.secure.secure(host, stream).await;
+                secured.map_err(|error| format!("TLS fails: {error}"))?
+            }
+            false => Box::new(stream),
+        };
         let mut info = RedisConnectionInfo::default()
             .set_db((*database).into())
             .set_skip_set_lib_name();

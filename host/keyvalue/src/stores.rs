@@ -4,10 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use netwasm_base::config::{KeyvalueBucket, KeyvalueStore, RedisUrl};
+use netwasm_base::meter::BucketMeters;
 
 use crate::bucket::{Bucket, Kind};
 use crate::file::{FileBucket, place_of};
 use crate::memory::{Memories, MemoryBucket};
+use crate::secure::Secure;
 use crate::server::RedisBucket;
 
 /// Name of the bucket that guests open without a name.
@@ -21,12 +23,13 @@ pub struct Stores(Arc<HashMap<String, Store>>);
 enum Store {
     Memory(MemoryBucket),
     File(FileBucket),
-    Redis(RedisUrl),
+    Redis(RedisUrl, Arc<dyn Secure>),
 }
 
 impl Stores {
     /// Opens the buckets of a service. Those in memory hold `most` bytes together.
-    /// Redis servers are looked for when a guest first asks.
+    /// Redis servers are looked for when a guest first asks. `secure` makes
+    /// connections of `rediss` secure.
     ///
     /// # Errors
     /// Fails with the name of the bucket if its file cannot be opened.
@@ -34,6 +37,7 @@ impl Stores {
         buckets: &[KeyvalueBucket],
         most: usize,
         memories: &Memories,
+        secure: &Arc<dyn Secure>,
     ) -> Result<Self, String> {
         let open = |bucket: &KeyvalueBucket| {
             let KeyvalueBucket { name, store } = bucket;
@@ -43,7 +47,7 @@ impl Stores {
                     FileBucket::open(path)
                         .map_err(|error| format!("the bucket {name} of --keyvalue: {error}"))?,
                 ),
-                KeyvalueStore::Redis(url) => Store::Redis(url.clone()),
+                KeyvalueStore::Redis(url) => Store::Redis(url.clone(), Arc::clone(secure)),
             };
             Ok((name.clone(), store))
         };
@@ -68,16 +72,19 @@ impl Stores {
         })
     }
 
-    /// Returns the buckets for a worker, which has its own connections.
+    /// Returns the buckets for a worker, which has its own connections and counts
+    /// in `meters`.
     #[must_use]
-    pub fn of_worker(&self) -> Buckets {
+    pub fn of_worker(&self, meters: &BucketMeters) -> Buckets {
         let buckets = self.0.iter().map(|(name, store)| {
             let kind = match store {
                 Store::Memory(bucket) => Kind::Memory(bucket.clone()),
                 Store::File(bucket) => Kind::File(bucket.clone()),
-                Store::Redis(url) => Kind::Redis(Arc::new(RedisBucket::new(url.clone()))),
+                Store::Redis(url, secure) => {
+                    Kind::Redis(Arc::new(RedisBucket::new(url.clone(), Arc::clone(secure))))
+                }
             };
-            (name.clone(), Bucket(kind))
+            (name.clone(), Bucket::new(kind, meters.of_thread(name)))
         });
         Buckets(buckets.collect())
     }

@@ -6,6 +6,8 @@
 //! interface says, which `wit-bindgen` writes.
 
 mod exit_code;
+mod go_heap;
+mod sections;
 
 use std::collections::BTreeSet;
 use std::panic::catch_unwind;
@@ -16,6 +18,8 @@ use wasi_preview1_component_adapter_provider::{
 };
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
+
+use self::go_heap::Heap;
 
 /// Module name of the imports of preview 1.
 const P1: &str = WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME;
@@ -45,17 +49,9 @@ pub(crate) fn component_of(module: &[u8]) -> Result<Vec<u8>, String> {
     let adapted = Outline::of(WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)
         .map_err(|error| format!("the adapter of WASI p1 cannot be read: {error}"))?;
     outline.check(&adapted)?;
-    let made = || match outline.is_command() {
-        true => {
-            let imports: Vec<_> = adapted.imports.iter().map(|(it, _)| it.clone()).collect();
-            let kept = exit_code::kept(module, P1, &imports);
-            let module = kept.as_deref().unwrap_or(module);
-            encoded(module, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)
-        }
-        false => encoded(module, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER),
-    };
     // Broken modules are all that the encoder was not made for.
-    let made = catch_unwind(made).unwrap_or_else(|_| Err("the encoder panicked".into()));
+    let made = catch_unwind(|| made(module, &outline, &adapted))
+        .unwrap_or_else(|_| Err("the encoder panicked".into()));
     made.map_err(|error| {
         let words: Vec<&str> = error.split_whitespace().collect();
         format!(
@@ -63,6 +59,30 @@ pub(crate) fn component_of(module: &[u8]) -> Result<Vec<u8>, String> {
             words.join(" ")
         )
     })
+}
+
+fn made(module: &[u8], outline: &Outline, adapter: &Outline) -> Result<Vec<u8>, String> {
+    let moved = match outline.is_go && !outline.exports.iter().any(|name| name == REALLOC) {
+        true => Some(go_heap::apart(module).ok_or(
+            "it is one of Go, whose runtime takes its memory in a way that this host does not \
+             know, and might overwrite what the adapter of WASI p1 keeps there: build it with Go \
+             1.27, or with TinyGo (`tinygo build -target wasip2`)",
+        )?),
+        false => None,
+    };
+    let module = match &moved {
+        Some(Heap::Moved(moved)) => moved.as_slice(),
+        Some(Heap::Apart) | None => module,
+    };
+    match outline.is_command() {
+        true => {
+            let imports: Vec<_> = adapter.imports.iter().map(|(it, _)| it.clone()).collect();
+            let kept = exit_code::kept(module, P1, &imports);
+            let module = kept.as_deref().unwrap_or(module);
+            encoded(module, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)
+        }
+        false => encoded(module, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER),
+    }
 }
 
 fn encoded(module: &[u8], adapter: &[u8]) -> Result<Vec<u8>, String> {
@@ -169,14 +189,6 @@ impl Outline {
                 list(&unknown)
             ));
         }
-        // It takes for free what lies behind its memory, whoever made it grow.
-        if self.is_go && !self.exports.iter().any(|name| name == REALLOC) {
-            return Err(
-                "it is a core module of Go, whose heap would grow over what the adapter of WASI \
-                 p1 keeps in its memory: build it with TinyGo (`tinygo build -target wasip2`)"
-                    .into(),
-            );
-        }
         if !self.is_command() && !self.has_interface {
             let exports = match &*self.exports {
                 [] => "nothing".to_owned(),
@@ -265,8 +277,9 @@ mod tests {
                 ["threads", "one thread"],
             ),
             (
-                "(@custom \"go:buildid\" \"1\") (func (export \"_start\"))",
-                ["a core module of Go", "TinyGo"],
+                "(@custom \"go:buildid\" \"1\") (memory 1) \
+                 (func (export \"_start\") (drop (memory.size)))",
+                ["one of Go,", "TinyGo"],
             ),
             (
                 "(func (export \"add\"))",

@@ -117,7 +117,7 @@ impl OfRun {
                 env: Arc::clone(&self.env),
                 outgoing,
                 hand_back: HandBack::default(),
-                buckets: self.env.stores.of_worker(),
+                buckets: self.env.stores.of_worker(&self.env.net.counters.buckets),
                 topics: TopicsOfThread::new(&self.env.topics, &worker.thread),
             }),
             instance: RefCell::default(),

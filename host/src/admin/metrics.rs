@@ -2,10 +2,11 @@
 //! which has native histograms.
 //!
 //! ```text
-//!   View --run, services, requests, guests--> families --+--> text
+//!   View --run, services, buckets, ... --> families --+--> text
 //!                                                        +--> protobuf
 //! ```
 
+mod buckets;
 mod family;
 mod guests;
 mod protobuf;
@@ -57,6 +58,7 @@ fn families(view: &View) -> Vec<Family> {
     let mut all = run::families(view);
     all.extend(services::families(view));
     all.extend(requests::families(view));
+    all.extend(buckets::families(view));
     all.extend(guests::families(view));
     all
 }

@@ -30,6 +30,8 @@ pub enum KeyvalueStore {
 /// A database of a Redis server. Its password is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RedisUrl {
+    /// True for TLS.
+    pub secure: bool,
     /// Name or address of the server.
     pub host: String,
     /// Port.
@@ -47,14 +49,16 @@ pub struct RedisUrl {
 impl fmt::Display for RedisUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            secure,
             host,
             port,
             database,
             ..
         } = self;
+        let scheme = if *secure { "rediss" } else { "redis" };
         match host.contains(':') {
-            true => write!(f, "redis://[{host}]:{port}/{database}"),
-            false => write!(f, "redis://{host}:{port}/{database}"),
+            true => write!(f, "{scheme}://[{host}]:{port}/{database}"),
+            false => write!(f, "{scheme}://{host}:{port}/{database}"),
         }
     }
 }
@@ -66,7 +70,8 @@ impl fmt::Debug for RedisUrl {
 }
 
 /// Parses `NAME=memory:`, `NAME=file:PATH` or
-/// `NAME=redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=TEXT]`.
+/// `NAME=redis://[USER:PASSWORD@]HOST[:PORT][/DB][?prefix=TEXT]`, and `rediss`
+/// for TLS.
 impl FromStr for KeyvalueBucket {
     type Err = KeyvalueError;
 
@@ -80,8 +85,8 @@ impl FromStr for KeyvalueBucket {
             Some(("memory", _)) => return Err(KeyvalueError::Memory),
             Some(("file", "")) => return Err(KeyvalueError::NoPath),
             Some(("file", path)) => KeyvalueStore::File(path.into()),
-            Some(("redis", rest)) => KeyvalueStore::Redis(redis(rest)?),
-            Some(("rediss", _)) => return Err(KeyvalueError::Encrypted),
+            Some(("redis", rest)) => KeyvalueStore::Redis(redis(rest, false)?),
+            Some(("rediss", rest)) => KeyvalueStore::Redis(redis(rest, true)?),
             _ => return Err(KeyvalueError::Form),
         };
         Ok(Self {
@@ -91,7 +96,7 @@ impl FromStr for KeyvalueBucket {
     }
 }
 
-fn redis(rest: &str) -> Result<RedisUrl, KeyvalueError> {
+fn redis(rest: &str, secure: bool) -> Result<RedisUrl, KeyvalueError> {
     let rest = rest.strip_prefix("//").ok_or(KeyvalueError::Redis)?;
     let (rest, query) = match rest.split_once('?') {
         Some((rest, query)) => (rest, Some(query)),
@@ -139,6 +144,7 @@ fn redis(rest: &str) -> Result<RedisUrl, KeyvalueError> {
     };
     let given = |it: Option<&str>| it.filter(|it| !it.is_empty()).map(str::to_owned);
     Ok(RedisUrl {
+        secure,
         host: host.to_owned(),
         port,
         database,
@@ -166,16 +172,13 @@ pub enum KeyvalueError {
     NoPath,
     /// The URL of a Redis server is malformed.
     #[error(
-        "write redis://HOST, with a port, a database and a login if need be: \
-         redis://USER:PASSWORD@HOST:6379/0"
+        "write redis://HOST, or rediss://HOST for TLS, with a port, a database and a login if need \
+         be: redis://USER:PASSWORD@HOST:6379/0"
     )]
     Redis,
     /// The URL has a parameter that does not exist.
     #[error("only ?prefix=TEXT may end the URL of a Redis server")]
     Query,
-    /// Redis over TLS.
-    #[error("there is no TLS to Redis yet: write redis://, and let stunnel or the like encrypt it")]
-    Encrypted,
 }
 
 #[cfg(test)]
@@ -209,6 +212,7 @@ mod tests {
                 "x:y",
             ),
             ("a=redis://:p@w@h/2", "redis://h:6379/2", ""),
+            ("a=rediss://h/1", "rediss://h:6379/1", ""),
         ] {
             let url = url(text);
             assert_eq!((&*url.to_string(), &*url.prefix), (shown, prefix), "{text}");
@@ -229,7 +233,7 @@ mod tests {
             ("a=redis://h:x", KeyvalueError::Redis),
             ("a=redis://h/x", KeyvalueError::Redis),
             ("a=redis://h?x=1", KeyvalueError::Query),
-            ("a=rediss://h", KeyvalueError::Encrypted),
+            ("a=rediss:h", KeyvalueError::Redis),
         ] {
             assert_eq!(text.parse::<KeyvalueBucket>(), Err(error), "{text}");
         }

@@ -23,6 +23,7 @@ mod latency;
 mod ping_pong;
 mod tls;
 mod websocket;
+mod words;
 
 pub(crate) use beside::{Calls, Small, beside};
 pub(crate) use bulk::Bulk;
@@ -36,6 +37,7 @@ pub(crate) use latency::Latency;
 pub(crate) use ping_pong::PingPong;
 pub(crate) use tls::TlsPingPong;
 pub(crate) use websocket::{Echoes, Publish};
+pub(crate) use words::Words;
 
 /// Time without an answer after which a server has failed.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -58,6 +58,9 @@ impl Peers {
         if service == Service::PackedWebSocket {
             command.arg("--websocket-compression=shared");
         }
+        if matches!(guest, "std-events" | "std-probe") {
+            command.arg("--keyvalue=a=memory:");
+        }
         if service == Service::TlsClient {
             command.args(["--ca", AUTHORITY]);
         }

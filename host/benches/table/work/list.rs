@@ -4,6 +4,7 @@
 //! are here.
 
 mod beside;
+mod buckets;
 mod forward;
 mod http;
 mod lives;
@@ -45,6 +46,7 @@ pub(crate) fn all() -> Vec<Work> {
         standard::works(),
         lives::works(),
         beside::works(),
+        buckets::works(),
         python::works(),
         websocket::works(),
     ]

@@ -10,7 +10,7 @@ use super::{Beside, Carried, Done, Kind, Outcome, Rival, Sample, Talk, Work};
 use crate::dns;
 use crate::load::{
     Bulk, Calls, Connections, Datagrams, Echoes, Errands, Http, Http2, Idle, Latency, Load,
-    PingPong, Publish, Small, TlsPingPong, beside,
+    PingPong, Publish, Small, TlsPingPong, Words, beside,
 };
 use crate::measure::{self, Cores};
 use crate::operated;
@@ -134,7 +134,10 @@ impl Plan {
         peer: Peer,
         upstream: Option<SocketAddr>,
     ) -> anyhow::Result<Sample> {
-        let start = || self.peers.start(peer, work.service(), upstream, self.cores);
+        let start = || {
+            self.peers
+                .start(peer, work.service(peer), upstream, self.cores)
+        };
         if let Kind::Start | Kind::StartMemory = work.kind {
             // The first start fills the caches of compiled code and of files.
             drop(start()?);
@@ -215,6 +218,10 @@ impl Plan {
                 connections,
                 resource,
             } => Box::new(Http::new(address, secure, connections, resource)?),
+            Kind::Bucket { operation } => {
+                let is_http = work.service(peer) == Service::Http;
+                Box::new(Words::new(address, is_http, operation)?)
+            }
             Kind::Resolve => {
                 let errand = format!("resolve {}", dns::NAME);
                 Box::new(Errands::new(address, &errand, "192")?)

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 pub(super) use self::download::Told;
 use netwasm_base::error::ConnectionError;
-use netwasm_exchange::answer::Answer;
+use netwasm_exchange::answer::{Answer, Interim};
 use netwasm_exchange::chunked::Chunked;
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::{Deferred, Settled};
@@ -224,25 +224,29 @@ impl Driver {
         }
         loop {
             match &mut answering.stage {
-                AnswerStage::Waiting => match answering.reply.poll_answer(cx) {
-                    Poll::Pending => return Some(answering),
-                    Poll::Ready(Ok(answered)) => {
-                        let limit = self.limits().response_body_timeout;
-                        answering.deadline = Some(self.thread().tick_after(limit));
-                        let begun = self.begin_response(&mut answering, answered, false, out);
-                        if let Err(what) = begun {
-                            self.refuse_response(*answering, &NoResponse::Failed(what), out);
+                AnswerStage::Waiting => {
+                    let informed = answering.reply.take_interim();
+                    self.send_interim(&answering.request, informed, out);
+                    match answering.reply.poll_answer(cx) {
+                        Poll::Pending => return Some(answering),
+                        Poll::Ready(Ok(answered)) => {
+                            let limit = self.limits().response_body_timeout;
+                            answering.deadline = Some(self.thread().tick_after(limit));
+                            let begun = self.begin_response(&mut answering, answered, false, out);
+                            if let Err(what) = begun {
+                                self.refuse_response(*answering, &NoResponse::Failed(what), out);
+                                return None;
+                            }
+                        }
+                        Poll::Ready(Err(reason)) => {
+                            self.refuse_response(*answering, &reason, out);
                             return None;
                         }
                     }
-                    Poll::Ready(Err(reason)) => {
-                        self.refuse_response(*answering, &reason, out);
-                        return None;
-                    }
-                },
+                }
                 AnswerStage::Deferred(deferred) => {
                     let deferred = Rc::clone(deferred);
-                    self.send_interim(&answering.request, &deferred, out);
+                    self.send_interim(&answering.request, deferred.take_interim(), out);
                     match deferred.poll(cx) {
                         Poll::Pending => return Some(answering),
                         Poll::Ready(Some(Settled::Forward(forward))) => {
@@ -356,8 +360,8 @@ impl Driver {
 
     /// Sends the interim responses that a guest has made. Some clients of
     /// HTTP/1.1 would take one for the answer.
-    fn send_interim(&self, request: &Request, deferred: &Deferred, out: &mut Vec<u8>) {
-        for interim in deferred.take_interim() {
+    fn send_interim(&self, request: &Request, informed: Vec<Interim>, out: &mut Vec<u8>) {
+        for interim in informed {
             let status = interim.status;
             let env = &self.local.account(&request.site).net;
             if self.limits().send_informational

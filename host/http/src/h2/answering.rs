@@ -316,11 +316,11 @@ impl AnsweringStream {
                     Err(status) => Err(Missing::Guest(NoResponse::OfUpstream(status))),
                 });
             }
-            let Some((_, deferred)) = event else {
-                let answer = reply.poll_answer(cx);
-                return answer.map(|it| it.map(Begun::Streamed).map_err(Missing::Guest));
+            let informed = match event {
+                Some((_, deferred)) => deferred.take_interim(),
+                None => reply.take_interim(),
             };
-            for interim in deferred.take_interim() {
+            for interim in informed {
                 let status = interim.status;
                 let path = request::target(head);
                 let headers = exchange::interim(interim, path, link.env(request::site(head)));
@@ -328,6 +328,10 @@ impl AnsweringStream {
                 // An error means that the client has left.
                 let _ = response.map(|it| outgoing.send_informational(it));
             }
+            let Some((_, deferred)) = event else {
+                let answer = reply.poll_answer(cx);
+                return answer.map(|it| it.map(Begun::Streamed).map_err(Missing::Guest));
+            };
             deferred.poll(cx).map(|settled| {
                 Ok(match settled {
                     Some(Settled::Forward(forward)) => Begun::Forward(forward),

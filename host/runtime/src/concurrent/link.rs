@@ -8,8 +8,8 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 use crate::concurrent::blobstore;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
-    bindings, files, host, http_error, lookup, opening, outgoing, response, sockets, tcp, tls,
-    tls_engine,
+    bindings, files, host, http_error, informing, lookup, opening, outgoing, response, sockets,
+    spin, tcp, tls, tls_engine,
 };
 use crate::kind::Kind;
 use crate::standard;
@@ -44,6 +44,7 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     tcp::add_to_linker(&mut linker)?;
     lookup::add_to_linker(&mut linker)?;
     http_error::add_to_linker(&mut linker)?;
+    informing::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
     blobstore::add_to_linker(&mut linker)?;
     opening::add_to_linker(&mut linker)?;
@@ -52,6 +53,7 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     host::add_to_linker(&mut linker)?;
     tls_engine::add_to_linker(&mut linker)?;
     standard::add_to_linker(&mut linker)?;
+    spin::add_to_linker(&mut linker)?;
     tls::add_to_linker(&mut linker)?;
     if kind == Kind::Command {
         // Its `wait` stops the whole instance, which is a handler's other

@@ -1,17 +1,20 @@
 //! HTTP requests that guests send by `wasi:http`: allowed by the policy, and
 //! limited in number and memory.
 
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use http_body_util::BodyExt as _;
 use netwasm_base::trace::Trace;
 use netwasm_exchange::destination::Destination;
 use netwasm_exchange::outgoing::{Exchange, MOST_EXCHANGES, SendOptions, WireBody};
+use netwasm_exchange::reply::Reply;
 use netwasm_net::endpoint::Endpoint;
 use netwasm_net::health::Health;
 use send_wrapper::SendWrapper;
 use tokio::sync::Semaphore;
+use wasmtime::component::Resource;
+use wasmtime_wasi_http::p2::types::HostResponseOutparam;
 use wasmtime_wasi_http::{
     Error, RequestOptions, Result as HttpResult, WasiBody, WasiHttpCtx, WasiHttpHooks,
 };
@@ -29,6 +32,7 @@ const CHUNK: usize = 256 << 10;
 pub(crate) struct Http {
     pub(super) context: WasiHttpCtx,
     pub(super) hooks: Hooks,
+    pub(super) replying: Option<Replying>,
 }
 
 impl Http {
@@ -39,6 +43,7 @@ impl Http {
     ) -> Self {
         Self {
             context: WasiHttpCtx::new(),
+            replying: None,
             hooks: Hooks {
                 local: SendWrapper::new(Rc::clone(local)),
                 health: SendWrapper::new(Rc::clone(health)),
@@ -48,6 +53,27 @@ impl Http {
                 trace: None,
             },
         }
+    }
+}
+
+/// The request that an instance answers, for its interim responses.
+pub(super) struct Replying {
+    /// Number of the guest's `response-outparam`.
+    out: u32,
+    reply: SendWrapper<Weak<Reply>>,
+}
+
+impl Replying {
+    pub(super) fn new(out: &Resource<HostResponseOutparam>, reply: &Rc<Reply>) -> Self {
+        Self {
+            out: out.rep(),
+            reply: SendWrapper::new(Rc::downgrade(reply)),
+        }
+    }
+
+    /// Returns the reply that `out` sets; `None` if it is over.
+    pub(super) fn to(&self, out: &Resource<HostResponseOutparam>) -> Option<Rc<Reply>> {
+        self.reply.upgrade().filter(|_| self.out == out.rep())
     }
 }
 

@@ -2,11 +2,11 @@
 //! its `proc_exit` calls `exit` of `wasi:cli/exit`. A module whose `proc_exit`
 //! is `exit-with-code` of that interface keeps its code.
 
-use std::io::Write as _;
-
 use wasmparser::{BinaryReader, ImportSectionReader, Imports};
 use wit_component::{StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
+
+use super::sections::{Section, rewritten, write_number};
 
 /// Import of preview 1 that ends a program.
 const PROC_EXIT: &str = "proc_exit";
@@ -14,9 +14,6 @@ const PROC_EXIT: &str = "proc_exit";
 /// Its replacement.
 const EXIT: &str = "wasi:cli/exit@";
 const EXIT_WITH_CODE: &str = "exit-with-code";
-
-/// Length of a module's magic number and version.
-const PREAMBLE: usize = 8;
 
 /// Identity of the section of imports.
 const IMPORTS: u8 = 2;
@@ -27,26 +24,15 @@ const IMPORTS: u8 = 2;
 pub(super) fn kept(module: &[u8], p1: &str, adapter: &[String]) -> Option<Vec<u8>> {
     let version = adapter.iter().find_map(|name| name.strip_prefix(EXIT))?;
     let interface = format!("{EXIT}{version}");
-    let mut changed = module.get(..PREAMBLE)?.to_vec();
-    let mut rest = module.get(PREAMBLE..)?;
     let mut found = false;
-    while let [id, after @ ..] = rest {
-        let (size, content) = number(after)?;
-        let content = content.get(..size)?;
-        let end = content.as_ptr_range().end as usize - rest.as_ptr() as usize;
-        let (section, others) = rest.split_at_checked(end)?;
-        match *id {
-            IMPORTS => {
-                let (imports, is_there) = renamed(content, p1, &interface)?;
-                found |= is_there;
-                changed.push(IMPORTS);
-                write_number(&mut changed, imports.len());
-                changed.extend(imports);
-            }
-            _ => changed.extend(section),
+    let mut changed = rewritten(module, |id, content| {
+        if id != IMPORTS {
+            return Some(Section::Kept);
         }
-        rest = others;
-    }
+        let (imports, is_there) = renamed(content, p1, &interface)?;
+        found |= is_there;
+        Some(Section::Changed(imports))
+    })?;
     if !found {
         return None;
     }
@@ -96,28 +82,6 @@ fn renamed(content: &[u8], p1: &str, interface: &str) -> Option<(Vec<u8>, bool)>
     Some((changed, found))
 }
 
-/// Reads an unsigned number in LEB128, and returns what follows it.
-fn number(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let mut reader = BinaryReader::new(bytes, 0);
-    let number = reader.read_var_u32().ok()?;
-    let rest = bytes.get(reader.original_position()..)?;
-    Some((usize::try_from(number).ok()?, rest))
-}
-
-/// Appends a number in LEB128.
-fn write_number(bytes: &mut Vec<u8>, mut number: usize) {
-    loop {
-        let low = (number & 0x7f) as u8;
-        number >>= 7;
-        let more = if number == 0 { 0 } else { 0x80 };
-        // Writing to a vector does not fail.
-        let _ = bytes.write_all(&[low | more]);
-        if number == 0 {
-            return;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -155,15 +119,5 @@ mod tests {
         assert_eq!(kept(&none, "p1", &adapter), None);
         assert_eq!(kept(b"\0asm\x01\0\0\0\x02\xff", "p1", &adapter), None);
         assert_eq!(kept(&module, "p1", &[]), None);
-    }
-
-    #[test]
-    fn numbers_are_read_as_they_are_written() {
-        for value in [0, 1, 127, 128, 300, 1 << 20] {
-            let mut bytes = Vec::new();
-            write_number(&mut bytes, value);
-            bytes.push(9);
-            assert_eq!(number(&bytes), Some((value, &[9][..])));
-        }
     }
 }

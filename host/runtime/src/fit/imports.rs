@@ -133,7 +133,9 @@ pub(crate) const STANDARD_IMPORTS: [&str; 15] = [
 ];
 
 /// Like [`STANDARD_IMPORTS`], for async guests alone.
-pub(crate) const CONCURRENT_STANDARD_IMPORTS: [&str; 5] = [
+pub(crate) const CONCURRENT_STANDARD_IMPORTS: [&str; 7] = [
+    "spin:key-value/key-value@3.0.0",
+    "spin:variables/variables@3.0.0",
     "wasi:blobstore/blobstore@0.2.0-draft",
     "wasi:blobstore/container@0.2.0-draft",
     "wasi:blobstore/types@0.2.0-draft",

@@ -60,9 +60,11 @@ const OWN: [(&str, &str, &str); 16] = [
 ];
 
 /// Functions of WASI, 0.2 and 0.3, and the flag that each needs.
-const WASI: [(&str, &str, &str); 21] = [
+const WASI: [(&str, &str, &str); 23] = [
     ("fermyon:spin/key-value", "[static]store.open", KEYVALUE),
     ("fermyon:spin/variables", "get", CONFIG),
+    ("spin:key-value/key-value", "[static]store.open", KEYVALUE),
+    ("spin:variables/variables", "get", CONFIG),
     ("wasi:config/runtime", "get", CONFIG),
     ("wasi:config/runtime", "get-all", CONFIG),
     ("wasi:config/store", "get", CONFIG),

@@ -12,7 +12,7 @@ mod events;
 mod keyvalue;
 mod logging;
 pub(crate) mod no_tls;
-mod spin;
+pub(crate) mod spin;
 mod timezone;
 
 use std::pin::Pin;

@@ -5,7 +5,7 @@
 use netwasm_base::policy::Denied;
 use netwasm_keyvalue::{Bucket, Error, Value};
 use wasmtime::StoreContextMut;
-use wasmtime::component::{ComponentType, Linker, Lower, Resource, ResourceType};
+use wasmtime::component::{ComponentType, Lift, Linker, Lower, Resource, ResourceType};
 
 use super::{Guest, Reply, drop_handle, reply};
 
@@ -13,7 +13,7 @@ use super::{Guest, Reply, drop_handle, reply};
 #[derive(ComponentType, Lower)]
 #[component(variant)]
 #[expect(dead_code, reason = "the type has to have the cases of the interface")]
-enum VariableFailure {
+pub(crate) enum VariableFailure {
     #[component(name = "invalid-name")]
     InvalidName(String),
     #[component(name = "undefined")]
@@ -25,10 +25,9 @@ enum VariableFailure {
 }
 
 /// `error` of `key-value`.
-#[derive(ComponentType, Lower)]
+#[derive(ComponentType, Lift, Lower)]
 #[component(variant)]
-#[expect(dead_code, reason = "the type has to have the cases of the interface")]
-enum StoreFailure {
+pub(crate) enum StoreFailure {
     #[component(name = "store-table-full")]
     StoreTableFull,
     #[component(name = "no-such-store")]
@@ -39,20 +38,19 @@ enum StoreFailure {
     Other(String),
 }
 
-type Handle = Resource<Bucket>;
+impl From<Error> for StoreFailure {
+    fn from(error: Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+pub(crate) type Handle = Resource<Bucket>;
 type Replied<T, A> = wasmtime::Result<Reply<T, (Result<A, StoreFailure>,)>>;
 
 pub(super) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     linker.instance("fermyon:spin/variables@2.0.0")?.func_wrap(
         "get",
-        |store: StoreContextMut<'_, T>, (name,): (String,)| {
-            let value = store.data().env().config.get(&name).cloned();
-            let undefined = || {
-                let text = format!("there is no variable '{name}' (--config-var)");
-                VariableFailure::Undefined(text)
-            };
-            Ok((value.ok_or_else(undefined),))
-        },
+        |store: StoreContextMut<'_, T>, (name,): (String,)| Ok((variable(store.data(), &name),)),
     )?;
     let mut stores = linker.instance("fermyon:spin/key-value@2.0.0")?;
     stores.resource(
@@ -75,7 +73,16 @@ fn told<T, A>(
     _: &mut T,
     outcome: Result<A, Error>,
 ) -> wasmtime::Result<(Result<A, StoreFailure>,)> {
-    Ok((outcome.map_err(|error| StoreFailure::Other(error.to_string())),))
+    Ok((outcome.map_err(Into::into),))
+}
+
+/// Returns the value of a variable.
+pub(crate) fn variable<T: Guest>(state: &T, name: &str) -> Result<String, VariableFailure> {
+    let value = state.env().config.get(name).cloned();
+    value.ok_or_else(|| {
+        let text = format!("there is no variable '{name}' (--config-var)");
+        VariableFailure::Undefined(text)
+    })
 }
 
 fn bucket<T: Guest>(state: &mut T, handle: &Handle) -> wasmtime::Result<Bucket> {
@@ -83,16 +90,26 @@ fn bucket<T: Guest>(state: &mut T, handle: &Handle) -> wasmtime::Result<Bucket> 
 }
 
 fn open<T: Guest>(state: &mut T, (name,): (String,)) -> Replied<T, Handle> {
-    let Some(bucket) = state.buckets().bucket(&name).cloned() else {
-        state.env().net.deny(&Denied::bucket(&name));
-        return Ok(Reply::Now((Err(StoreFailure::AccessDenied),)));
+    Ok(Reply::Now((opened(state, &name)?,)))
+}
+
+/// Opens a bucket, if that is allowed.
+///
+/// # Errors
+/// Fails if the instance holds too many handles.
+pub(crate) fn opened<T: Guest>(
+    state: &mut T,
+    name: &str,
+) -> wasmtime::Result<Result<Handle, StoreFailure>> {
+    let Some(bucket) = state.buckets().bucket(name).cloned() else {
+        state.env().net.deny(&Denied::bucket(name));
+        return Ok(Err(StoreFailure::AccessDenied));
     };
     if bucket.is_remote() && !T::WAITS {
         let text = "a handler of events cannot wait for a server".to_owned();
-        return Ok(Reply::Now((Err(StoreFailure::Other(text)),)));
+        return Ok(Err(StoreFailure::Other(text)));
     }
-    let handle = state.table().push(bucket)?;
-    Ok(Reply::Now((Ok(handle),)))
+    Ok(Ok(state.table().push(bucket)?))
 }
 
 fn get<T: Guest>(state: &mut T, (handle, key): (Handle, String)) -> Replied<T, Option<Value>> {

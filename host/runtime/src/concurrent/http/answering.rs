@@ -28,6 +28,7 @@ use netwasm_net::health::Health;
 use crate::concurrent::failure::{of_failure, of_guest};
 use crate::concurrent::http::Requests;
 use crate::concurrent::response;
+use crate::concurrent::sending::Replying;
 use crate::concurrent::state::AsyncState;
 use crate::local::Local;
 use crate::moving::Moving;
@@ -93,6 +94,7 @@ async fn answer_by_proxy(
                 Err(code) => Err(NoResponse::Failed(format!("it answers {code:?}"))),
             });
         })?;
+        state.http.replying = Some(Replying::new(&out, &reply));
         Ok::<_, wasmtime::Error>((request, out))
     })?;
     let handler = proxy.wasi_http_incoming_handler();
