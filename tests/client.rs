@@ -68,6 +68,14 @@ fn failed(finished: &Finished, reasons: &[&str]) {
     }
 }
 
+/// Flags that let a guest connect to servers of this machine.
+const LOCAL: [&str; 4] = [
+    "--allow-connect",
+    "localhost:*",
+    "--allow-connect",
+    "127.0.0.1:*",
+];
+
 const CA: [&str; 2] = [
     "--ca",
     concat!(env!("CARGO_MANIFEST_DIR"), "/../certs/ca.pem"),
@@ -79,24 +87,14 @@ fn the_status_of_each_url_is_printed() {
     let (http, https) = (server.address("http"), server.address("https"));
     let finished = Run::guest("fetch")
         .args(CA)
-        .args([
-            "--allow-connect",
-            "localhost:*",
-            "--allow-connect",
-            "127.0.0.1:*",
-        ])
+        .args(LOCAL)
         .guest_args(&[&format!("https://localhost:{}/", https.port())])
         .guest_args(&[&format!("http://{http}?query")])
         .output();
     assert_eq!(finished.code, Some(1), "a path is needed before a query");
     let finished = Run::guest("fetch")
         .args(CA)
-        .args([
-            "--allow-connect",
-            "localhost:*",
-            "--allow-connect",
-            "127.0.0.1:*",
-        ])
+        .args(LOCAL)
         .guest_args(&[&format!("https://localhost:{}/", https.port())])
         .guest_args(&[&format!("http://{http}")])
         .output();

@@ -48,15 +48,7 @@ fn ten_mebibytes_come_back_past_the_guest() {
 fn small_and_empty_streams_come_back() {
     for guest in ["stream-echo", "stream-relay"] {
         for server in servers(guest) {
-            for size in [0, 1, 63, 16_384, 65_536, 65_537] {
-                echoes(server.connect(), &pattern(size));
-            }
-            let mut peer = server.connect();
-            for _ in 0..1000 {
-                peer.send(b"ping");
-                assert_eq!(peer.take(4), b"ping");
-            }
-            drop(peer);
+            server.echoes_little(&[0, 1, 63, 16_384, 65_536, 65_537]);
             server.stop();
         }
     }
@@ -69,15 +61,7 @@ fn connections_of_one_instance_do_not_mix() {
             .tcp()
             .args(["--isolation", "worker", "--workers", "1"])
             .start();
-        std::thread::scope(|scope| {
-            for client in 0..8_u8 {
-                let server = &server;
-                scope.spawn(move || {
-                    let bytes: Vec<u8> = pattern(MIB).iter().map(|byte| byte ^ client).collect();
-                    echoes(server.connect(), &bytes);
-                });
-            }
-        });
+        server.keeps_clients_apart();
         server.stop();
     }
 }

@@ -12,7 +12,7 @@ use rustls::StreamOwned;
 use rustls::version::{TLS12, TLS13};
 
 use crate::harness::{
-    self, Client, Peer, Run, Server, cert, directory, pattern, same, text, unix_address,
+    self, Client, Peer, Run, Server, TcpPeer, cert, directory, pattern, same, text, unix_address,
 };
 
 /// Returns the certificate that the server presents to a client that asks for a
@@ -29,6 +29,16 @@ fn leaf(name: &str) -> Vec<u8> {
         .first()
         .expect("a certificate")
         .to_vec()
+}
+
+/// Connects, and exchanges lines in plain text until the guest is ready for
+/// TLS.
+fn upgrade_until(server: &Server, question: &str) -> TcpPeer {
+    let mut peer = server.connect();
+    let greeting = peer.line();
+    assert!(!greeting.is_empty());
+    assert!(!peer.ask(question).is_empty());
+    peer
 }
 
 #[test]

@@ -16,7 +16,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, SignatureScheme, StreamOwned};
 
-use super::{leaf, refused, shown};
+use super::{leaf, refused, shown, upgrade_until};
 use crate::harness::{self, Client, DEADLINE, Run, Server, cert, directory, text};
 
 #[test]

@@ -4,16 +4,15 @@ use std::time::{Duration, Instant};
 
 use rustls::StreamOwned;
 
-use crate::harness::{self, Client, Peer, Run, Server};
+use super::upgrade_until;
+use crate::harness::{Client, Peer, Run, TcpPeer, TlsPeer};
 
-/// Connects, and exchanges lines in plain text until the guest is ready for
-/// TLS.
-fn upgrade_until(server: &Server, question: &str) -> harness::TcpPeer {
-    let mut peer = server.connect();
-    let greeting = peer.line();
-    assert!(!greeting.is_empty());
-    assert!(!peer.ask(question).is_empty());
-    peer
+/// Begins TLS on a connection that is ready for it.
+fn upgraded(mut peer: TcpPeer) -> TlsPeer {
+    let go = peer.ask("STARTTLS");
+    assert!(go.starts_with("OK"), "{go}");
+    let client = Client::of("localhost");
+    client.over(peer.into_inner()).expect("a session")
 }
 
 #[test]
@@ -22,12 +21,8 @@ fn a_plain_connection_continues_in_tls() {
         .tcp()
         .certificate("cert.pem", "key.pem")
         .start();
-    let mut peer = upgrade_until(&server, "HELLO");
-    let go = peer.ask("STARTTLS");
-    assert!(go.starts_with("OK"), "{go}");
-    let mut peer = Client::of("localhost")
-        .over(peer.into_inner())
-        .expect("a session");
+    let peer = upgrade_until(&server, "HELLO");
+    let mut peer = upgraded(peer);
     let info = peer.ask("INFO");
     assert!(info.contains("TLSv1.3"), "{info}");
     assert_eq!(peer.ask("an echo"), "an echo");
@@ -40,12 +35,8 @@ fn a_connection_that_was_upgraded_outlives_the_time_of_the_handshake() {
         .certificate("cert.pem", "key.pem")
         .args(["--handshake-timeout", "2s", "--idle-timeout", "4s"])
         .start();
-    let mut peer = upgrade_until(&server, "HELLO");
-    let go = peer.ask("STARTTLS");
-    assert!(go.starts_with("OK"), "{go}");
-    let mut peer = Client::of("localhost")
-        .over(peer.into_inner())
-        .expect("a session");
+    let peer = upgrade_until(&server, "HELLO");
+    let mut peer = upgraded(peer);
     assert_eq!(peer.ask("an echo"), "an echo");
     let begun = Instant::now();
     server.log.wait_for(&["--idle-timeout"]);
