@@ -16,7 +16,7 @@ thread_local! {
     static SUBSCRIBERS: RefCell<Vec<(String, Weak<Wire>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// What a handler does with a connection, as its client sees it.
+/// A handler's side of a connection, as its client sees it.
 #[derive(Default)]
 pub(crate) struct Wire {
     /// Messages that the client has not taken.
