@@ -1,3 +1,5 @@
+//! Tests of metrics that guests make.
+
 use super::*;
 
 const WRONG: Result<u32, ConnectionError> = Err(ConnectionError::InvalidArgument);

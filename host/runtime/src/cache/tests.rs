@@ -1,3 +1,5 @@
+//! Tests of the cache of compiled code.
+
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
