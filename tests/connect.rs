@@ -514,12 +514,7 @@ fn a_stream_that_is_cut_short_is_told_from_one_that_ended() {
     peer.say(&command);
     let mut accepted = server.accept().expect("a session");
     assert_eq!(accepted.line(), "hello");
-    let stream = accepted.get();
-    stream.conn.send_close_notify();
-    stream
-        .conn
-        .write_tls(&mut stream.sock)
-        .expect("close_notify");
+    accepted.finish();
     assert_eq!(peer.line(), "error: closed");
 }
 

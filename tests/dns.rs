@@ -1,15 +1,17 @@
 //! Tests of names: the outcome of each answer of a DNS server, the cache,
 //! special names, and that no answer widens what is allowed.
 
-use std::net::{Ipv6Addr, SocketAddr};
+mod connecting;
+mod servers;
+
 use std::time::{Duration, Instant};
 
-use crate::harness::{
-    Dns, DnsReply as Reply, Run, Server, SystemFile, aliases, eventually, full_backlog,
-    in_own_network, with_ipv6,
-};
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
+
+use crate::harness::{
+    Dns, DnsReply as Reply, Run, Server, SystemFile, aliases, eventually, in_own_network,
+};
 
 /// Starts the probe with a DNS server.
 fn probe(dns: &Dns, args: &[&str]) -> Server {
@@ -34,6 +36,16 @@ fn echo_at(address: &str) -> (Server, u16) {
         .start();
     let port = server.address("tcp").port();
     (server, port)
+}
+
+/// Starts the probe with these DNS servers, in this order.
+fn probe_of(servers: &[&Dns], args: &[&str]) -> Server {
+    let more = servers[1..].iter();
+    let more = more.flat_map(|dns| ["--dns-server".to_owned(), dns.address.to_string()]);
+    let args = args.iter().map(ToString::to_string);
+    let all: Vec<_> = more.chain(args).collect();
+    let all: Vec<_> = all.iter().map(String::as_str).collect();
+    probe(servers[0], &all)
 }
 
 #[test]
@@ -184,119 +196,6 @@ fn an_answer_is_kept_for_as_long_as_it_says() {
     });
 }
 
-/// Starts the probe with these DNS servers, in this order.
-fn probe_of(servers: &[&Dns], args: &[&str]) -> Server {
-    let more = servers[1..].iter();
-    let more = more.flat_map(|dns| ["--dns-server".to_owned(), dns.address.to_string()]);
-    let args = args.iter().map(ToString::to_string);
-    let all: Vec<_> = more.chain(args).collect();
-    let all: Vec<_> = all.iter().map(String::as_str).collect();
-    probe(servers[0], &all)
-}
-
-#[test]
-fn servers_that_are_of_no_help_leave_it_to_the_next() {
-    let next = Dns::new(|_, _| Reply::addresses(&["192.0.2.1", "2001:db8::1"]));
-    for reply in [
-        Reply::Fails(ResponseCode::ServFail),
-        Reply::Fails(ResponseCode::Refused),
-        Reply::Fails(ResponseCode::NotImp),
-        Reply::Fails(ResponseCode::FormErr),
-        Reply::Bare(ResponseCode::ServFail),
-        Reply::Bare(ResponseCode::FormErr),
-        Reply::Silence,
-    ] {
-        let first = Dns::new({
-            let reply = reply.clone();
-            move |_, _| reply.clone()
-        });
-        let server = probe_of(&[&first, &next], &["--allow-resolve", "*"]);
-        let begun = Instant::now();
-        let answer = server.connect().ask("resolve name.example");
-        assert_eq!(answer.split(' ').count(), 2, "{reply:?}: {answer}");
-        assert!(
-            begun.elapsed() < Duration::from_secs(4),
-            "{reply:?}: {:?}",
-            begun.elapsed()
-        );
-    }
-}
-
-#[test]
-fn nobody_at_the_first_servers_address_is_noticed_at_once() {
-    // The socket is connected elsewhere, so the kernel refuses the questions.
-    let taken = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
-    taken.connect("127.0.0.1:9").expect("another peer");
-    let next = Dns::new(|_, _| Reply::addresses(&["192.0.2.1"]));
-    let address = taken.local_addr().expect("its address").to_string();
-    let server = Run::guest("probe")
-        .tcp()
-        .args(["--workers", "1", "--allow-resolve", "*"])
-        .args(["--dns-timeout", "10m", "--dns-server", &address])
-        .args(["--dns-server", &next.address.to_string()])
-        .start();
-    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
-}
-
-#[test]
-fn the_first_server_that_knows_decides() {
-    let wrong = Dns::new(|_, _| Reply::addresses(&["192.0.2.66"]));
-    let slow = Duration::from_millis(200);
-    for (reply, answer) in [
-        (Reply::addresses(&["192.0.2.1"]), "192.0.2.1"),
-        (Reply::NoName, "error: name-unresolvable"),
-        (Reply::NoData, "error: no-address"),
-    ] {
-        let first = Dns::new(move |_, _| reply.clone().after(slow));
-        let server = probe_of(&[&first, &wrong], &["--allow-resolve", "*"]);
-        assert_eq!(server.connect().ask("resolve name.example"), answer);
-        assert_eq!(wrong.questions(), [], "{answer}");
-    }
-}
-
-#[test]
-fn who_decides_one_family_decides_the_other() {
-    let wrong = Dns::new(|_, _| Reply::addresses(&["192.0.2.66", "2001:db8::66"]));
-    for other in [Reply::Fails(ResponseCode::ServFail), Reply::Silence] {
-        let first = Dns::new(move |_, family| match family {
-            RecordType::A => Reply::addresses(&["192.0.2.1"]).after(Duration::from_millis(100)),
-            _ => other.clone(),
-        });
-        let args = ["--allow-resolve", "*", "--dns-timeout", "2s"];
-        let server = probe_of(&[&first, &wrong], &args);
-        assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
-        assert_eq!(wrong.questions(), []);
-    }
-}
-
-#[test]
-fn an_answer_that_comes_late_still_counts() {
-    let slow = Dns::new(|_, family| match family {
-        RecordType::A => Reply::addresses(&["192.0.2.1"]).after(Duration::from_millis(2500)),
-        _ => Reply::NoData.after(Duration::from_millis(2500)),
-    });
-    let silent = Dns::new(|_, _| Reply::Silence);
-    let server = probe_of(&[&slow, &silent], &["--allow-resolve", "*"]);
-    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
-    assert_ne!(silent.questions(), [], "the next was not asked");
-}
-
-#[test]
-fn a_server_that_decides_late_is_waited_for_beside_the_next() {
-    let after = |reply: Reply, milliseconds| reply.after(Duration::from_millis(milliseconds));
-    let slow = Dns::new(move |_, family| match family {
-        RecordType::A => after(Reply::addresses(&["192.0.2.1"]), 3500),
-        _ => after(Reply::NoData, 2500),
-    });
-    // The next is asked after 2 s, a quarter of the time-out, and answers after
-    // 3 s, between the other's two answers.
-    let next = Dns::new(move |_, _| after(Reply::addresses(&["192.0.2.66"]), 1000));
-    let args = ["--allow-resolve", "*", "--dns-timeout", "8s"];
-    let server = probe_of(&[&slow, &next], &args);
-    assert_eq!(server.connect().ask("resolve name.example"), "192.0.2.1");
-    assert_ne!(next.questions(), [], "the next was not asked");
-}
-
 #[test]
 fn a_server_that_does_not_know_edns_is_asked_without() {
     let dns = Dns::new(|_, family| match family {
@@ -443,241 +342,4 @@ fn the_hosts_file_goes_before_every_server() {
     let answer = server.connect().ask("resolve name.example");
     assert_eq!(answer, "192.0.2.7");
     assert_eq!(dns.questions(), []);
-}
-
-#[test]
-fn no_question_is_sent_for_what_is_not_allowed() {
-    let dns = Dns::new(|_, _| Reply::addresses(&["192.0.2.1"]));
-    let server = probe(&dns, &["--allow-resolve", "*.example.org"]);
-    let mut peer = server.connect();
-    assert_eq!(peer.ask("resolve example.org"), "error: access-denied");
-    server.log.wait_for(&[
-        "looking example.org up is not allowed; --allow-connect example.org:PORT",
-        "--allow-resolve example.org",
-    ]);
-    assert_eq!(
-        peer.ask("connect www.example.org:80 hello"),
-        "error: access-denied"
-    );
-    server.log.wait_for(&["--allow-connect www.example.org:80"]);
-    assert_eq!(dns.questions(), []);
-    assert_eq!(peer.ask("resolve www.example.org"), "192.0.2.1");
-}
-
-#[test]
-fn a_public_name_does_not_lead_into_this_machine() {
-    let (_echo, port) = echo_at("127.0.0.1");
-    let dns = Dns::new(|_, _| Reply::addresses(&["127.0.0.1", "::1", "::ffff:127.0.0.1"]));
-    let name = format!("name.example:{port}");
-    for pattern in [&name, &format!("*:{port}")] {
-        let server = probe(&dns, &["--allow-connect", pattern]);
-        let mut peer = server.connect();
-        assert_eq!(
-            peer.ask(&format!("connect {name} hello")),
-            "error: access-denied"
-        );
-        server.log.wait_for(&[
-            &name,
-            "127.0.0.1, which is not a public address",
-            &format!("--allow-connect 127.0.0.1:{port} would allow it"),
-        ]);
-        // The address stays denied, now that the name has led there.
-        let answer = peer.ask(&format!("connect 127.0.0.1:{port} hello"));
-        assert_eq!(answer, "error: access-denied");
-    }
-    // A rule for the address allows it.
-    let address = format!("127.0.0.1:{port}");
-    let server = probe(
-        &dns,
-        &["--allow-connect", &name, "--allow-connect", &address],
-    );
-    assert_eq!(
-        server.connect().ask(&format!("connect {name} hello")),
-        "hello"
-    );
-}
-
-#[test]
-fn a_denied_address_is_no_warning_where_another_connects() {
-    let (_echo, port) = echo_at("127.0.0.1");
-    let dns = Dns::new(|_, _| Reply::addresses(&["::1", "127.0.0.2", "127.0.0.1"]));
-    let name = format!("name.example:{port}");
-    let address = format!("127.0.0.1:{port}");
-    let server = probe(
-        &dns,
-        &["--allow-connect", &name, "--allow-connect", &address],
-    );
-    let mut peer = server.connect();
-    assert_eq!(peer.ask(&format!("connect {name} hello")), "hello");
-    // A connection that is denied altogether is a warning. It must be the
-    // first.
-    let other = format!("connect other.example:{port} hello");
-    assert_eq!(peer.ask(&other), "error: access-denied");
-    server.log.wait_for(&["other.example"]);
-    assert_eq!(server.log.count("127.0.0.2"), 0, "{:?}", server.log.lines());
-}
-
-#[test]
-fn a_name_that_becomes_private_later_is_denied_then() {
-    let (_echo, port) = echo_at("127.0.0.1");
-    let second = std::sync::atomic::AtomicBool::new(false);
-    // The name leads elsewhere first, then to this machine: a rebinding attack.
-    let dns = Dns::new(move |_, family| match family {
-        RecordType::A if second.swap(true, std::sync::atomic::Ordering::Relaxed) => {
-            Reply::addresses_for(&["127.0.0.1"], 0)
-        }
-        RecordType::A => Reply::addresses_for(&["192.0.2.1"], 0),
-        _ => Reply::NoData,
-    });
-    let server = probe(&dns, &["--allow-connect", &format!("*:{port}")]);
-    let mut peer = server.connect();
-    assert_eq!(peer.ask("resolve name.example"), "192.0.2.1");
-    let answer = peer.ask(&format!("connect name.example:{port} hello"));
-    assert_eq!(answer, "error: access-denied");
-}
-
-#[test]
-fn a_dead_address_does_not_hold_up_a_living_one() {
-    if !with_ipv6("dns::a_dead_address_does_not_hold_up_a_living_one") {
-        return;
-    }
-    // The dead address is of IPv6, which is tried first.
-    let (dead, _kept) = full_backlog(Ipv6Addr::LOCALHOST.into());
-    let port = dead.port();
-    let address = SocketAddr::new([127, 0, 0, 1].into(), port);
-    let _echo = Run::guest("echo")
-        .listen("--tcp", &address.to_string())
-        .start();
-    let dns = Dns::new(|_, _| Reply::addresses(&["::1", "127.0.0.1"]));
-    let server = probe(
-        &dns,
-        &[
-            "--allow-connect",
-            &format!("name.example:{port}"),
-            "--allow-connect",
-            &format!("127.0.0.1:{port}"),
-            "--allow-connect",
-            &format!("[::1]:{port}"),
-        ],
-    );
-    let before = server.descriptors_at_rest();
-    let mut peer = server.connect();
-    let begun = Instant::now();
-    assert_eq!(
-        peer.ask(&format!("connect name.example:{port} hello")),
-        "hello"
-    );
-    let elapsed = begun.elapsed();
-    assert!(
-        (Duration::from_millis(200)..Duration::from_secs(3)).contains(&elapsed),
-        "{elapsed:?}"
-    );
-    peer.finish_and_wait();
-    server.wait_for_descriptors(before);
-}
-
-#[test]
-fn a_family_that_is_answered_for_late_is_not_waited_for() {
-    let (_echo, port) = echo_at("127.0.0.1");
-    for late in [
-        Reply::Silence,
-        Reply::addresses(&["::1"]).after(Duration::from_secs(20)),
-        Reply::Fails(ResponseCode::ServFail),
-    ] {
-        let dns = Dns::new(move |_, family| match family {
-            RecordType::A => Reply::addresses(&["127.0.0.1"]),
-            _ => late.clone(),
-        });
-        let server = probe(
-            &dns,
-            &[
-                "--allow-connect",
-                &format!("name.example:{port}"),
-                "--allow-connect",
-                &format!("127.0.0.1:{port}"),
-                "--dns-timeout",
-                "1m",
-            ],
-        );
-        let begun = Instant::now();
-        let answer = server
-            .connect()
-            .ask(&format!("connect name.example:{port} hello"));
-        assert_eq!(answer, "hello");
-        assert!(
-            begun.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            begun.elapsed()
-        );
-    }
-}
-
-#[test]
-fn a_late_family_is_used_where_the_first_does_not_answer() {
-    let (_echo, port) = echo_at("127.0.0.1");
-    let (dead, _kept) = full_backlog([127, 0, 0, 2].into());
-    let dead_port = dead.port();
-    // The first family's address refuses at the one port, and is silent at the
-    // other.
-    for port in [port, dead_port] {
-        let _second = (port == dead_port).then(|| {
-            let address = SocketAddr::new([127, 0, 0, 1].into(), port);
-            Run::guest("echo")
-                .listen("--tcp", &address.to_string())
-                .start()
-        });
-        let dns = Dns::new(move |_, family| match family {
-            RecordType::AAAA => Reply::addresses(&["::ffff:127.0.0.2"]),
-            _ => Reply::addresses(&["127.0.0.1"]).after(Duration::from_millis(600)),
-        });
-        let server = probe(
-            &dns,
-            &[
-                "--allow-connect",
-                &format!("name.example:{port}"),
-                "--allow-connect",
-                &format!("127.0.0.0/8:{port}"),
-            ],
-        );
-        let answer = server
-            .connect()
-            .ask(&format!("connect name.example:{port} hello"));
-        assert_eq!(answer, "hello");
-    }
-}
-
-#[test]
-fn a_rule_for_a_name_holds_for_the_address_that_it_led_to() {
-    // Loopback stands for public addresses: a rule for the name allows its
-    // address only once the name has led there.
-    let (_echo, port) = echo_at("127.0.0.1");
-    let dns = Dns::new(|_, _| Reply::NoName);
-    let server = probe(&dns, &["--allow-connect", &format!("localhost:{port}")]);
-    let mut peer = server.connect();
-    let connect = format!("connect 127.0.0.1:{port} hello");
-    assert_eq!(peer.ask(&connect), "error: access-denied");
-    peer.ask("resolve localhost");
-    assert_eq!(peer.ask(&connect), "hello");
-    let other = format!("connect 127.0.0.2:{port} hello");
-    assert_eq!(peer.ask(&other), "error: access-denied");
-}
-
-#[test]
-fn an_error_of_the_resolver_is_that_of_the_connection() {
-    for (reply, answer) in [
-        (Reply::NoName, "error: name-unresolvable"),
-        (Reply::NoData, "error: no-address"),
-        (
-            Reply::Fails(ResponseCode::ServFail),
-            "error: resolver-failure",
-        ),
-        (Reply::Silence, "error: timeout"),
-    ] {
-        let dns = Dns::new(move |_, _| reply.clone());
-        let server = probe(&dns, &["--allow-connect", "*:80", "--dns-timeout", "500ms"]);
-        assert_eq!(
-            server.connect().ask("connect name.example:80 hello"),
-            answer
-        );
-    }
 }

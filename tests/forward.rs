@@ -1,14 +1,13 @@
 //! Requests that a guest forwards, to servers in the test's own process.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use bytes::Bytes;
 
 use crate::harness::http2::ask;
-use crate::harness::{self, Http2, Run, Server, Upstream, directory, message, pattern, post, text};
+use crate::harness::{
+    self, Http2, Http2Upstream, Run, Server, Upstream, directory, message, pattern, post, text,
+};
 
 /// Starts an upstream that answers each request with the number of bytes of its
 /// body. The receiver gets the heads of the requests.
@@ -42,35 +41,15 @@ fn next(heads: &mpsc::Receiver<String>) -> String {
 
 /// Starts a server of HTTP/2 with prior knowledge. It answers each request with
 /// its method, its `:scheme`, its authority, its path and the size of its body,
-/// which it echoes to `/echo`, and with a trailer. Returns its address, and the
-/// number of its connections.
-fn http2_upstream() -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
-    listener.set_nonblocking(true).expect("O_NONBLOCK");
-    let count = Arc::<AtomicUsize>::default();
-    let connections = Arc::clone(&count);
-    std::thread::spawn(move || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(async move {
-                    let mut builder = h2::server::Builder::new();
-                    builder.initial_window_size(1 << 20);
-                    builder.initial_connection_window_size(1 << 22);
-                    let handshake = builder.handshake::<_, Bytes>(stream).await;
-                    let mut connection = handshake.expect("HTTP/2");
-                    while let Some(Ok((request, respond))) = connection.accept().await {
-                        tokio::spawn(answer_http2(request, respond));
-                    }
-                });
-            }
-        });
-    });
-    (address, count)
+/// which it echoes to `/echo`, and with a trailer.
+fn http2_upstream() -> Http2Upstream {
+    let mut settings = h2::server::Builder::new();
+    settings.initial_window_size(1 << 20);
+    settings.initial_connection_window_size(1 << 22);
+    Http2Upstream::at("127.0.0.1:0", settings, |request, respond| async move {
+        // A client that has left gets no answer.
+        let _ = answer_http2(request, respond).await;
+    })
 }
 
 async fn answer_http2(
@@ -333,8 +312,9 @@ fn a_large_response_passes_with_a_slow_client() {
 
 #[test]
 fn clients_of_both_versions_share_a_connection_to_a_server_of_http2() {
-    let (address, connections) = http2_upstream();
-    let server = gateway(&[format!("site=h2c://{address}")], &["/=site"])
+    let upstream = http2_upstream();
+    let group = format!("site=h2c://{}", upstream.address);
+    let server = gateway(&[group], &["/=site"])
         .args(["--max-body", "64MiB", "--workers", "1"])
         .start();
     let mut peer = server.connect_http();
@@ -365,7 +345,7 @@ fn clients_of_both_versions_share_a_connection_to_a_server_of_http2() {
     let mut client = Http2::connect(server.address("http"));
     client.fetch("/2").is(200, "GET http://localhost/2 0");
     assert!(server.resident() < 200 << 20, "{}", server.resident());
-    assert_eq!(connections.load(Ordering::SeqCst), 1);
+    assert_eq!(upstream.connections(), 1);
     drop((peer, client));
     server.stop();
 }
@@ -373,7 +353,7 @@ fn clients_of_both_versions_share_a_connection_to_a_server_of_http2() {
 #[test]
 fn a_handler_that_has_waited_forwards() {
     let (upstream, heads) = upstream();
-    let (address, _) = http2_upstream();
+    let address = http2_upstream().address;
     let groups = [named("api", &[&upstream]), format!("new=h2c://{address}")];
     let server = Run::guest("probe")
         .http()

@@ -1,11 +1,11 @@
 //! Tests of guests that misbehave: each loses its own connection, and no other.
 
+mod components;
+mod values;
+
 use std::time::{Duration, Instant};
 
-use crate::harness::{
-    Run, Server, TcpPeer, directory, guest, handler, handler_of_another_host, handler_that_has,
-    write,
-};
+use crate::harness::{Run, Server, TcpPeer, directory, handler, write};
 
 /// Makes a run of the guest `probe`, which runs commands.
 fn probe() -> Run {
@@ -268,168 +268,6 @@ fn arguments_and_variables_reach_the_guest() {
     );
 }
 
-/// Runs `misbehaviour` in a hand-made guest on one connection, and checks that
-/// another is unharmed.
-fn traps_alone(misbehaviour: &str, reason: &str) {
-    let scratch = directory();
-    let guest = handler(scratch.path(), misbehaviour);
-    let server = Run::component(&guest)
-        .tcp()
-        .args([
-            "--workers",
-            "1",
-            "--event-timeout",
-            "500ms",
-            "--max-memory",
-            "4MiB",
-        ])
-        .start();
-    let mut other = server.connect();
-    other.send(b"before");
-    assert_eq!(other.take(6), b"before");
-    let mut peer = server.connect();
-    peer.send(b"!");
-    peer.cut();
-    server.log.wait_for(&["misbehaving", reason]);
-    other.send(b"after");
-    assert_eq!(other.take(5), b"after");
-    server.serves_echo();
-    drop(other);
-    server.stop();
-}
-
-#[test]
-fn a_trap_ends_only_its_own_connection() {
-    traps_alone("unreachable", "unreachable");
-}
-
-#[test]
-fn numbers_that_the_host_never_gave_mean_nothing() {
-    let scratch = directory();
-    // Others' numbers are equal or near, and reach nobody else.
-    let guest = handler(
-        scratch.path(),
-        "(local $number i64)
-         (loop $next
-           (local.set $number (i64.add (local.get $number) (i64.const 1)))
-           (call $write (local.get $number) (local.get $data) (i32.const 1))
-           (call $close (local.get $number))
-           (br_if $next (i64.lt_u (local.get $number) (i64.const 1000))))
-         (call $close (i64.const -1))
-         (call $close (i64.const 0x100000000))
-         (call $write (global.get $transport) (local.get $data) (i32.const 1))",
-    );
-    let server = Run::component(&guest)
-        .tcp()
-        .args(["--workers", "1"])
-        .start();
-    let mut others: Vec<_> = (0..3).map(|_| server.connect()).collect();
-    let mut peer = server.connect();
-    peer.send(b"!");
-    assert_eq!(peer.take(1), b"!");
-    for other in &mut others {
-        other.send(b"echo");
-        assert_eq!(other.take(4), b"echo");
-    }
-    drop((peer, others));
-    server.stop();
-}
-
-#[test]
-fn the_number_of_a_lost_connection_is_not_that_of_the_next() {
-    let scratch = directory();
-    // The connection of one client, kept until another one comes.
-    let guest = handler_that_has(
-        scratch.path(),
-        "(global $first (mut i64) (i64.const -1))",
-        "(if (i64.eq (global.get $first) (i64.const -1))
-           (then (global.set $first (global.get $transport)))
-           (else
-             (call $write (global.get $first) (local.get $data) (i32.const 1))
-             (call $close (global.get $first))))
-         (call $write (global.get $transport) (local.get $data) (i32.const 1))",
-    );
-    let server = Run::component(&guest)
-        .tcp()
-        .args(["--isolation", "worker", "--workers", "1"])
-        .start();
-    let mut first = server.connect();
-    first.send(b"!");
-    assert_eq!(first.take(1), b"!");
-    first.finish();
-    assert_eq!(first.rest(), b"");
-    let mut second = server.connect();
-    second.send(b"!");
-    assert_eq!(second.take(1), b"!");
-    second.send(b"echo");
-    assert_eq!(second.take(4), b"echo", "and nothing before it");
-    drop(second);
-    server.stop();
-}
-
-#[test]
-fn a_list_that_lies_outside_of_memory_is_a_trap() {
-    traps_alone(
-        "(call $write (global.get $transport) (i32.const 0x7fffffff) (i32.const 10))",
-        "misbehaving",
-    );
-}
-
-#[test]
-fn a_huge_list_is_a_trap() {
-    traps_alone(
-        "(call $write (global.get $transport) (i32.const 16) (i32.const 0xfffffff0))",
-        "misbehaving",
-    );
-    traps_alone(
-        "(call $writelines (global.get $transport) (i32.const 16) (i32.const 0x3fffffff))",
-        "misbehaving",
-    );
-}
-
-#[test]
-fn a_list_of_many_overlapping_lists_is_bounded() {
-    // 1 MiB that is listed 100,000 times: 100 GB to send, out of 1.8 MiB of
-    // memory.
-    traps_alone(
-        "(local $at i32)
-         (local.set $at (i32.const 1100000))
-         (loop $fill
-           (i32.store (local.get $at) (i32.const 0))
-           (i32.store offset=4 (local.get $at) (i32.const 1048576))
-           (local.set $at (i32.add (local.get $at) (i32.const 8)))
-           (br_if $fill (i32.lt_u (local.get $at) (i32.const 1900000))))
-         (call $writelines (global.get $transport) (i32.const 1100000) (i32.const 100000))",
-        "misbehaving",
-    );
-}
-
-#[test]
-fn a_string_that_is_not_utf8_is_a_trap() {
-    traps_alone(
-        "(i32.store8 (i32.const 16) (i32.const 0xff))
-         (call $log (i32.const 2) (i32.const 16) (i32.const 1))",
-        "utf-8",
-    );
-}
-
-#[test]
-fn a_huge_string_is_cut_or_a_trap() {
-    let scratch = directory();
-    let guest = handler(
-        scratch.path(),
-        "(memory.fill (i32.const 131072) (i32.const 0x61) (i32.const 1900000))
-         (call $log (i32.const 2) (i32.const 131072) (i32.const 1900000))
-         (call $write (global.get $transport) (local.get $data) (i32.const 1))",
-    );
-    let server = Run::component(&guest).tcp().start();
-    let mut peer = server.connect();
-    peer.send(b"!");
-    peer.take(1);
-    let line = server.log.wait_for(&["misbehaving", "aaaaaa"]);
-    assert!(line.len() < 5000, "{} bytes in one line", line.len());
-}
-
 #[test]
 fn memory_growth_beyond_the_limit_fails_without_a_trap() {
     let scratch = directory();
@@ -496,22 +334,6 @@ fn a_guest_that_writes_without_end_reaches_the_hard_limit() {
 }
 
 #[test]
-fn a_memory_larger_than_the_limit_is_refused() {
-    let scratch = directory();
-    let guest = handler(scratch.path(), "");
-    Run::component(&guest)
-        .tcp()
-        .args(["--max-memory", "1MiB"])
-        .output()
-        .refused(1, &["misbehaving", "--max-memory"]);
-}
-
-/// Checks that a component is refused at its start.
-fn refused(component: &std::path::Path, needles: &[&str]) {
-    Run::component(component).tcp().output().refused(1, needles);
-}
-
-#[test]
 fn a_guest_may_ask_for_events_when_it_is_made() {
     let server = Run::guest("probe")
         .tcp()
@@ -523,87 +345,6 @@ fn a_guest_may_ask_for_events_when_it_is_made() {
         assert_eq!(server.connect().ask("size"), "0");
     }
     server.stop();
-}
-
-#[test]
-fn garbage_is_refused_with_its_name() {
-    let scratch = directory();
-    refused(
-        &write(scratch.path(), "garbage.wasm", b"\x7fELF no component"),
-        &["garbage.wasm"],
-    );
-    refused(&write(scratch.path(), "empty.wasm", b""), &["empty.wasm"]);
-    refused(
-        &write(scratch.path(), "text.wat", "(component (nonsense))"),
-        &["text.wat"],
-    );
-}
-
-#[test]
-fn a_corrupt_component_is_refused() {
-    let scratch = directory();
-    let whole = std::fs::read(guest("echo")).expect("the echo guest");
-    let half = whole.get(..whole.len() / 2).expect("a half");
-    refused(&write(scratch.path(), "half.wasm", half), &["half.wasm"]);
-    let mut bent = whole.clone();
-    // The kind of the first section, behind magic and version: there is none such.
-    bent[8] = 0x7f;
-    refused(&write(scratch.path(), "bent.wasm", bent), &["bent.wasm"]);
-}
-
-#[test]
-fn a_component_beyond_the_size_limit_is_refused() {
-    Run::guest("echo")
-        .tcp()
-        .args(["--max-component-size", "1KiB"])
-        .output()
-        .refused(1, &["echo.wasm", "--max-component-size"]);
-}
-
-#[test]
-fn compiling_beyond_its_time_is_refused() {
-    Run::guest("echo")
-        .tcp()
-        .args(["--no-cache", "--compile-timeout", "1ms"])
-        .output()
-        .refused(1, &["echo.wasm", "--compile-timeout"]);
-}
-
-#[test]
-fn a_core_module_is_told_from_a_component() {
-    let scratch = directory();
-    let module = write(scratch.path(), "core.wat", "(module (memory 1))");
-    refused(
-        &module,
-        &["core.wat", "core module", "component", "wasm32-wasip2"],
-    );
-}
-
-#[test]
-fn a_component_of_another_world_is_refused() {
-    let scratch = directory();
-    let component = write(scratch.path(), "nothing.wat", "(component)");
-    refused(&component, &["nothing.wat", "netwasm:net/tcp-handler"]);
-}
-
-#[test]
-fn a_missing_import_is_named() {
-    let scratch = directory();
-    let component = handler_of_another_host(scratch.path());
-    refused(&component, &["misbehaving.wasm", "acme:rocket/engine"]);
-}
-
-#[test]
-fn a_listener_without_its_export_is_named() {
-    Run::guest("probe")
-        .udp()
-        .output()
-        .refused(1, &["--udp", "netwasm:net/udp-handler"]);
-}
-
-#[test]
-fn an_export_without_its_listener_is_named() {
-    Run::guest("probe").output().refused(2, &["--tcp"]);
 }
 
 #[test]

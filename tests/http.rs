@@ -1,15 +1,19 @@
 //! HTTP/1.1 with well-behaved clients: methods, targets, bodies, keep-alive,
 //! trailers, the access log, and graceful shutdown.
 
+mod access_log;
+mod bodies;
+
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{
-    Peer, Run, Server, TcpPeer, directory, eventually, message, pattern, post, same, skipped,
-    slowly, text, unix_address, write,
-};
 use rustix::process::Signal;
+
+use crate::harness::{
+    Peer, Run, Server, TcpPeer, directory, message, pattern, same, skipped, slowly, text,
+    unix_address, write,
+};
 
 fn probe() -> Run {
     Run::guest("probe").http()
@@ -109,150 +113,6 @@ fn targets_are_paths_urls_or_an_asterisk() {
 }
 
 #[test]
-fn a_body_by_length_comes_back_however_it_is_cut() {
-    let server = probe().start();
-    let mut peer = server.connect_http();
-    for length in [0, 1, 1000, 65_536, 1 << 20] {
-        let body = pattern(length);
-        let response = peer.exchange(post("/body", &body));
-        same(&response.body, &body);
-    }
-    let bytes = post("/body", b"0123456789");
-    for cut in 0..bytes.len() {
-        let (first, last) = bytes.split_at(cut);
-        peer.send(first);
-        peer.taken();
-        peer.exchange(last).is(200, "0123456789");
-    }
-    for byte in bytes.chunks(1) {
-        peer.send(byte);
-    }
-    peer.response().is(200, "0123456789");
-}
-
-#[test]
-fn a_chunked_body_comes_back_however_it_is_cut() {
-    let server = probe().start();
-    let mut peer = server.connect_http();
-    let head = message("POST", "/body", &["Transfer-Encoding: chunked"]);
-    let chunks = "5;name=value;other=\"x\"\r\nhello\r\n00A\r\n, chunked \r\n1\r\n!\r\n0\r\n\r\n";
-    let bytes = format!("{head}{chunks}").into_bytes();
-    for cut in 0..bytes.len() {
-        let (first, last) = bytes.split_at(cut);
-        peer.send(first);
-        peer.taken();
-        peer.exchange(last).is(200, "hello, chunked !");
-    }
-    for byte in bytes.chunks(1) {
-        peer.send(byte);
-    }
-    peer.response().is(200, "hello, chunked !");
-    // The next request follows at once.
-    let next = message("GET", "/request", &[]);
-    peer.send(&[bytes, next.into_bytes()].concat());
-    peer.response().is(200, "hello, chunked !");
-    peer.response().is(200, "GET /request 1.1 http localhost");
-    let response = peer.exchange(format!("{head}0\r\n\r\n"));
-    response.is(200, "");
-
-    let body = pattern(1 << 20);
-    let mut bytes = head.into_bytes();
-    for chunk in body.chunks(70_000) {
-        bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
-        bytes.extend_from_slice(chunk);
-        bytes.extend_from_slice(b"\r\n");
-    }
-    bytes.extend_from_slice(b"0\r\n\r\n");
-    same(&peer.exchange(bytes).body, &body);
-}
-
-#[test]
-fn trailers_go_both_ways_where_they_may() {
-    let server = probe().start();
-    let mut peer = server.connect_http();
-    let body = "3\r\nabc\r\n0\r\nX-Check: 900150983\r\nX-Sum: 294\r\nContent-Length: 7\r\n\r\n";
-    let chunked = "Transfer-Encoding: chunked";
-    let with = message("POST", "/trailers", &[chunked, "TE: trailers"]);
-    let response = peer.exchange(format!("{with}{body}"));
-    // A trailer that would frame the message is dropped.
-    let response = response.is(200, "X-Check: 900150983\nX-Sum: 294");
-    assert_eq!(response.header("Trailer"), Some("X-Check, X-Sum"));
-    let trailers = response.trailers.iter();
-    let trailers: Vec<_> = trailers
-        .map(|(name, value)| format!("{name}={value}"))
-        .collect();
-    assert_eq!(trailers, ["X-Check=900150983", "X-Sum=294"]);
-    // A client that does not ask for trailers gets none.
-    let without = message("POST", "/trailers", &[chunked]);
-    let response = peer.exchange(format!("{without}{body}"));
-    let response = response.is(200, "X-Check: 900150983\nX-Sum: 294");
-    assert_eq!(response.header("Trailer"), None);
-    assert_eq!(response.trailers, []);
-    // A response without a body has no trailers.
-    for status in ["204", "205", "304"] {
-        let target = format!("/answer?status={status}&body=&trailer=X-A:1");
-        let response = peer.exchange(message("GET", &target, &["TE: trailers"]));
-        assert_eq!(response.header("Transfer-Encoding"), None);
-    }
-    let target = "/answer?body=b&trailer=X-A:1";
-    peer.send(message("HEAD", target, &["TE: trailers"]).as_bytes());
-    peer.response_to_head();
-    let response = peer.exchange(message("GET", target, &["TE: trailers"]));
-    assert_eq!(response.trailers.len(), 1);
-}
-
-#[test]
-fn head_gets_the_head_of_what_get_gets() {
-    let server = probe().start();
-    let mut peer = server.connect_http();
-    for target in [
-        "/big?n=0",
-        "/big?n=100",
-        "/big?n=1000000",
-        "/nowhere",
-        "/trap",
-    ] {
-        let mut get = peer.fetch(target);
-        peer.send(message("HEAD", target, &[]).as_bytes());
-        let mut head = peer.response_to_head();
-        for response in [&mut get, &mut head] {
-            response.headers.retain(|(name, _)| name != "Date");
-        }
-        assert_eq!((head.status, head.headers), (get.status, get.headers));
-    }
-    // For HEAD, a guest need not make the body.
-    let target = "/answer?header=Content-Length:1234";
-    peer.send(message("HEAD", target, &[]).as_bytes());
-    assert_eq!(
-        peer.response_to_head().header("Content-Length"),
-        Some("1234")
-    );
-    // A refusal of HEAD has no body either.
-    peer.send(message("HEAD", "/", &["Content-Length: 9999999"]).as_bytes());
-    assert_eq!(peer.response_to_head().status, 413);
-    peer.ends();
-}
-
-#[test]
-fn statuses_without_a_body_have_none() {
-    let server = probe().start();
-    let mut peer = server.connect_http();
-    for status in [204, 304] {
-        let response = peer.fetch(&format!("/answer?status={status}"));
-        assert_eq!(response.status, status);
-    }
-    let response = peer.fetch("/answer?status=205");
-    assert_eq!(response.header("Content-Length"), Some("0"));
-    let response = peer.fetch("/answer?status=299&body=odd");
-    response.is(299, "odd");
-    // A body with these statuses is a fault of the guest.
-    for status in [204, 205, 304] {
-        let response = peer.fetch(&format!("/answer?status={status}&body=x"));
-        response.is(500, "500 Internal Server Error");
-    }
-}
-
-#[test]
 fn http_1_0_closes_unless_the_client_asks_otherwise() {
     let server = probe().start();
     let mut peer = server.connect_http();
@@ -298,41 +158,6 @@ fn a_guest_may_have_the_connection_closed() {
 }
 
 #[test]
-fn a_client_that_waits_is_told_to_go_on() {
-    let server = probe().args(["--max-body", "1KiB"]).start();
-    let mut peer = server.connect_http();
-    let expecting = |length: usize| {
-        let length = format!("Content-Length: {length}");
-        message("POST", "/body", &["Expect: 100-continue", &length])
-    };
-    peer.send(expecting(4).as_bytes());
-    peer.goes_on();
-    peer.exchange("body").is(200, "body");
-    let chunked = ["Expect: 100-Continue", "Transfer-Encoding: chunked"];
-    peer.send(message("POST", "/body", &chunked).as_bytes());
-    peer.goes_on();
-    peer.exchange("2\r\nab\r\n0\r\n\r\n").is(200, "ab");
-    // No `100 Continue` if the body has already arrived, or is empty.
-    peer.exchange(format!("{}body", expecting(4)))
-        .is(200, "body");
-    peer.exchange(expecting(0)).is(200, "");
-    peer.exchange(message("GET", "/request", &["Expect: 100-continue"]));
-    // A body that is too large is refused without `100 Continue`.
-    let response = peer.exchange(expecting(1025));
-    assert!(response.closes());
-    assert_eq!(response.status, 413);
-    peer.ends();
-
-    let mut peer = server.connect_http();
-    let unknown = ["Expect: 200-ok", "Content-Length: 4"];
-    assert_eq!(
-        peer.exchange(message("POST", "/body", &unknown)).status,
-        417
-    );
-    peer.ends();
-}
-
-#[test]
 fn a_client_that_half_closes_gets_the_whole_reply() {
     let server = probe().start();
     for size in [10, 3_000_000] {
@@ -367,25 +192,6 @@ fn a_thousand_pipelined_requests_are_answered_in_order() {
     }
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 8 << 20, "{grown} bytes");
-}
-
-#[test]
-fn large_responses_to_pipelined_requests_wait_for_the_client() {
-    let server = probe().start();
-    let mut peer = TcpPeer::connect_narrow(server.address("http"));
-    // 200 responses of 1 MiB each.
-    peer.send(message("GET", "/big?n=1048576", &[]).repeat(200).as_bytes());
-    peer.take(1);
-    let before = server.resident();
-    // Meanwhile the server answers others, and this client only as fast as it
-    // reads.
-    for _ in 0..200 {
-        server.serves_http();
-    }
-    let grown = server.resident().saturating_sub(before);
-    assert!(grown < 16 << 20, "{grown} bytes");
-    drop(peer);
-    server.serves_http();
 }
 
 #[test]
@@ -527,143 +333,6 @@ fn a_client_that_takes_long_is_not_idle() {
         "{:?}",
         begun.elapsed()
     );
-}
-
-// The access log.
-
-/// Returns the lines of an access log, once there are at least `count`.
-fn logged(path: &Path, count: usize) -> Vec<String> {
-    eventually("lines of the access log", || {
-        let text = std::fs::read_to_string(path).ok()?;
-        let lines: Vec<_> = text.lines().map(str::to_owned).collect();
-        (lines.len() >= count).then_some(lines)
-    })
-}
-
-#[test]
-fn the_access_log_has_the_combined_format() {
-    let scratch = directory();
-    let path = scratch.path().join("access.log");
-    let server = probe().args(["--access-log", text(&path)]).start();
-    let mut peer = server.connect_http();
-    peer.exchange(message(
-        "GET",
-        "/big?n=1234",
-        &["User-Agent: a \"quoted\" \\ ä", "Referer: http://r/"],
-    ));
-    peer.send(message("HEAD", "/big?n=1234", &[]).as_bytes());
-    peer.response_to_head();
-    peer.fetch("/trap");
-    peer.fetch("/answer?header=X:%0d");
-    peer.exchange("GET /\"\x07 HTTP/1.1\r\n\r\n");
-    peer.ends();
-    let lines = logged(&path, 5);
-    let lines: Vec<_> = lines
-        .iter()
-        .map(|line| {
-            // 127.0.0.1 - - [25/Nov/2026:03:19:48 +0000] "...
-            let (peer, rest) = line.split_once(" - - [").expect("a peer");
-            let (time, rest) = rest.split_once("] ").expect("a time");
-            assert_eq!((peer, time.len()), ("127.0.0.1", 26), "{line}");
-            rest
-        })
-        .collect();
-    assert_eq!(
-        lines,
-        [
-            r#""GET /big?n=1234 HTTP/1.1" 200 1234 "http://r/" "a \x22quoted\x22 \x5C \xC3\xA4""#,
-            r#""HEAD /big?n=1234 HTTP/1.1" 200 0 "-" "-""#,
-            r#""GET /trap HTTP/1.1" 500 26 "-" "-""#,
-            r#""GET /answer?header=X:%0d HTTP/1.1" 500 26 "-" "-""#,
-            r#""GET /\x22\x07 HTTP/1.1" 400 40 "-" "-""#,
-        ]
-    );
-    server.stop();
-}
-
-#[test]
-fn the_access_log_is_json_where_that_is_asked_for() {
-    let scratch = directory();
-    let path = scratch.path().join("access.log");
-    let server = probe()
-        .args(["--access-log", text(&path), "--access-log-format", "json"])
-        .start();
-    let mut peer = server.connect_http();
-    peer.exchange(message("GET", "/big?n=10", &["User-Agent: \"\t\\"]));
-    let own = peer.get().local_addr().expect("an address").to_string();
-    // The last line is written by the time the server has ended.
-    peer.fetch("/request");
-    drop(peer);
-    server.stop();
-    let lines = logged(&path, 2);
-    assert_eq!(lines.len(), 2);
-    let first = lines.first().expect("a line");
-    for part in [
-        r#""request":"GET /big?n=10 HTTP/1.1""#,
-        r#""host":"localhost""#,
-        r#""status":200"#,
-        r#""bytes":10"#,
-        r#""user_agent":"\"\t\\""#,
-        r#""referer":null"#,
-        &format!(r#""peer":"{own}""#),
-    ] {
-        assert!(first.contains(part), "no {part} in {first}");
-    }
-}
-
-#[test]
-fn the_access_log_tells_how_much_of_a_response_was_sent() {
-    let scratch = directory();
-    let path = scratch.path().join("access.log");
-    write(scratch.path(), "large.bin", pattern(12_000_000));
-    let server = probe()
-        .args(["--dir", &files(scratch.path()), "--access-log", text(&path)])
-        .args(["--event-timeout", "10s"])
-        .start();
-    for (number, target) in ["/path?file=/large.bin", "/big?n=12000000"]
-        .iter()
-        .enumerate()
-    {
-        let mut peer = TcpPeer::connect_narrow(server.address("http"));
-        let requests = message("GET", "/request", &[]) + &message("GET", target, &[]);
-        peer.send(requests.as_bytes());
-        peer.response();
-        peer.take(10_000);
-        peer.reset();
-        let lines = logged(&path, 2 * number + 2);
-        let line = lines.last().expect("a line");
-        let (_, rest) = line.split_once("\" 200 ").expect("a status");
-        let (bytes, _) = rest.split_once(' ').expect("a length");
-        let bytes: u64 = bytes.parse().expect("a length");
-        assert!((9_000..12_000_000).contains(&bytes), "{line}");
-    }
-}
-
-#[test]
-fn the_access_log_grows_while_a_client_takes_little_by_little() {
-    let scratch = directory();
-    let path = scratch.path().join("access.log");
-    let server = probe().args(["--access-log", text(&path)]).start();
-    let mut peer = TcpPeer::connect_narrow(server.address("http"));
-    // Output is always queued for this client.
-    peer.send(message("GET", "/big?n=60000", &[]).repeat(400).as_bytes());
-    peer.take(12_000_000);
-    assert!(logged(&path, 100).len() < 400);
-    drop(peer);
-    logged(&path, 110);
-}
-
-#[test]
-fn an_access_log_that_cannot_be_written_is_an_error_at_the_start() {
-    let finished = probe()
-        .args(["--access-log", "/nowhere/access.log"])
-        .output();
-    finished.refused(1, &["/nowhere/access.log"]);
-    let finished = Run::guest("echo")
-        .tcp()
-        .args(["--access-log", "-"])
-        .output();
-    finished.refused(2, &["--access-log", "--http"]);
 }
 
 // Shutdown.

@@ -1,14 +1,13 @@
 //! HTTP/2, negotiated in TLS or by prior knowledge, for guests that get
 //! buffered requests and for async guests.
 
-use std::process::Command;
+mod ending;
+mod negotiation;
+
+use bytes::Bytes;
 
 use crate::harness::http2::{self, ask, read, send_all};
-use crate::harness::{
-    self, Client, Http2, Peer, Run, Server, directory, pattern, post, same, skipped, text,
-};
-use bytes::Bytes;
-use rustix::process::Signal;
+use crate::harness::{self, Http2, Peer, Run, Server, directory, pattern, post, same, text};
 
 const MIB: usize = 1 << 20;
 
@@ -32,150 +31,6 @@ fn site(size: usize) -> (Server, tempfile::TempDir, Vec<u8>) {
     let shared = format!("{}::/", text(directory.path()));
     let server = Run::guest("static").http().https().args(["--dir", &shared]);
     (server.start(), directory, content)
-}
-
-#[test]
-fn a_client_that_knows_the_server_is_answered_without_tls() {
-    let server = probe();
-    let mut client = Http2::connect(server.address("http"));
-    let response = client.fetch("/request?a=b");
-    assert_eq!(response.header("server"), Some("netwasm"));
-    assert_eq!(response.header("content-length"), Some("36"));
-    assert!(
-        response
-            .header("date")
-            .is_some_and(|it| it.ends_with("GMT"))
-    );
-    assert_eq!(response.header("connection"), None);
-    response.is(200, "GET /request?a=b 1.1 http localhost");
-    client.fetch("/nowhere").is(404, "there is nothing here");
-    drop(client);
-    server.stop();
-}
-
-#[test]
-fn http_2_is_agreed_on_in_tls_where_the_client_offers_it() {
-    let server = Run::guest("probe").https().start();
-    let mut client = Http2::secure(server.address("https"));
-    client
-        .fetch("/request")
-        .is(200, "GET /request 1.1 https localhost");
-    let info = client.fetch("/info");
-    assert!(info.text().contains("alpn h2"), "{info:?}");
-    // A client that offers both gets h2. A client that offers only HTTP/1.1, or
-    // nothing, gets HTTP/1.1.
-    let both = Client::of("localhost").alpn("http/1.1").alpn("h2");
-    let mut peer = both.connect(server.address("https"));
-    assert_eq!(peer.get().conn.alpn_protocol(), Some(&b"h2"[..]));
-    let mut peer = Client::of("localhost")
-        .alpn("http/1.1")
-        .connect(server.address("https"));
-    peer.fetch("/request")
-        .is(200, "GET /request 1.1 https localhost");
-    let mut peer = Client::of("localhost").connect(server.address("https"));
-    peer.fetch("/request")
-        .is(200, "GET /request 1.1 https localhost");
-    drop(client);
-    drop(peer);
-    server.stop();
-}
-
-#[test]
-fn the_user_may_name_the_protocols_of_https() {
-    let server = Run::guest("probe")
-        .https()
-        .args(["--alpn", "http/1.1"])
-        .start();
-    let address = server.address("https");
-    let both = Client::of("localhost").alpn("h2").alpn("http/1.1");
-    let mut peer = both.connect(address);
-    assert_eq!(peer.get().conn.alpn_protocol(), Some(&b"http/1.1"[..]));
-    assert!(
-        Client::of("localhost")
-            .alpn("h2")
-            .try_connect(address)
-            .is_err()
-    );
-    drop(peer);
-    server.stop();
-}
-
-#[test]
-fn the_preface_may_come_in_pieces_and_only_at_the_beginning() {
-    let server = probe();
-    let mut peer = server.connect_http();
-    let mut bytes = http2::PREFACE.to_vec();
-    bytes.extend(http2::frame(http2::SETTINGS, 0, 0, b""));
-    bytes.extend(http2::frame(http2::HEADERS, 5, 1, http2::GET));
-    for byte in &bytes {
-        peer.send(&[*byte]);
-        peer.taken();
-    }
-    let head = http2::next_of(&mut peer, http2::HEADERS);
-    assert_eq!(head.stream, 1);
-    let body = http2::next_of(&mut peer, http2::DATA);
-    assert_eq!(body.payload, b"GET / 1.1 http localhost\n");
-
-    let mut peer = server.connect_http();
-    peer.fetch("/request");
-    peer.send(http2::PREFACE);
-    assert_eq!(peer.response().status, 505);
-    let mut peer = server.connect_http();
-    peer.send(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n");
-    assert_eq!(peer.response().status, 505);
-    drop(peer);
-    server.stop();
-}
-
-#[test]
-fn an_upgrade_to_http_2_is_not_taken() {
-    let server = probe();
-    let mut peer = server.connect_http();
-    let lines = [
-        "Connection: Upgrade, HTTP2-Settings",
-        "Upgrade: h2c",
-        "HTTP2-Settings: AAMAAABkAAQAAP__",
-    ];
-    let response = peer.exchange(harness::message("GET", "/request", &lines));
-    response.is(200, "GET /request 1.1 http localhost");
-    drop(peer);
-    server.stop();
-}
-
-#[test]
-fn curl_speaks_it_in_both_ways() {
-    let version = Command::new("curl").arg("-V").output();
-    if !version.is_ok_and(|it| String::from_utf8_lossy(&it.stdout).contains("HTTP2")) {
-        return skipped("no curl that speaks HTTP/2");
-    }
-    let (server, directory, content) = site(MIB);
-    let saved = directory.path().join("saved");
-    for (flag, url) in [
-        (
-            "--http2-prior-knowledge",
-            format!("http://{}/file.bin", server.address("http")),
-        ),
-        (
-            "--http2",
-            format!("https://{}/file.bin", server.address("https")),
-        ),
-    ] {
-        let told = Command::new("curl")
-            .args([
-                "-sk",
-                flag,
-                &url,
-                "-o",
-                text(&saved),
-                "-w",
-                "%{http_version} %{http_code}",
-            ])
-            .output()
-            .expect("curl runs");
-        assert_eq!(String::from_utf8_lossy(&told.stdout), "2 200");
-        same(&std::fs::read(&saved).expect("what it saved"), &content);
-    }
-    server.stop();
 }
 
 #[test]
@@ -296,99 +151,6 @@ fn responses_of_guests_that_await_have_none_either() {
 }
 
 #[test]
-fn a_client_that_sends_nothing_more_still_gets_its_responses() {
-    for (guest, slow, large, length) in [
-        ("probe", "/busy?ms=50", "/big?n=60000", "/length"),
-        ("proxy-probe", "/late?300", "/bytes?60000", "/sum"),
-        ("service-probe", "/late?300", "/bytes?60000", "/sum"),
-    ] {
-        let server = Run::guest(guest).http().start();
-        // The end arrives before the response has begun, or after.
-        for (path, begun) in [(slow, false), (large, false), (large, true)] {
-            let mut peer = server.connect_http();
-            http2::begin(&mut peer);
-            let head = |method: &[u8], path| {
-                let path = http2::literal(":path", path);
-                [method, b"\x86", &path, b"\x01\x09localhost"].concat()
-            };
-            let whole = http2::frame(http2::HEADERS, 5, 1, &head(b"\x82", path));
-            // Next to it, a request that never ends.
-            let cut = http2::frame(http2::HEADERS, 4, 3, &head(b"\x83", length));
-            if begun {
-                peer.send(&whole);
-                assert_eq!(http2::next_of(&mut peer, http2::HEADERS).stream, 1);
-                peer.send(&cut);
-                peer.finish();
-            } else {
-                peer.send(&[whole, cut].concat());
-                peer.finish();
-                assert_eq!(http2::next_of(&mut peer, http2::HEADERS).stream, 1);
-            }
-            let mut ended = false;
-            while !ended {
-                let data = http2::next_of(&mut peer, http2::DATA);
-                assert_eq!(data.stream, 1);
-                ended = data.flags & http2::END_STREAM != 0;
-            }
-            assert_eq!(http2::next_of(&mut peer, http2::GOAWAY).code(), 0);
-            // If the response was sent first, frames of a graceful shutdown
-            // follow, and room for the body of the other request.
-            let rest = peer.rest();
-            let mut rest = rest.as_slice();
-            while let &[high, middle, low, kind, _, ref stream @ ..] = rest {
-                assert!(
-                    matches!(kind, http2::PING | http2::GOAWAY | http2::WINDOW_UPDATE)
-                        && stream.starts_with(&[0; 4]),
-                    "{guest} {path:?}: a frame of type {kind} after the end: {rest:?}"
-                );
-                let length = u32::from_be_bytes([0, high, middle, low]) as usize;
-                rest = rest.get(9 + length..).unwrap_or_default();
-            }
-        }
-        let mut peer = server.connect_http();
-        http2::begin(&mut peer);
-        peer.finish();
-        peer.rest();
-        assert_eq!(server.log.count("connection lost"), 0);
-        server.stop();
-    }
-}
-
-#[test]
-fn a_client_that_ends_its_session_still_gets_its_responses() {
-    let server = Run::guest("service-probe").https().start();
-    let mut peer = Client::of("localhost")
-        .alpn("h2")
-        .connect(server.address("https"));
-    http2::begin(&mut peer);
-    let path = http2::literal(":path", "/late?300");
-    let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
-    peer.send(&http2::frame(http2::HEADERS, 5, 1, &head));
-    peer.finish();
-    let body = http2::next_of(&mut peer, http2::DATA);
-    assert_eq!((body.stream, &*body.payload), (1, &b"late\n"[..]));
-    peer.rest();
-    server.stop();
-}
-
-#[test]
-fn a_client_may_say_that_it_is_going_and_gets_its_responses() {
-    for server in awaiting() {
-        let mut peer = server.connect_http();
-        http2::begin(&mut peer);
-        let path = http2::literal(":path", "/late?300");
-        let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
-        peer.send(&http2::frame(http2::HEADERS, 5, 1, &head));
-        peer.send(&http2::frame(http2::GOAWAY, 0, 0, &[0; 8]));
-        let body = http2::next_of(&mut peer, http2::DATA);
-        assert_eq!((body.stream, &*body.payload), (1, &b"late\n"[..]));
-        peer.rest();
-        drop(peer);
-        server.stop();
-    }
-}
-
-#[test]
 fn a_response_that_breaks_a_rule_becomes_a_500() {
     let server = probe();
     let mut client = Http2::connect(server.address("http"));
@@ -406,16 +168,6 @@ fn a_response_that_breaks_a_rule_becomes_a_500() {
     assert_eq!(response.trailers, [("x-t".to_owned(), "1".to_owned())]);
     server.log.wait_for(&["cannot be sent"]);
     drop(client);
-    server.stop();
-}
-
-#[test]
-fn a_guest_that_wants_the_connection_to_end_gets_that() {
-    let server = probe();
-    let mut client = Http2::connect(server.address("http"));
-    let response = client.fetch("/answer?header=Connection:close&body=b");
-    assert_eq!(response.header("connection"), None);
-    client.ends().expect("a good end");
     server.stop();
 }
 
@@ -639,71 +391,6 @@ fn each_request_has_its_line_in_the_access_log() {
     ] {
         assert!(lines.contains(part), "no {part} in {lines}");
     }
-}
-
-#[test]
-fn a_server_that_is_to_end_finishes_what_is_under_way() {
-    for mut server in awaiting() {
-        let mut client = Http2::connect(server.address("http"));
-        let (late, _) = client.begin(ask("GET", "/late?700"), true).expect("begun");
-        client.settle();
-        server.signal(Signal::TERM);
-        client.run(read(late)).expect("a response").is(200, "late");
-        client.ends().expect("a good end");
-        assert!(server.wait().success());
-    }
-}
-
-#[test]
-fn a_server_that_is_to_end_takes_the_rest_of_a_body() {
-    for (guest, path) in [
-        ("probe", "/length"),
-        ("proxy-probe", "/sum"),
-        ("service-probe", "/sum"),
-    ] {
-        let mut server = Run::guest(guest).http().start();
-        let mut client = Http2::connect(server.address("http"));
-        let (response, mut stream) = client.begin(ask("POST", path), false).expect("begun");
-        let mut send = |piece: &'static [u8], ends| {
-            stream
-                .send_data(Bytes::from_static(piece), ends)
-                .expect("sent");
-        };
-        send(b"abc", false);
-        client.settle();
-        server.signal(Signal::TERM);
-        server.log.wait_for(&["draining"]);
-        send(b"def", false);
-        client.settle();
-        // After this piece, the server may end, and answers nothing more.
-        send(b"ghi", true);
-        client.run(read(response)).expect("a response").is(200, "9");
-        client.ends().expect("a good end");
-        assert!(server.wait().success());
-    }
-}
-
-#[test]
-fn what_takes_too_long_at_the_end_is_cut_off() {
-    let server = Run::guest("proxy-probe")
-        .http()
-        .args(["--shutdown-timeout", "300ms"])
-        .start();
-    let mut client = Http2::connect(server.address("http"));
-    let (never, _) = client.begin(ask("GET", "/never"), true).expect("begun");
-    client.settle();
-    server.signal(Signal::TERM);
-    client.run(read(never)).expect_err("no response");
-}
-
-#[test]
-fn idle_connections_end_with_the_server() {
-    let mut server = probe();
-    let mut client = Http2::connect(server.address("http"));
-    client.fetch("/request");
-    server.signal(Signal::TERM);
-    client.ends().expect("a good end");
-    assert!(server.wait().success());
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! Tests of the crates below `host/`: the dependencies that each may have, and
-//! the crates that it must not reach. The table is that of `host/src/lib.rs`.
+//! Tests of the crates below `host/`: the dependencies that each may have, the
+//! crates that it must not reach, and the imports of its modules. The tables are
+//! those of `host/src/lib.rs` and of each crate.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
@@ -142,8 +143,7 @@ const LARGEST_CIRCLES: [(&str, usize); 5] = [
 #[test]
 fn no_circle_of_imports_is_large() {
     for (name, most) in LARGEST_CIRCLES {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("src");
-        let imports = imports(&root);
+        let imports = imports(&source_of(name));
         assert!(imports.len() > 10, "{name}: {imports:?}");
         let reached: BTreeMap<&String, BTreeSet<&String>> = imports
             .keys()
@@ -157,6 +157,80 @@ fn no_circle_of_imports_is_large() {
             assert!(circle.len() <= most, "{name}: {circle:?}");
         }
     }
+}
+
+/// Crates whose module tables have an order: a module imports only those above
+/// it. The pairs are exceptions, which `lib.rs` tells.
+const ORDERED: [(&str, &[(&str, &str)]); 3] = [
+    ("base", &[]),
+    ("exchange", &[("request", "handler")]),
+    ("http", &[]),
+];
+
+#[test]
+fn the_tables_of_modules_are_true() {
+    for (name, _) in LARGEST_CIRCLES {
+        let rows = table(name);
+        let tops = rows.keys().filter_map(|module| module.split("::").next());
+        let lib = read_lib(name);
+        let declared = lib.lines().filter_map(|line| {
+            let line = line.strip_prefix("pub ").unwrap_or(line);
+            line.strip_prefix("mod ")?.strip_suffix(';')
+        });
+        let declared: BTreeSet<_> = declared.filter(|it| *it != "testing").collect();
+        assert_eq!(tops.collect::<BTreeSet<_>>(), declared, "{name}");
+    }
+    for (name, exceptions) in ORDERED {
+        let rows = table(name);
+        let row = |module: &str| {
+            let mut path = module;
+            loop {
+                if let Some(row) = rows.get(path) {
+                    return Some(row);
+                }
+                path = path.rsplit_once("::")?.0;
+            }
+        };
+        for (module, imported) in imports(&source_of(name)) {
+            let top = module.split("::").next();
+            for other in imported {
+                let is_known = exceptions.contains(&(&*module, &*other));
+                if is_known || other.split("::").next() == top {
+                    continue;
+                }
+                if let (Some(own), Some(theirs)) = (row(&module), row(&other)) {
+                    assert!(
+                        theirs <= own,
+                        "{name}: {module} imports {other}, a row below"
+                    );
+                }
+            }
+        }
+    }
+}
+
+fn source_of(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("src")
+}
+
+fn read_lib(name: &str) -> String {
+    fs::read_to_string(source_of(name).join("lib.rs")).expect("it can be read")
+}
+
+/// Returns the modules that the table of a crate names, and the row of each.
+fn table(name: &str) -> BTreeMap<String, usize> {
+    let lib = read_lib(name);
+    let rows = lib.lines().filter_map(|line| line.strip_prefix("//! | "));
+    let mut modules = BTreeMap::new();
+    for (number, row) in rows.enumerate() {
+        let names = row.split(" | ").next().unwrap_or_default();
+        // Every second piece is between backquotes.
+        for name in names.split('`').skip(1).step_by(2) {
+            let name = name.strip_prefix("mod@").unwrap_or(name);
+            modules.insert(name.to_owned(), number);
+        }
+    }
+    modules
 }
 
 fn reached_from<'a>(

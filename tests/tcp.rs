@@ -40,15 +40,7 @@ fn connections_of_one_instance_do_not_mix() {
         .tcp()
         .args(["--isolation", "worker", "--workers", "1"])
         .start();
-    std::thread::scope(|scope| {
-        for client in 0..8_u8 {
-            let server = &server;
-            scope.spawn(move || {
-                let bytes: Vec<u8> = pattern(MIB).iter().map(|byte| byte ^ client).collect();
-                echoes(server.connect(), &bytes);
-            });
-        }
-    });
+    server.keeps_clients_apart();
     server.stop();
 }
 

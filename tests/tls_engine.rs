@@ -17,17 +17,7 @@ fn probe(steps: &[&str]) -> Run {
 fn says(flags: &[&str], steps: &[(&str, &str)]) -> Finished {
     let words: Vec<_> = steps.iter().map(|(step, _)| *step).collect();
     let finished = probe(&words).args(flags).output();
-    assert_eq!(finished.code, Some(0), "{finished:#?}");
-    let lines: Vec<_> = finished.stdout.lines().collect();
-    for (line, (step, expected)) in lines.iter().zip(steps) {
-        let said = line.strip_prefix(step).and_then(|it| it.strip_prefix(": "));
-        let said = said.unwrap_or_else(|| panic!("{line:?} is not of {step:?}: {finished:#?}"));
-        assert!(
-            said.starts_with(expected),
-            "{step}: {said:?}, not {expected:?}\n{finished:#?}"
-        );
-    }
-    assert_eq!(lines.len(), steps.len(), "{finished:#?}");
+    finished.said(steps, |said, expected| said.starts_with(expected));
     finished
 }
 

@@ -23,6 +23,20 @@ fn traced(sampled: bool) -> String {
     format!("traceparent: 00-{TRACE}-{CLIENT}-{flags:02x}")
 }
 
+/// Starts a server that answers all with 404. Returns it, and the heads of its
+/// requests.
+fn refusing() -> (Upstream, Arc<Mutex<Vec<String>>>) {
+    let heads = Arc::<Mutex<Vec<String>>>::default();
+    let kept = Arc::clone(&heads);
+    let upstream = Upstream::new(move |mut asker, _| {
+        while let Some(head) = asker.head() {
+            kept.lock().expect("no panic").push(head);
+            asker.say("HTTP/1.1 404 X\r\nContent-Length: 5\r\n\r\nhello");
+        }
+    });
+    (upstream, heads)
+}
+
 fn exporting(run: Run, collector: &Collector) -> Run {
     run.args(["--otlp", &collector.url()])
 }
@@ -112,14 +126,7 @@ fn a_request_is_a_span_within_its_clients() {
 fn what_a_guest_asks_others_is_within_its_request() {
     for guest in ["outgoing-probe", "client-probe"] {
         let collector = Collector::new();
-        let heads = Arc::<Mutex<Vec<String>>>::default();
-        let kept = Arc::clone(&heads);
-        let upstream = Upstream::new(move |mut asker, _| {
-            while let Some(head) = asker.head() {
-                kept.lock().expect("no panic").push(head);
-                asker.say("HTTP/1.1 404 X\r\nContent-Length: 5\r\n\r\nhello");
-            }
-        });
+        let (upstream, heads) = refusing();
         let run = Run::guest(guest).http();
         let run = run.args(["--allow-connect", "127.0.0.1:*"]);
         let server = exporting(run, &collector).start();
@@ -157,14 +164,7 @@ fn what_a_guest_asks_others_is_within_its_request() {
 #[test]
 fn each_attempt_at_a_server_is_within_its_request() {
     let collector = Collector::new();
-    let heads = Arc::<Mutex<Vec<String>>>::default();
-    let kept = Arc::clone(&heads);
-    let upstream = Upstream::new(move |mut asker, _| {
-        while let Some(head) = asker.head() {
-            kept.lock().expect("no panic").push(head);
-            asker.say("HTTP/1.1 404 X\r\nContent-Length: 5\r\n\r\nhello");
-        }
-    });
+    let (upstream, heads) = refusing();
     let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let dead_address = dead.local_addr().expect("an address");
     drop(dead);

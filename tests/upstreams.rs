@@ -1,13 +1,12 @@
 //! Groups of servers: their health, their limits, and who gets which server. The
 //! servers are in the test's own process.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 use crate::harness::{
-    Configured, Dns, DnsReply, Run, Server, Upstream, administered, cert, directory, eventually,
-    guest, message, scrape, text, write,
+    Configured, Dns, DnsReply, Http2Upstream, Run, Server, Upstream, administered, cert, directory,
+    eventually, guest, message, scrape, text, write,
 };
 
 const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -328,42 +327,38 @@ fn requests_spread_over_the_addresses_of_a_name_and_follow_it() {
     server.stop();
 }
 
-/// Starts a server of HTTP/2 with prior knowledge, at an address. Returns its
-/// address, and the numbers of its connections and of its requests.
-fn http2_server(address: &str) -> (SocketAddr, [Arc<AtomicUsize>; 2]) {
-    let listener = std::net::TcpListener::bind(address).expect("a port");
-    let address = listener.local_addr().expect("an address");
-    listener.set_nonblocking(true).expect("O_NONBLOCK");
-    let counts = <[Arc<AtomicUsize>; 2]>::default();
-    let [connections, requests] = counts.clone();
-    std::thread::spawn(move || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-            while let Ok((stream, _)) = listener.accept().await {
-                connections.fetch_add(1, Ordering::SeqCst);
-                let requests = Arc::clone(&requests);
-                tokio::spawn(async move {
-                    let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
-                    while let Some(Ok((_, mut respond))) = connection.accept().await {
-                        requests.fetch_add(1, Ordering::SeqCst);
-                        let response = http::Response::new(());
-                        let mut body = respond.send_response(response, false).expect("open");
-                        body.send_data("hello".into(), true).expect("room");
-                    }
-                });
-            }
+/// A server of HTTP/2 with prior knowledge that counts its requests.
+struct Counting {
+    upstream: Http2Upstream,
+    requests: Arc<AtomicUsize>,
+}
+
+impl Counting {
+    fn at(address: &str) -> Self {
+        let requests = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&requests);
+        let settings = h2::server::Builder::new();
+        let upstream = Http2Upstream::at(address, settings, move |_, mut respond| {
+            count.fetch_add(1, Ordering::SeqCst);
+            let response = http::Response::new(());
+            let mut body = respond.send_response(response, false).expect("open");
+            body.send_data("hello".into(), true).expect("room");
+            std::future::ready(())
         });
-    });
-    (address, counts)
+        Self { upstream, requests }
+    }
+
+    /// Returns the number of requests since the last call.
+    fn take_count(&self) -> usize {
+        self.requests.swap(0, Ordering::SeqCst)
+    }
 }
 
 #[test]
 fn requests_by_http2_spread_over_the_addresses_of_a_name_and_follow_it() {
-    let (address, one) = http2_server("127.0.0.1:0");
-    let port = address.port();
-    let (_, other) = http2_server(&format!("127.0.0.2:{port}"));
+    let one = Counting::at("127.0.0.1:0");
+    let port = one.upstream.address.port();
+    let other = Counting::at(&format!("127.0.0.2:{port}"));
     let moved = Arc::<AtomicBool>::default();
     let has_moved = Arc::clone(&moved);
     let dns = Dns::new(move |name, family| match (name, family) {
@@ -377,18 +372,17 @@ fn requests_by_http2_spread_over_the_addresses_of_a_name_and_follow_it() {
     let server = gateway(&format!("site=h2c://site.example:{port}"))
         .args(["--dns-server", &dns.address.to_string(), "--workers", "1"])
         .start();
-    let taken = |[_, requests]: &[Arc<AtomicUsize>; 2]| requests.swap(0, Ordering::SeqCst);
     eventually("requests to both", || {
         fetch(&server, 10);
-        ((taken(&one), taken(&other)) == (5, 5)).then_some(())
+        ((one.take_count(), other.take_count()) == (5, 5)).then_some(())
     });
     // One connection to each is enough, besides those before both were known.
-    let made = |[connections, _]: &[Arc<AtomicUsize>; 2]| connections.load(Ordering::SeqCst);
-    assert!(made(&one) + made(&other) < 6);
+    let made = one.upstream.connections() + other.upstream.connections();
+    assert!(made < 6, "{made} connections");
     moved.store(true, Ordering::SeqCst);
     eventually("requests to the new address alone", || {
         fetch(&server, 10);
-        ((taken(&one), taken(&other)) == (0, 10)).then_some(())
+        ((one.take_count(), other.take_count()) == (0, 10)).then_some(())
     });
     server.stop();
 }

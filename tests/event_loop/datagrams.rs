@@ -6,11 +6,17 @@ use crate::harness::DEADLINE;
 
 use super::{LISTENS, probe, says};
 
-#[test]
-fn datagrams_go_both_ways_and_those_of_strangers_are_dropped() {
+/// Returns a socket that the program may send to, and its address.
+fn known() -> (UdpSocket, String) {
     let known = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     known.set_read_timeout(Some(DEADLINE)).expect("a time-out");
-    let at = known.local_addr().expect("its address").to_string();
+    let address = known.local_addr().expect("its address");
+    (known, address.to_string())
+}
+
+#[test]
+fn datagrams_go_both_ways_and_those_of_strangers_are_dropped() {
+    let (known, at) = known();
     let command = probe(&[
         "u = open inet datagram",
         "bind u 127.0.0.1:0",
@@ -104,9 +110,7 @@ fn a_datagram_that_reaches_nobody_is_told() {
 
 #[test]
 fn a_datagram_behind_a_flood_of_strangers_is_reported_to_who_watches_for_changes() {
-    let known = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    known.set_read_timeout(Some(DEADLINE)).expect("a time-out");
-    let at = known.local_addr().expect("its address").to_string();
+    let (known, at) = known();
     let command = probe(&[
         "u = open inet datagram",
         "bind u 127.0.0.1:0",

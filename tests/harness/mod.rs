@@ -7,6 +7,7 @@
 mod admin;
 mod component;
 mod dns;
+mod finished;
 mod http;
 pub(crate) mod http2;
 mod http_file;
@@ -18,6 +19,7 @@ mod pace;
 mod peer;
 mod process;
 mod reload;
+mod run;
 mod server;
 mod strace;
 mod tls;
@@ -34,6 +36,7 @@ pub(crate) use component::{
     datagram_handler, handler, handler_of_another_host, handler_that_has, handler_with_sockets,
 };
 pub(crate) use dns::{Dns, Reply as DnsReply, aliases};
+pub(crate) use finished::Finished;
 pub(crate) use http::{Response, message, post};
 pub(crate) use http_file::{FileClient, LONG_AGO, Reply, make_old, request, site, write_old};
 pub(crate) use http2::Http2;
@@ -48,10 +51,11 @@ pub(crate) use reload::{
     Clients, Configured, Installed, install, install_as, refused, reload, reload_or_not, replaced,
     threads, until_closed,
 };
-pub(crate) use server::{Finished, Run, Server, unix_address, write};
+pub(crate) use run::Run;
+pub(crate) use server::{Server, unix_address, write};
 pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
 pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, mutual_config, server_config};
-pub(crate) use upstream::{SecureUpstream, Secured, Upstream};
+pub(crate) use upstream::{Http2Upstream, SecureUpstream, Secured, Upstream};
 
 /// Deadline for anything that should happen at once, on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,6 +1,7 @@
 //! TLS clients and servers with blocking sockets.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::DerefMut;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,8 +9,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-    SupportedProtocolVersion,
+    ClientConfig, ClientConnection, ConnectionCommon, RootCertStore, ServerConfig,
+    ServerConnection, SideData, StreamOwned, SupportedProtocolVersion,
 };
 
 use super::peer::connect;
@@ -107,7 +108,11 @@ impl Client {
     }
 }
 
-impl TlsPeer {
+impl<C, D> Peer<StreamOwned<C, TcpStream>>
+where
+    C: DerefMut<Target = ConnectionCommon<D>>,
+    D: SideData,
+{
     /// Half-closes the session: sends close_notify, and leaves TCP open.
     pub(crate) fn finish(&mut self) {
         let stream = self.get();

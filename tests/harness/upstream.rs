@@ -1,11 +1,15 @@
 //! Upstreams for HTTP clients, in the test's own process. In one, the test
-//! decides the answers, byte for byte; the other speaks TLS, and HTTP/2 if told to.
+//! decides the answers, byte for byte; the others speak TLS, or HTTP/2.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
 use rustls::ServerConfig;
 
 use super::{DEADLINE, server_config};
@@ -73,7 +77,8 @@ pub(crate) struct SecureUpstream {
 pub(crate) type Secured = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
 
 impl SecureUpstream {
-    /// One that agrees on a protocol, and gives each connection to `serve`.
+    /// Starts a server that agrees on a protocol, and passes each connection to
+    /// `serve`.
     pub(crate) fn new<F>(
         protocols: &[&str],
         serve: impl Fn(Secured) -> F + Send + Sync + 'static,
@@ -92,31 +97,15 @@ impl SecureUpstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let config = Arc::new(config);
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let set = listener.set_nonblocking(true);
-        set.expect("a listener for tokio");
-        let address = listener.local_addr().expect("its address");
-        let connections = Arc::new(AtomicUsize::new(0));
-        let (count, serve) = (Arc::clone(&connections), Arc::new(serve));
-        std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
-            runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
-                let acceptor = tokio_rustls::TlsAcceptor::from(config);
-                while let Ok((stream, _)) = listener.accept().await {
-                    count.fetch_add(1, Ordering::SeqCst);
-                    let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
-                    tokio::spawn(async move {
-                        if let Ok(stream) = acceptor.accept(stream).await {
-                            serve(stream).await;
-                        }
-                    });
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let serve = Arc::new(serve);
+        let (address, connections) = self::serve("127.0.0.1:0", move |stream| {
+            let (acceptor, serve) = (acceptor.clone(), Arc::clone(&serve));
+            async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    serve(stream).await;
                 }
-            });
+            }
         });
         Self {
             address,
@@ -124,15 +113,85 @@ impl SecureUpstream {
         }
     }
 
-    /// How many connections there were.
+    /// Returns the number of connections so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// The URL of a path that begins with a slash.
+    /// Returns the URL of a path, which begins with a slash.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.address.port())
     }
+}
+
+/// A server of HTTP/2 with prior knowledge. It serves until the process ends.
+pub(crate) struct Http2Upstream {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Http2Upstream {
+    /// Starts a server at an address, which has each request answered by
+    /// `answer`.
+    pub(crate) fn at<F>(
+        address: &str,
+        settings: h2::server::Builder,
+        answer: impl Fn(Request<RecvStream>, SendResponse<Bytes>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let answer = Arc::new(answer);
+        let (address, connections) = serve(address, move |stream| {
+            let (settings, answer) = (settings.clone(), Arc::clone(&answer));
+            async move {
+                let mut connection = settings.handshake(stream).await.expect("HTTP/2");
+                while let Some(Ok((request, respond))) = connection.accept().await {
+                    tokio::spawn(answer(request, respond));
+                }
+            }
+        });
+        Self {
+            address,
+            connections,
+        }
+    }
+
+    /// Returns the number of connections so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// Serves connections to an address by `serve` until the process ends. Returns
+/// the address and the number of the connections.
+fn serve<F>(
+    address: &str,
+    serve: impl Fn(tokio::net::TcpStream) -> F + Send + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let listener = TcpListener::bind(address).expect("a port");
+    let set = listener.set_nonblocking(true);
+    set.expect("a listener for tokio");
+    let address = listener.local_addr().expect("its address");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a listener");
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                tokio::spawn(serve(stream));
+            }
+        });
+    });
+    (address, connections)
 }
 
 /// A connection from a client.

@@ -62,7 +62,7 @@ pub struct Info {
     pub tls: Option<TlsInfo>,
 }
 
-/// What a proxy has told of a connection in its PROXY header, besides the client's
+/// A proxy's account of a connection in its PROXY header, besides the client's
 /// address, which is [`Info::peer`]. It is as true as the proxy is honest.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -76,7 +76,7 @@ pub struct ProxyInfo {
     pub alpn: Option<String>,
     /// The name that the client asked for (SNI).
     pub authority: Option<String>,
-    /// What the proxy knows the connection by.
+    /// Identity of the connection at the proxy.
     pub unique_id: Option<Vec<u8>>,
     /// The client's TLS session with the proxy, if it has one.
     pub tls: Option<ProxyTlsInfo>,

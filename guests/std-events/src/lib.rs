@@ -23,7 +23,7 @@ use netwasm::net::transports;
 use netwasm::net::types::{ConnectionId, Error, TlsInfo};
 
 thread_local! {
-    /// What came of a line that is not over, by connections.
+    /// Beginnings of lines that are not over, by connections.
     static LINES: RefCell<HashMap<u64, Vec<u8>>> = RefCell::default();
 }
 

@@ -78,35 +78,86 @@ fn sized(size: &str) -> Vec<u8> {
     vec![b'x'; size.parse().expect("a size")]
 }
 
+/// The functions that all stores have.
+trait Basic {
+    type Error;
+
+    fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Self::Error>;
+    fn set(&self, key: &str, value: &[u8]) -> Result<(), Self::Error>;
+    fn delete(&self, key: &str) -> Result<(), Self::Error>;
+    fn exists(&self, key: &str) -> Result<bool, Self::Error>;
+}
+
+macro_rules! basic {
+    ($($store:ty, $error:ty;)*) => {$(
+        impl Basic for $store {
+            type Error = $error;
+
+            fn get(&self, key: &str) -> Result<Option<Vec<u8>>, $error> {
+                <$store>::get(self, key)
+            }
+            fn set(&self, key: &str, value: &[u8]) -> Result<(), $error> {
+                <$store>::set(self, key, value)
+            }
+            fn delete(&self, key: &str) -> Result<(), $error> {
+                <$store>::delete(self, key)
+            }
+            fn exists(&self, key: &str) -> Result<bool, $error> {
+                <$store>::exists(self, key)
+            }
+        }
+    )*};
+}
+
+basic! {
+    draft::store::Bucket, draft::store::Error;
+    draft2::store::Bucket, draft2::store::Error;
+    Store, key_value::Error;
+}
+
+fn basic<S: Basic>(store: &S, words: &[&str]) -> Result<String, S::Error> {
+    Ok(match *words {
+        ["get", key] => text(store.get(key)?),
+        ["set", key, value] => {
+            store.set(key, value.as_bytes())?;
+            "set".into()
+        }
+        ["set-sized", key, size] => {
+            store.set(key, &sized(size))?;
+            "set".into()
+        }
+        ["delete", key] => {
+            store.delete(key)?;
+            "deleted".into()
+        }
+        ["exists", key] => store.exists(key)?.to_string(),
+        _ => format!("no such words: {words:?}"),
+    })
+}
+
+/// Returns the keys of all pages.
+fn all_keys<C, E>(
+    mut page: impl FnMut(Option<C>) -> Result<(Vec<String>, Option<C>), E>,
+) -> Result<String, E> {
+    let (mut keys, mut cursor) = (Vec::new(), None);
+    loop {
+        let (more, next) = page(cursor)?;
+        keys.extend(more);
+        cursor = next;
+        if cursor.is_none() {
+            return Ok(list(keys));
+        }
+    }
+}
+
 type Draft = Result<String, draft::store::Error>;
 
 fn with_draft(bucket: &draft::store::Bucket, words: &[&str]) -> Draft {
     Ok(match *words {
-        ["get", key] => text(bucket.get(key)?),
-        ["set", key, value] => {
-            bucket.set(key, value.as_bytes())?;
-            "set".into()
-        }
-        ["set-sized", key, size] => {
-            bucket.set(key, &sized(size))?;
-            "set".into()
-        }
-        ["delete", key] => {
-            bucket.delete(key)?;
-            "deleted".into()
-        }
-        ["exists", key] => bucket.exists(key)?.to_string(),
-        ["keys"] => {
-            let (mut keys, mut cursor) = (Vec::new(), None);
-            loop {
-                let page = bucket.list_keys(cursor)?;
-                keys.extend(page.keys);
-                cursor = page.cursor;
-                if cursor.is_none() {
-                    break list(keys);
-                }
-            }
-        }
+        ["keys"] => all_keys(|cursor| {
+            let page = bucket.list_keys(cursor)?;
+            Ok((page.keys, page.cursor))
+        })?,
         ["increment", key, by] => {
             let by = by.parse().expect("a number");
             draft::atomics::increment(bucket, key, by)?.to_string()
@@ -176,24 +227,14 @@ fn with_draft(bucket: &draft::store::Bucket, words: &[&str]) -> Draft {
             }
             "none is missing".into()
         }
-        _ => format!("no such words: {words:?}"),
+        _ => basic(bucket, words)?,
     })
 }
 
 fn with_spin(store: &Store, words: &[&str]) -> Result<String, key_value::Error> {
     Ok(match *words {
-        ["get", key] => text(store.get(key)?),
-        ["set", key, value] => {
-            store.set(key, value.as_bytes())?;
-            "set".into()
-        }
-        ["delete", key] => {
-            store.delete(key)?;
-            "deleted".into()
-        }
-        ["exists", key] => store.exists(key)?.to_string(),
         ["keys"] => list(store.get_keys()?),
-        _ => format!("no such words: {words:?}"),
+        _ => basic(store, words)?,
     })
 }
 
@@ -202,27 +243,10 @@ type Draft2 = Result<String, draft2::store::Error>;
 fn with_draft2(bucket: &draft2::store::Bucket, words: &[&str]) -> Draft2 {
     use draft2::atomics::{Cas, CasError, swap};
     Ok(match *words {
-        ["get", key] => text(bucket.get(key)?),
-        ["set", key, value] => {
-            bucket.set(key, value.as_bytes())?;
-            "set".into()
-        }
-        ["delete", key] => {
-            bucket.delete(key)?;
-            "deleted".into()
-        }
-        ["exists", key] => bucket.exists(key)?.to_string(),
-        ["keys"] => {
-            let (mut keys, mut cursor) = (Vec::new(), None);
-            loop {
-                let page = bucket.list_keys(cursor.as_deref())?;
-                keys.extend(page.keys);
-                cursor = page.cursor;
-                if cursor.is_none() {
-                    break list(keys);
-                }
-            }
-        }
+        ["keys"] => all_keys(|cursor: Option<String>| {
+            let page = bucket.list_keys(cursor.as_deref())?;
+            Ok((page.keys, page.cursor))
+        })?,
         ["keys-from", cursor] => list(bucket.list_keys(Some(cursor))?.keys),
         ["increment", key, by] => {
             let by = by.parse().expect("a number");
@@ -277,6 +301,6 @@ fn with_draft2(bucket: &draft2::store::Bucket, words: &[&str]) -> Draft2 {
             }
             text(bucket.get(key)?)
         }
-        _ => format!("no such words: {words:?}"),
+        _ => basic(bucket, words)?,
     })
 }

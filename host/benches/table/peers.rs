@@ -338,8 +338,14 @@ impl Peers {
                 let address = free_address()?;
                 return start_silent(&mut wasmtime(guest, address), address, None, cores);
             }
-            Peer::Nginx => return start_nginx(service, upstream, cores),
-            Peer::Haproxy => return start_haproxy(service, upstream, cores),
+            Peer::Nginx | Peer::Haproxy => {
+                let (files, address) = (TempDir::new()?, free_address()?);
+                let mut command = match peer {
+                    Peer::Nginx => nginx::command(files.path(), address, service, upstream)?,
+                    _ => haproxy::command(files.path(), address, service, upstream)?,
+                };
+                return start_silent(&mut command, address, Some(files), cores);
+            }
         };
         command.stdout(Stdio::piped());
         let start = Instant::now();
@@ -361,26 +367,4 @@ fn version(python: &Path) -> Option<String> {
         .status
         .success()
         .then(|| version.trim_end().to_owned())
-}
-
-fn start_nginx(
-    service: Service,
-    upstream: Option<SocketAddr>,
-    cores: Cores,
-) -> anyhow::Result<Server> {
-    let directory = TempDir::new()?;
-    let address = free_address()?;
-    let mut command = nginx::command(directory.path(), address, service, upstream)?;
-    start_silent(&mut command, address, Some(directory), cores)
-}
-
-fn start_haproxy(
-    service: Service,
-    upstream: Option<SocketAddr>,
-    cores: Cores,
-) -> anyhow::Result<Server> {
-    let directory = TempDir::new()?;
-    let address = free_address()?;
-    let mut command = haproxy::command(directory.path(), address, service, upstream)?;
-    start_silent(&mut command, address, Some(directory), cores)
 }

@@ -15,7 +15,8 @@
 //!
 //! # Modules
 //!
-//! A module imports only those above it.
+//! A module imports only those above it, except that a request names the service
+//! that it is for, a `handler::Site`.
 //!
 //! | module | contents |
 //! | --- | --- |

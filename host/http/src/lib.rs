@@ -32,17 +32,17 @@
 //! | `date`, `version`, `conditional` | dates, versions of files, conditional requests |
 //! | `file_body` | a file as the body of a response |
 //! | [`tally`] | numbers of requests, for metrics |
-//! | `spans` | spans of requests, for traces |
 //! | [`access_log`] | a line for each request |
+//! | `spans` | spans of requests, for traces |
 //! | [`flow_limit`] | limit of a run on what clients send ahead of the guests |
 //! | `websocket::codec` | WebSocket: frames, messages, their compression |
 //! | [`local`] | state shared by the HTTP connections of a run and of a thread |
 //! | `response` | check of a response, and the bytes of its head |
+//! | `sink` | frames that `h2` writes to a transport |
+//! | `upload` | body of an HTTP/1.1 request, read by an async guest |
+//! | `forward` | requests that a handler forwards, and their responses |
 //! | `exchange` | decisions about a request that HTTP/1.1 and HTTP/2 share |
 //! | `websocket` | WebSocket connections, over HTTP/1.1 and HTTP/2 |
-//! | `upload` | body of an HTTP/1.1 request, read by an async guest |
-//! | `sink` | frames that `h2` writes to a transport |
-//! | `forward` | requests that a handler forwards, and their responses |
 //! | `h2` | HTTP/2 by the `h2` crate: streams, flow control, floods |
 //! | `h1` | HTTP/1.1: requests in, responses out, in their order |
 //! | [`client`] | requests that guests send: connections, bodies, time-outs; WebSocket connections that they open |

@@ -13,20 +13,18 @@
 mod cache;
 mod exchange;
 mod files;
+mod questions;
 mod servers;
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::HashMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use hickory_proto::rr::Name;
-use tokio::sync::{Mutex, mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::sync::{Mutex, mpsc};
 
 use netwasm_base::config::DnsConfig;
 use netwasm_base::counters::Counters;
@@ -36,7 +34,8 @@ use netwasm_base::policy::{Resolved, canonical_name, is_host_name};
 use crate::destinations::Destinations;
 
 use self::files::{Conf, HOSTS, Hosts, RESOLV_CONF};
-use self::servers::{Found, Servers};
+use self::questions::Questions;
+use self::servers::Servers;
 
 /// Error text if no server answers in time.
 pub const SILENT: &str = "the resolver does not answer (--dns-timeout)";
@@ -292,94 +291,6 @@ async fn search(
         }
     }
     Err(worst)
-}
-
-/// The questions that a worker is asking servers.
-#[derive(Default)]
-struct Questions(RefCell<HashMap<Name, Weak<Question>>>);
-
-/// A name being asked for, as long as a task waits for it.
-struct Question {
-    name: Name,
-    found: watch::Receiver<Found>,
-    /// The asking task; `None` if everything was in the cache.
-    asking: Option<AbortHandle>,
-    all: Rc<Questions>,
-}
-
-impl Questions {
-    /// Asks for a name, and passes on the addresses as they arrive.
-    async fn ask(
-        self: &Rc<Self>,
-        servers: &Arc<Servers>,
-        name: &str,
-        asks: &Cell<bool>,
-        addresses: &mpsc::UnboundedSender<Addresses>,
-    ) -> Result<(), Missing> {
-        let mut name = Name::from_ascii(name).map_err(|_| Missing::NoName)?;
-        name.set_fqdn(true);
-        let question = self.question(servers, name);
-        asks.set(asks.get() || question.asking.is_some());
-        let mut found = question.found.clone();
-        let mut passed_on = [false; 2];
-        loop {
-            let now = found.borrow_and_update().clone();
-            for (answer, passed_on) in now.iter().zip(&mut passed_on) {
-                if let Some(Ok(some)) = answer
-                    && !*passed_on
-                {
-                    *passed_on = true;
-                    // It fails only if nobody waits any more.
-                    let _ = addresses.send(Ok(some.to_vec()));
-                }
-            }
-            if let [Some(one), Some(other)] = now {
-                return match (one, other) {
-                    (Ok(_), _) | (_, Ok(_)) => Ok(()),
-                    // A name that does not exist has addresses of no family.
-                    (Err(Missing::NoName), _) | (_, Err(Missing::NoName)) => Err(Missing::NoName),
-                    (Err(one), Err(other)) => Err(one.max(other)),
-                };
-            }
-            if found.changed().await.is_err() {
-                // The task ended without an answer: by a panic, which was
-                // logged.
-                return Err(Missing::Failed);
-            }
-        }
-    }
-
-    /// Returns the question if it is being asked already, or asks it.
-    fn question(self: &Rc<Self>, servers: &Arc<Servers>, name: Name) -> Rc<Question> {
-        let mut questions = self.0.borrow_mut();
-        if let Some(question) = questions.get(&name).and_then(Weak::upgrade) {
-            return question;
-        }
-        let known = servers.known(&name);
-        let whole = known.iter().all(Option::is_some);
-        let (sender, found) = watch::channel(known);
-        let asking = (!whole).then(|| {
-            let ask = Arc::clone(servers).ask(name.clone(), sender);
-            tokio::task::spawn_local(ask).abort_handle()
-        });
-        let question = Rc::new(Question {
-            name: name.clone(),
-            found,
-            asking,
-            all: Rc::clone(self),
-        });
-        questions.insert(name, Rc::downgrade(&question));
-        question
-    }
-}
-
-impl Drop for Question {
-    fn drop(&mut self) {
-        if let Some(asking) = &self.asking {
-            asking.abort();
-        }
-        self.all.0.borrow_mut().remove(&self.name);
-    }
 }
 
 /// Answers for one family of a name.

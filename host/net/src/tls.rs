@@ -1,10 +1,12 @@
 //! TLS of a run, built from files. `session` has the session of one connection,
 //! `certificates` the certificates of servers, `clients` the verification of
-//! clients that present one, and `choices` what guests may choose for an outgoing
-//! connection. [`engine`] has sessions without input and output.
+//! clients that present one, `client` the settings of an outgoing session, and
+//! `choices` what guests may choose for one. [`engine`] has sessions without
+//! input and output.
 
 mod certificates;
 mod choices;
+mod client;
 mod clients;
 pub mod engine;
 mod session;
@@ -13,7 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::pki_types::CertificateDer;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -31,6 +33,7 @@ use crate::verifier::{Authorities, ClientVerifier};
 pub(crate) use self::certificates::dates;
 use self::certificates::{BySni, bad_file, read_certificates};
 use self::choices::{Choice, Choices};
+pub use self::client::ClientTls;
 use self::clients::Clients;
 pub use self::session::{KeptCiphertext, ParkedSession, Session, SessionInfo, Sink};
 
@@ -449,67 +452,6 @@ fn https_protocols(named: &[Vec<u8>]) -> Vec<Vec<u8>> {
 )]
 fn tls_error(error: rustls::Error) -> ConnectionError {
     ConnectionError::Tls(trust::describe(&error))
-}
-
-/// Client configuration of a connection: `tls-options` of the WIT package,
-/// checked.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ClientTls {
-    server_name: ServerName<'static>,
-    alpn: Vec<Vec<u8>>,
-    choice: Choice,
-}
-
-impl ClientTls {
-    /// Checks a server name and protocols.
-    ///
-    /// # Errors
-    /// `InvalidArgument`: the server name is invalid, or a protocol's name is
-    /// empty or too long, or there are too many.
-    pub fn new(server_name: String, alpn: Vec<String>) -> Result<Self, ConnectionError> {
-        // RFC 7301, section 3.1: names have 1 to 255 bytes, and two bytes hold
-        // the length of their list.
-        let fits = alpn.iter().all(|name| (1..=255).contains(&name.len()))
-            && alpn.iter().map(|name| name.len() + 1).sum::<usize>() <= 65_535;
-        if !fits {
-            return Err(ConnectionError::InvalidArgument);
-        }
-        Ok(Self {
-            server_name: ServerName::try_from(server_name)
-                .map_err(|_| ConnectionError::InvalidArgument)?,
-            alpn: alpn.into_iter().map(String::into_bytes).collect(),
-            choice: Choice::default(),
-        })
-    }
-
-    /// Returns these settings without protocols to offer.
-    #[must_use]
-    pub fn without_alpn(&self) -> Self {
-        Self {
-            alpn: Vec::new(),
-            ..self.clone()
-        }
-    }
-
-    /// Returns these settings with HTTP/1.1 alone to offer.
-    #[must_use]
-    pub fn of_http1(&self) -> Self {
-        Self {
-            alpn: vec![b"http/1.1".to_vec()],
-            ..self.clone()
-        }
-    }
-
-    /// Chooses an authority and an identity by their names, which
-    /// [`Tls::check`] checks.
-    #[must_use]
-    pub fn choosing(mut self, authority: Option<String>, identity: Option<String>) -> Self {
-        self.choice = Choice {
-            authority,
-            identity,
-        };
-        self
-    }
 }
 
 #[cfg(test)]

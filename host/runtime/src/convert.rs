@@ -212,6 +212,20 @@ impl From<&Transport> for ConnectionInfo {
     }
 }
 
+/// A connection that is gone has no addresses.
+impl From<Option<&Transport>> for ConnectionInfo {
+    fn from(transport: Option<&Transport>) -> Self {
+        transport.map_or_else(
+            || Self {
+                peer: SocketAddress::Unix(None),
+                local: SocketAddress::Unix(None),
+                tls: None,
+            },
+            Self::from,
+        )
+    }
+}
+
 impl From<&Proxied> for ProxyInfo {
     fn from(told: &Proxied) -> Self {
         let fields = told.fields().map(|(kind, value)| (kind, value.to_vec()));

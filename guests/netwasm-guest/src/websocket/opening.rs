@@ -67,7 +67,7 @@ impl Opening {
     }
 }
 
-/// What `export!(websocket: ...)` takes: an async function of a [`WebSocket`], or a
+/// The argument of `export!(websocket: ...)`: an async function of a [`WebSocket`], or a
 /// function of a `&`[`Request`] that returns an [`Opening`].
 pub trait Opens<Marker> {
     /// Decides about a connection.

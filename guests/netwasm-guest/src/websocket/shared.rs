@@ -83,7 +83,7 @@ impl SharedWebSocket {
         self.writer.wake();
     }
 
-    // What the task does.
+    // The task's side.
 
     pub(super) fn poll_receive(&self, cx: &Context<'_>) -> Poll<Option<Message>> {
         let (messages, bytes) = &mut *self.unread.borrow_mut();

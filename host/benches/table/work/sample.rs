@@ -1,4 +1,4 @@
-//! What the turns of a work measured.
+//! The measurements of a work's turns.
 
 use super::Work;
 use crate::peers::Peer;

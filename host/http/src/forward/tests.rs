@@ -98,6 +98,12 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> End<S> {
         self.receive("\r\n\r\n").await
     }
 
+    /// Receives the head of a response with this status.
+    async fn status(&mut self, status: u16) {
+        let head = self.head().await;
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+    }
+
     /// Receives this and nothing else.
     async fn expect(&mut self, text: &str) {
         assert_eq!(self.receive(text).await, text);
@@ -108,6 +114,22 @@ impl<S: AsyncReadExt + AsyncWriteExt + Unpin> End<S> {
         let more = soon("the end", self.stream.read_buf(&mut self.kept)).await;
         assert_eq!((more.unwrap_or(0), self.kept.len()), (0, 0));
     }
+}
+
+impl End<TcpStream> {
+    /// Answers a request without a body. Returns its head.
+    async fn answer(&mut self) -> String {
+        let head = self.head().await;
+        self.send(OK).await;
+        head
+    }
+}
+
+/// Returns a server, and a handler that forwards all to it.
+async fn one_server(worker: &Rc<Worker>) -> (Server, Script) {
+    let server = Server::new().await;
+    let script = forwards(worker, &group(&[&server], ""));
+    (server, script)
 }
 
 /// Returns a group of these servers, with settings.
@@ -172,8 +194,7 @@ const PASSED: &str = "HTTP/1.1 200 OK\r\nserver: s\r\ndate: d\r\nContent-Length:
 #[test]
 fn a_request_passes_without_the_fields_of_its_connection() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         let head = "GET /a?b=%20c HTTP/1.1\r\nHost: example.org\r\nConnection: close, X-Hop\r\n\
                     X-Hop: 1\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nHTTP2-Settings: x\r\nTE: gzip\r\n\
@@ -202,22 +223,18 @@ fn a_request_passes_without_the_fields_of_its_connection() {
 #[test]
 fn a_connection_is_used_again_by_another_client() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut one = client(&script, &worker);
         one.send(&get("/1")).await;
         let mut line = server.accept().await;
-        assert!(line.head().await.starts_with("GET /1 "));
-        line.send(OK).await;
+        assert!(line.answer().await.starts_with("GET /1 "));
         one.expect(PASSED).await;
         let mut other = client(&script, &worker);
         other.send(&get("/2")).await;
-        assert!(line.head().await.starts_with("GET /2 "));
-        line.send(OK).await;
+        assert!(line.answer().await.starts_with("GET /2 "));
         other.expect(PASSED).await;
         one.send(&get("/3")).await;
-        assert!(line.head().await.starts_with("GET /3 "));
-        line.send(OK).await;
+        assert!(line.answer().await.starts_with("GET /3 "));
         one.expect(PASSED).await;
         assert_eq!(worker.env().counters.connections_made.get(), 1);
     });
@@ -297,8 +314,7 @@ fn what_must_not_be_sent_is_a_fault_of_the_handler() {
             let script = forwards_with(&worker, &group(&[&server], ""), change);
             let mut client = client(&script, &worker);
             client.send(&get("/")).await;
-            let head = client.head().await;
-            assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
+            client.status(500).await;
             assert_eq!(worker.env().counters.responses_refused.get(), 1);
             assert!(server.is_left_alone().await);
         });
@@ -308,8 +324,7 @@ fn what_must_not_be_sent_is_a_fault_of_the_handler() {
 #[test]
 fn responses_without_a_body_end_with_their_heads() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         client.send("HEAD /1 HTTP/1.1\r\nHost: test\r\n\r\n").await;
         let mut line = server.accept().await;
@@ -354,8 +369,7 @@ fn interim_responses_are_not_taken_for_the_answer() {
         let mut limits = Limits::default();
         limits.http.send_informational = send_informational;
         in_worker(limits, async move |worker| {
-            let server = Server::new().await;
-            let script = forwards(&worker, &group(&[&server], ""));
+            let (server, script) = one_server(&worker).await;
             let mut client = client(&script, &worker);
             client.send(&get("/")).await;
             let mut line = server.accept().await;
@@ -393,11 +407,10 @@ fn a_request_waits_for_a_place_at_its_server() {
         script.asked_for("/2", 1).await;
         settle().await;
         three.send(&get("/3")).await;
-        assert!(three.head().await.starts_with("HTTP/1.1 503 "));
+        three.status(503).await;
         line.send(OK).await;
         one.expect(PASSED).await;
-        assert!(line.head().await.starts_with("GET /2 "));
-        line.send(OK).await;
+        assert!(line.answer().await.starts_with("GET /2 "));
         two.expect(PASSED).await;
     });
 }

@@ -20,7 +20,7 @@ use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::{Deferred, Settled};
 use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::{Framing, HeadLimits};
-use netwasm_exchange::reply::{NoResponse, Reply};
+use netwasm_exchange::reply::Reply;
 use netwasm_exchange::request::Request;
 use netwasm_net::thread::Tick;
 use netwasm_net::transport::LOOK;
@@ -230,13 +230,7 @@ impl Driver {
                     match answering.reply.poll_answer(cx) {
                         Poll::Pending => return Some(answering),
                         Poll::Ready(Ok(answered)) => {
-                            let limit = self.limits().response_body_timeout;
-                            answering.deadline = Some(self.thread().tick_after(limit));
-                            let begun = self.begin_response(&mut answering, answered, false, out);
-                            if let Err(what) = begun {
-                                self.refuse_response(*answering, &NoResponse::Failed(what), out);
-                                return None;
-                            }
+                            answering = self.begin_response(answering, answered, false, out)?;
                         }
                         Poll::Ready(Err(reason)) => {
                             self.refuse_response(*answering, &reason, out);
@@ -327,8 +321,7 @@ impl Driver {
         answer: Answer,
         out: &mut Vec<u8>,
     ) -> Option<Box<Answering>> {
-        let (thread, local) = (Rc::clone(self.thread()), Rc::clone(&self.local));
-        let limits = &thread.env.limits.http;
+        let local = Rc::clone(&self.local);
         let env = &local.account(&answering.request.site).net;
         match exchange::streamed(answer, &answering.request, env) {
             Ok(Streamed { answered, closes }) => {
@@ -336,12 +329,7 @@ impl Driver {
                 if upload.is_some_and(Upload::take_continue_for_reader) {
                     response::write_continue(out);
                 }
-                answering.deadline = Some(thread.tick_after(limits.response_body_timeout));
-                let begun = self.begin_response(&mut answering, answered, closes, out);
-                if let Err(what) = begun {
-                    self.refuse_response(*answering, &NoResponse::Failed(what), out);
-                    return None;
-                }
+                self.begin_response(answering, answered, closes, out)
             }
             Err(answer) => {
                 let entry = answering.entry.take();
@@ -352,10 +340,10 @@ impl Driver {
                 self.send(&answering.request, &answer, entry, out);
                 let last = std::mem::take(&mut self.exchange.last);
                 answering.stage = AnswerStage::Reading { last };
-                answering.deadline = Some(thread.tick_after(limits.body_timeout));
+                answering.deadline = Some(self.thread().tick_after(self.limits().body_timeout));
+                Some(answering)
             }
         }
-        Some(answering)
     }
 
     /// Sends the interim responses that a guest has made. Some clients of

@@ -184,7 +184,7 @@ fn status(line: &[u8]) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::TcpListener;
+    use std::net::{SocketAddr, TcpListener};
     use std::thread;
 
     use netwasm_base::config::{Limits, UpstreamGroup};
@@ -231,6 +231,11 @@ mod tests {
             }
             String::from_utf8(request).expect("text")
         });
+        (checked(address, settings), server.join().expect("no panic"))
+    }
+
+    /// Checks a server with these settings once.
+    fn checked(address: SocketAddr, settings: &str) -> Result<(), Failed> {
         let group: UpstreamGroup = format!("g={address};{settings}").parse().expect(settings);
         let mut result = None;
         in_worker(Limits::default(), async |worker: Rc<Worker>| {
@@ -240,7 +245,7 @@ mod tests {
             result = Some(probe(&worker, server, check).await);
             assert_eq!(worker.env().counters.connections_made.get(), 0);
         });
-        (result.expect("it ran"), server.join().expect("no panic"))
+        result.expect("it ran")
     }
 
     #[test]
@@ -268,20 +273,10 @@ mod tests {
     fn a_server_that_does_not_answer_fails_its_check() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("an address");
-        let check = |settings: &str| {
-            let group: UpstreamGroup = format!("g={address};{settings}").parse().expect(settings);
-            let mut result = None;
-            in_worker(Limits::default(), async |worker: Rc<Worker>| {
-                let group = Group::new(&group, &worker.env().counters).expect("a group");
-                let check = group.check().expect("a check");
-                let server = group.servers().first().expect("a server");
-                result = Some(probe(&worker, server, check).await);
-            });
-            result.expect("it ran")
-        };
-        assert_eq!(check("check=/;check-timeout=20ms"), Err(Failed::Silent));
+        let silent = checked(address, "check=/;check-timeout=20ms");
+        assert_eq!(silent, Err(Failed::Silent));
         drop(listener);
         let refused = Err(Failed::Connect(ConnectionError::Refused));
-        assert_eq!(check("check=/"), refused);
+        assert_eq!(checked(address, "check=/"), refused);
     }
 }

@@ -87,6 +87,7 @@ pub struct Core {
     /// Place of a guest's connection at a server of an upstream group.
     pub(crate) upstream: Option<Box<Place>>,
 }
+
 /// Bytes moved in one poll of a task.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {

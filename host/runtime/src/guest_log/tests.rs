@@ -1,3 +1,5 @@
+//! Tests of guests' lines in the log.
+
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::*;

@@ -9,9 +9,7 @@ use netwasm_exchange::deferred::{Deferred, Settled};
 use netwasm_exchange::request::Request;
 
 use crate::bindings::netwasm::net::http::{Body, Fields, Forward, Host, HostRequest, Response};
-use crate::bindings::netwasm::net::types::{
-    ConnectionInfo, Error as WitError, ProxyInfo, SocketAddress,
-};
+use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, ProxyInfo};
 use crate::convert::called;
 use crate::decisions;
 use crate::forwards;
@@ -282,15 +280,7 @@ impl HostRequest for State {
     }
 
     fn info(&mut self, _this: Resource<RequestHandle>) -> wasmtime::Result<ConnectionInfo> {
-        let transport = self.request()?.transport.as_deref();
-        Ok(transport.map_or_else(
-            || ConnectionInfo {
-                peer: SocketAddress::Unix(None),
-                local: SocketAddress::Unix(None),
-                tls: None,
-            },
-            ConnectionInfo::from,
-        ))
+        Ok(self.request()?.transport.as_deref().into())
     }
 
     fn proxied(&mut self, _this: Resource<RequestHandle>) -> wasmtime::Result<Option<ProxyInfo>> {

@@ -9,8 +9,7 @@ use netwasm_net::transport::Transport;
 
 use crate::bindings::netwasm::net::transports::Host;
 use crate::bindings::netwasm::net::types::{
-    ConnectionId, ConnectionInfo, Error as WitError, ProxyInfo, SocketAddress, SocketOption,
-    TlsRole,
+    ConnectionId, ConnectionInfo, Error as WitError, ProxyInfo, SocketOption, TlsRole,
 };
 use crate::convert::{called, session};
 use crate::handles::FileHandle;
@@ -191,14 +190,7 @@ impl Host for State {
     }
 
     fn info(&mut self, this: ConnectionId) -> wasmtime::Result<ConnectionInfo> {
-        Ok(self.transport(this).map_or_else(
-            || ConnectionInfo {
-                peer: SocketAddress::Unix(None),
-                local: SocketAddress::Unix(None),
-                tls: None,
-            },
-            |transport| ConnectionInfo::from(&**transport),
-        ))
+        Ok(self.transport(this).map(|it| &**it).into())
     }
 
     fn proxied(&mut self, this: ConnectionId) -> wasmtime::Result<Option<ProxyInfo>> {

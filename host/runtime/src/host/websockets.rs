@@ -6,7 +6,7 @@ use wasmtime::component::{Linker, WasmList, WasmStr};
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::websocket::{MessageKind, Socket};
 
-use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError, SocketAddress};
+use crate::bindings::netwasm::net::types::{ConnectionInfo, Error as WitError};
 use crate::bindings::netwasm::net::websockets::{Host, WebsocketId};
 use crate::convert::called;
 use crate::state::State;
@@ -100,14 +100,7 @@ impl Host for State {
     }
 
     fn info(&mut self, this: WebsocketId) -> wasmtime::Result<ConnectionInfo> {
-        let transport = self.websocket(this).map(|socket| &**socket.transport());
-        Ok(transport.map_or_else(
-            || ConnectionInfo {
-                peer: SocketAddress::Unix(None),
-                local: SocketAddress::Unix(None),
-                tls: None,
-            },
-            ConnectionInfo::from,
-        ))
+        let socket = self.websocket(this);
+        Ok(socket.map(|socket| &**socket.transport()).into())
     }
 }

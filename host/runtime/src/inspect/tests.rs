@@ -1,3 +1,5 @@
+//! Tests of the report on a component.
+
 use netwasm_base::config::{ListenAddress, ListenerConfig, ListenerKind};
 use wasmtime::Engine;
 

@@ -25,7 +25,7 @@ impl From<RawResponse> for http::Response {
             status: response.status,
             headers: response.headers,
             body: match response.body {
-                // What is forwarded becomes no response.
+                // A forwarded request has no response of the handler's.
                 Body::Empty | Body::Forward(_) => http::Body::Empty,
                 Body::Bytes(bytes) => http::Body::Bytes(bytes),
                 Body::File(file) => http::Body::File(file.0),

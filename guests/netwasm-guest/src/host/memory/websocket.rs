@@ -101,7 +101,7 @@ impl WebSocketServer {
     }
 }
 
-/// What a handler does with a connection, as its client sees it.
+/// A handler's side of a connection, as its client sees it.
 #[derive(Default)]
 pub(crate) struct Wire {
     /// Messages that the client has not taken.

@@ -10,15 +10,14 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, settle, soon, until};
 
-use super::http2::{Backend, response};
-use super::{OK, PASSED, Server, client, forwards, forwards_with, group, group_of};
+use super::http2::{Backend, http2_server, response};
+use super::{OK, PASSED, Server, client, forwards_with, group, one_server};
 use crate::testing::get;
 
 #[test]
 fn a_body_of_known_length_streams() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         client
             .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n01234")
@@ -39,8 +38,7 @@ fn a_body_of_known_length_streams() {
 #[test]
 fn chunks_and_trailers_pass_both_ways() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         client
             .send(
@@ -77,8 +75,7 @@ fn chunks_and_trailers_pass_both_ways() {
 #[test]
 fn a_body_up_to_the_end_of_the_connection_becomes_chunks() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         client.send(&get("/")).await;
         let mut line = server.accept().await;
@@ -98,8 +95,7 @@ fn a_body_up_to_the_end_of_the_connection_becomes_chunks() {
 #[test]
 fn the_server_decides_whether_a_body_is_sent() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let post = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 4\r\n\
                     Expect: 100-continue\r\n\r\n";
         let mut one = client(&script, &worker);
@@ -132,8 +128,7 @@ fn the_server_decides_whether_a_body_is_sent() {
 #[test]
 fn an_early_answer_passes_while_the_body_is_sent() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         client
             .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\nhalf")
@@ -165,7 +160,7 @@ fn a_body_that_the_handler_finds_too_large_is_refused() {
         // No server hears of one whose length says so.
         one.send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n")
             .await;
-        assert!(one.head().await.starts_with("HTTP/1.1 413 "));
+        one.status(413).await;
         assert!(server.is_left_alone().await);
 
         let chunked = "POST / HTTP/1.1\r\nHost: test\r\nTransfer-Encoding: chunked\r\n\r\n";
@@ -175,7 +170,7 @@ fn a_body_that_the_handler_finds_too_large_is_refused() {
         let mut line = server.accept().await;
         line.receive("5\r\nhello\r\n").await;
         other.send("5\r\nworld\r\n").await;
-        assert!(other.head().await.starts_with("HTTP/1.1 413 "));
+        other.status(413).await;
         line.ended().await;
 
         // As many as are allowed pass, and the server is not left out.
@@ -195,8 +190,7 @@ fn large_bodies_pass_both_ways_with_bounded_queues() {
     let mut limits = Limits::default();
     limits.http.max_body = SIZE;
     in_worker(limits, async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         let body = Rc::new(RefCell::new("x".repeat(SIZE)));
         let head = format!("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: {SIZE}\r\n\r\n");
@@ -253,8 +247,7 @@ fn a_large_body_of_a_request_passes_natively_and_stops_at_an_early_answer() {
     let mut limits = Limits::default();
     limits.http.max_body = 8 << 20;
     in_worker(limits, async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         const LENGTH: usize = 3 << 20;
         let body: Vec<u8> = (0..LENGTH).map(|at| (at / 7) as u8).collect();
@@ -282,7 +275,7 @@ fn a_large_body_of_a_request_passes_natively_and_stops_at_an_early_answer() {
         line.send("HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             .await;
         drop(line);
-        assert!(client.head().await.starts_with("HTTP/1.1 413 "));
+        client.status(413).await;
     });
 }
 
@@ -298,9 +291,7 @@ fn a_body_that_is_cut_on_a_stream_does_not_look_whole() {
     ];
     for (length, end) in ends {
         in_worker(Limits::default(), async move |worker| {
-            let server = Server::new().await;
-            let group = group_of(&format!("h2c://127.0.0.1:{}", server.port));
-            let script = forwards(&worker, &group);
+            let (server, script) = http2_server(&worker).await;
             let mut client = client(&script, &worker);
             client.send(&get("/")).await;
             let mut backend = Backend::accept(&server).await;

@@ -7,7 +7,7 @@ use tokio::io::AsyncReadExt as _;
 use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, pass, settle, soon};
 
-use super::{OK, PASSED, Server, client, forwards, forwards_with, group};
+use super::{PASSED, Server, client, forwards, forwards_with, group, one_server};
 use crate::testing::get;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,13 +22,11 @@ fn a_server_that_cannot_be_reached_is_passed_over_and_left_out() {
         let mut client = client(&script, &worker);
         client.send(&get("/1")).await;
         let mut line = alive.accept().await;
-        assert!(line.head().await.starts_with("GET /1 "));
-        line.send(OK).await;
+        assert!(line.answer().await.starts_with("GET /1 "));
         client.expect(PASSED).await;
         for _ in 0..3 {
             client.send(&get("/2")).await;
-            line.head().await;
-            line.send(OK).await;
+            line.answer().await;
             client.expect(PASSED).await;
         }
         assert_eq!(worker.env().counters.connections_made.get(), 1);
@@ -39,13 +37,12 @@ fn a_server_that_cannot_be_reached_is_passed_over_and_left_out() {
 #[test]
 fn without_a_server_the_client_gets_502() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         drop(server.listener);
         let mut client = client(&script, &worker);
         for _ in 0..2 {
             client.send(&get("/1")).await;
-            assert!(client.head().await.starts_with("HTTP/1.1 502 "));
+            client.status(502).await;
             client.receive("502 Bad Gateway\n").await;
         }
         assert_eq!(worker.env().counters.forwards_failed.get(), 2);
@@ -55,14 +52,12 @@ fn without_a_server_the_client_gets_502() {
 #[test]
 fn a_connection_that_went_stale_costs_no_request() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         for number in 1..4 {
             client.send(&get(&format!("/{number}"))).await;
             let mut line = server.accept().await;
-            line.head().await;
-            line.send(OK).await;
+            line.answer().await;
             client.expect(PASSED).await;
             if number == 1 {
                 // It closes once it has got the next request.
@@ -70,8 +65,7 @@ fn a_connection_that_went_stale_costs_no_request() {
                 assert!(line.head().await.starts_with("GET /2 "));
                 drop(line);
                 let mut line = server.accept().await;
-                assert!(line.head().await.starts_with("GET /2 "));
-                line.send(OK).await;
+                assert!(line.answer().await.starts_with("GET /2 "));
                 client.expect(PASSED).await;
             }
         }
@@ -91,7 +85,7 @@ fn a_request_that_may_have_had_an_effect_is_not_sent_again() {
         let mut line = servers[0].accept().await;
         line.receive("hi").await;
         drop(line);
-        assert!(client.head().await.starts_with("HTTP/1.1 502 "));
+        client.status(502).await;
         assert!(servers[1].is_left_alone().await);
     });
 }
@@ -101,8 +95,7 @@ fn a_silent_server_is_given_up() {
     let limits = Limits::default();
     let limit = limits.http.response_timeout;
     in_worker(limits, async move |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         client.send(&get("/")).await;
         let mut line = server.accept().await;
@@ -111,7 +104,7 @@ fn a_silent_server_is_given_up() {
         settle().await;
         assert_eq!(worker.env().counters.forwards_failed.get(), 0);
         pass(&worker, 6 * SECOND).await;
-        assert!(client.head().await.starts_with("HTTP/1.1 504 "));
+        client.status(504).await;
         line.ended().await;
     });
 }
@@ -152,8 +145,7 @@ fn a_body_that_is_cut_does_not_look_whole() {
         ("Transfer-Encoding: chunked", "4\r\nhalf\r\n", "x\r\n"),
     ] {
         in_worker(Limits::default(), async move |worker| {
-            let server = Server::new().await;
-            let script = forwards(&worker, &group(&[&server], ""));
+            let (server, script) = one_server(&worker).await;
             let mut client = client(&script, &worker);
             client.send(&get("/")).await;
             let mut line = server.accept().await;
@@ -175,8 +167,7 @@ fn a_body_that_is_cut_does_not_look_whole() {
 #[test]
 fn a_client_that_leaves_ends_the_request_to_the_server() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         for begins in [false, true] {
             let mut client = client(&script, &worker);
             client.send(&get("/")).await;

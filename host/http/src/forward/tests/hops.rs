@@ -3,13 +3,12 @@
 use netwasm_base::config::Limits;
 use netwasm_net::testing::in_worker;
 
-use super::{OK, PASSED, Server, client, forwards, group};
+use super::{OK, PASSED, client, one_server};
 
 #[test]
 fn the_hops_of_trace_and_options_are_counted() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         let asks = |method: &str, hops: &str| {
             format!(

@@ -17,7 +17,7 @@ use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, pass, settle, soon, until};
 use netwasm_net::worker::Worker;
 
-use super::{End, OK, PASSED, Server, client, forwards, forwards_with, group_of};
+use super::{End, PASSED, Server, client, forwards, forwards_with, group_of};
 use crate::testing::{Script, get};
 
 /// A connection of a server, as the test sees it.
@@ -82,11 +82,12 @@ async fn collect(mut body: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
     (all, trailers.expect("the end"))
 }
 
-fn to(server: &Server, worker: &Rc<Worker>) -> Script {
-    forwards(
-        worker,
-        &group_of(&format!("h2c://127.0.0.1:{}", server.port)),
-    )
+/// Returns a server, and a handler that forwards all to it by HTTP/2.
+pub(super) async fn http2_server(worker: &Rc<Worker>) -> (Server, Script) {
+    let server = Server::new().await;
+    let group = group_of(&format!("h2c://127.0.0.1:{}", server.port));
+    let script = forwards(worker, &group);
+    (server, script)
 }
 
 #[test]
@@ -133,8 +134,7 @@ fn bodies_trailers_and_interim_responses_pass_both_ways() {
     let mut limits = Limits::default();
     limits.http.send_informational = true;
     in_worker(limits, async |worker| {
-        let server = Server::new().await;
-        let script = to(&server, &worker);
+        let (server, script) = http2_server(&worker).await;
         let mut client = client(&script, &worker);
         client
             .send(
@@ -177,8 +177,7 @@ fn bodies_trailers_and_interim_responses_pass_both_ways() {
 #[test]
 fn a_call_of_messages_both_ways_passes_between_two_http2_sides() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = to(&server, &worker);
+        let (server, script) = http2_server(&worker).await;
         let handshake = client::handshake(script.connect(&worker));
         let handshaken = soon("a handshake", handshake).await;
         let (mut requests, connection) = handshaken.expect("HTTP/2");
@@ -220,8 +219,7 @@ fn a_call_of_messages_both_ways_passes_between_two_http2_sides() {
 #[test]
 fn a_server_that_takes_no_more_streams_gets_another_connection() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = to(&server, &worker);
+        let (server, script) = http2_server(&worker).await;
         let mut builder = server::Builder::new();
         builder.max_concurrent_streams(1);
         let (mut one, mut two) = (client(&script, &worker), client(&script, &worker));
@@ -246,8 +244,7 @@ fn a_server_that_takes_no_more_streams_gets_another_connection() {
 #[test]
 fn a_request_that_was_not_processed_is_sent_again_with_its_body() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = to(&server, &worker);
+        let (server, script) = http2_server(&worker).await;
         let mut client = client(&script, &worker);
         let post = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 5\r\n\r\nhello";
         client.send(post).await;
@@ -274,7 +271,7 @@ fn a_request_that_was_not_processed_is_sent_again_with_its_body() {
         client.send(post).await;
         let (_, mut respond) = backend.next().await;
         respond.send_reset(Reason::INTERNAL_ERROR);
-        assert!(client.head().await.starts_with("HTTP/1.1 502 "));
+        client.status(502).await;
         client.receive("502 Bad Gateway\n").await;
         client.send(&get("/2")).await;
         answer(backend.next().await.1);
@@ -285,8 +282,7 @@ fn a_request_that_was_not_processed_is_sent_again_with_its_body() {
 #[test]
 fn a_client_that_leaves_resets_its_stream_and_no_other() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = to(&server, &worker);
+        let (server, script) = http2_server(&worker).await;
         let (mut one, mut two) = (client(&script, &worker), client(&script, &worker));
         one.send(&get("/1")).await;
         let mut backend = Backend::accept(&server).await;
@@ -311,8 +307,7 @@ fn a_client_that_leaves_resets_its_stream_and_no_other() {
 #[test]
 fn a_slow_client_stops_its_own_response_only() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = to(&server, &worker);
+        let (server, script) = http2_server(&worker).await;
         let (mut one, mut two) = (client(&script, &worker), client(&script, &worker));
         one.send(&get("/1")).await;
         let mut backend = Backend::accept(&server).await;
@@ -350,8 +345,7 @@ fn a_slow_client_stops_its_own_response_only() {
 #[test]
 fn an_early_answer_ends_the_request() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = to(&server, &worker);
+        let (server, script) = http2_server(&worker).await;
         let mut client = client(&script, &worker);
         client
             .send("POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n01234")
@@ -361,8 +355,7 @@ fn an_early_answer_ends_the_request() {
         let mut stream = respond.send_response(response(413), false).expect("open");
         stream.send_data("no".into(), true).expect("room");
         drop((request, respond, stream));
-        let head = client.head().await;
-        assert!(head.starts_with("HTTP/1.1 413 "), "{head}");
+        client.status(413).await;
         client.expect("2\r\nno\r\n0\r\n\r\n").await;
         client.send("56789").await;
         client.send(&get("/2")).await;
@@ -374,20 +367,19 @@ fn an_early_answer_ends_the_request() {
 #[test]
 fn a_server_that_is_silent_or_speaks_something_else_is_noticed() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = to(&server, &worker);
+        let (server, script) = http2_server(&worker).await;
         let mut client = client(&script, &worker);
         client.send(&get("/1")).await;
         let mut line = server.accept().await;
         line.send("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
             .await;
-        assert!(client.head().await.starts_with("HTTP/1.1 502 "));
+        client.status(502).await;
         client.receive("502 Bad Gateway\n").await;
         // No SETTINGS come.
         client.send(&get("/2")).await;
         let held = server.accept().await;
         pass(&worker, Duration::from_secs(6)).await;
-        assert!(client.head().await.starts_with("HTTP/1.1 504 "));
+        client.status(504).await;
         client.receive("504 Gateway Timeout\n").await;
         drop(held);
         // No answer to a PING comes.
@@ -402,7 +394,7 @@ fn a_server_that_is_silent_or_speaks_something_else_is_noticed() {
         pass(&worker, Duration::from_secs(16)).await;
         line.frame(0x6).await;
         pass(&worker, Duration::from_secs(11)).await;
-        assert!(client.head().await.starts_with("HTTP/1.1 502 "));
+        client.status(502).await;
         client.receive("502 Bad Gateway\n").await;
         client.send(&get("/4")).await;
         let mut backend = Backend::accept(&server).await;
@@ -425,7 +417,7 @@ fn a_silent_response_is_a_504_and_the_connection_stays() {
         let mut backend = Backend::accept(&server).await;
         let (_, mut respond) = backend.next().await;
         pass(&worker, Duration::from_secs(4)).await;
-        assert!(client.head().await.starts_with("HTTP/1.1 504 "));
+        client.status(504).await;
         client.receive("504 Gateway Timeout\n").await;
         let reset = poll_fn(|cx| respond.poll_reset(cx));
         assert_eq!(soon("a reset", reset).await.ok(), Some(Reason::CANCEL));
@@ -445,8 +437,7 @@ fn servers_of_both_versions_are_in_a_group() {
         let mut client = client(&script, &worker);
         client.send(&get("/1")).await;
         let mut line = old.accept().await;
-        line.head().await;
-        line.send(OK).await;
+        line.answer().await;
         client.expect(PASSED).await;
         client.send(&get("/2")).await;
         let mut backend = Backend::accept(&new).await;
@@ -460,8 +451,7 @@ fn servers_of_both_versions_are_in_a_group() {
         drop(new);
         for number in 3..5 {
             client.send(&get(&format!("/{number}"))).await;
-            line.head().await;
-            line.send(OK).await;
+            line.answer().await;
             client.expect(PASSED).await;
         }
     });

@@ -17,7 +17,7 @@ use netwasm_exchange::handler::Decision;
 use netwasm_net::testing::{in_worker, pass, settle, soon, until};
 use netwasm_net::upstream::Group;
 
-use super::http2::{Backend, answer, response};
+use super::http2::{Backend, answer, http2_server, response};
 use super::{OK, PASSED, Server, client, forward, forwards, forwards_with, group, group_of};
 use crate::testing::{Script, get};
 
@@ -104,7 +104,7 @@ fn a_request_has_its_own_time_limit_on_a_connection_that_another_makes() {
         let mut line = server.accept().await;
         let mut other = client(&script, &worker);
         other.send(&get("/other")).await;
-        assert!(other.head().await.starts_with("HTTP/1.1 504 "));
+        other.status(504).await;
         let made = || worker.env().counters.connections_made.get() == 1;
         until("the connection is made", made).await;
         assert!(server.is_left_alone().await);
@@ -180,8 +180,7 @@ fn an_idle_connection_gives_way_to_another_server() {
             settle().await;
             client.send(&get("/2")).await;
             let mut line = other.accept().await;
-            line.head().await;
-            line.send(OK).await;
+            line.answer().await;
             client.expect(PASSED).await;
             soon("the end", &mut backend.task).await.expect("no panic");
         }
@@ -192,9 +191,7 @@ fn an_idle_connection_gives_way_to_another_server() {
 #[test]
 fn a_server_of_http2_tells_of_trailers() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let group = group_of(&format!("h2c://127.0.0.1:{}", server.port));
-        let script = forwards(&worker, &group);
+        let (server, script) = http2_server(&worker).await;
         let mut client = client(&script, &worker);
         let asks = "GET / HTTP/1.1\r\nHost: test\r\nTE: trailers\r\n\r\n";
         client.send(asks).await;

@@ -3,14 +3,13 @@
 use netwasm_base::config::Limits;
 use netwasm_net::testing::in_worker;
 
-use super::{OK, PASSED, Server, client, forwards, forwards_with, group};
+use super::{PASSED, Server, client, forwards_with, group, one_server};
 use crate::testing::get;
 
 #[test]
 fn a_server_that_does_not_close_has_answered_all_the_same() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         client.send(&get("/1")).await;
         let mut line = server.accept().await;
@@ -23,8 +22,7 @@ fn a_server_that_does_not_close_has_answered_all_the_same() {
         line.ended().await;
         client.send(&get("/2")).await;
         let mut line = server.accept().await;
-        line.head().await;
-        line.send(OK).await;
+        line.answer().await;
         client.expect(PASSED).await;
     });
 }
@@ -42,8 +40,7 @@ fn so_many_servers_are_tried_and_no_more() {
             client.send(&get("/")).await;
             if status == 200 {
                 let mut line = alive.accept().await;
-                line.head().await;
-                line.send(OK).await;
+                line.answer().await;
             }
             let head = client.head().await;
             assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
@@ -54,8 +51,7 @@ fn so_many_servers_are_tried_and_no_more() {
 #[test]
 fn upgrade_stays_with_any_status_but_101() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let mut client = client(&script, &worker);
         client.send(&get("/1")).await;
         let mut line = server.accept().await;

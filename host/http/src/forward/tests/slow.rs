@@ -1,5 +1,6 @@
 //! Slow clients and slow servers: whose fault a silence is.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -9,9 +10,11 @@ use tokio::io::AsyncWriteExt as _;
 use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, pass, settle};
 use netwasm_net::upstream::Group;
+use netwasm_net::worker::Worker;
 
 use super::http2::Backend;
-use super::{End, Server, client, forwards, group, group_of};
+use super::{End, Server, client, forwards, group_of};
+use crate::testing::Script;
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -27,14 +30,22 @@ fn limits() -> Limits {
     limits
 }
 
+/// Returns a server that one failure leaves out, its group, and a handler that
+/// forwards all to it.
+async fn strict_server(worker: &Rc<Worker>, scheme: &str) -> (Server, Arc<Group>, Script) {
+    let server = Server::new().await;
+    let settings = "max-fails=1;fail-timeout=1h";
+    let group = group_of(&format!("{scheme}://127.0.0.1:{};{settings}", server.port));
+    let script = forwards(worker, &group);
+    (server, group, script)
+}
+
 const HALF: &str = "POST / HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n01234";
 
 #[test]
 fn a_client_that_stops_its_upload_gets_408() {
     in_worker(limits(), async |worker| {
-        let server = Server::new().await;
-        let group = group(&[&server], "max-fails=1;fail-timeout=1h");
-        let script = forwards(&worker, &group);
+        let (server, group, script) = strict_server(&worker, "http").await;
         let mut client = client(&script, &worker);
         client.send(HALF).await;
         let mut line = server.accept().await;
@@ -47,8 +58,7 @@ fn a_client_that_stops_its_upload_gets_408() {
         settle().await;
         assert_eq!(worker.env().counters.forwards_failed.get(), 0);
         pass(&worker, 8 * SECOND).await;
-        let head = client.head().await;
-        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+        client.status(408).await;
         line.ended().await;
         assert!(is_up(&group));
     });
@@ -57,10 +67,7 @@ fn a_client_that_stops_its_upload_gets_408() {
 #[test]
 fn a_client_that_stops_its_upload_to_http2_gets_408() {
     in_worker(limits(), async |worker| {
-        let server = Server::new().await;
-        let settings = "max-fails=1;fail-timeout=1h";
-        let group = group_of(&format!("h2c://127.0.0.1:{};{settings}", server.port));
-        let script = forwards(&worker, &group);
+        let (server, group, script) = strict_server(&worker, "h2c").await;
         let mut client = client(&script, &worker);
         client.send(HALF).await;
         let mut backend = Backend::accept(&server).await;
@@ -69,8 +76,7 @@ fn a_client_that_stops_its_upload_to_http2_gets_408() {
         settle().await;
         assert_eq!(worker.env().counters.forwards_failed.get(), 0);
         pass(&worker, 8 * SECOND).await;
-        let head = client.head().await;
-        assert!(head.starts_with("HTTP/1.1 408 "), "{head}");
+        client.status(408).await;
         assert!(is_up(&group));
     });
 }
@@ -78,9 +84,7 @@ fn a_client_that_stops_its_upload_to_http2_gets_408() {
 #[test]
 fn a_server_that_answers_nothing_once_the_client_has_gone_on_gets_the_blame() {
     in_worker(limits(), async |worker| {
-        let server = Server::new().await;
-        let group = group(&[&server], "max-fails=1;fail-timeout=1h");
-        let script = forwards(&worker, &group);
+        let (server, group, script) = strict_server(&worker, "http").await;
         let mut client = client(&script, &worker);
         client.send(HALF).await;
         let mut line = server.accept().await;
@@ -89,8 +93,7 @@ fn a_server_that_answers_nothing_once_the_client_has_gone_on_gets_the_blame() {
         client.send("56789").await;
         line.receive("56789").await;
         pass(&worker, 6 * SECOND).await;
-        let head = client.head().await;
-        assert!(head.starts_with("HTTP/1.1 504 "), "{head}");
+        client.status(504).await;
         assert!(!is_up(&group));
     });
 }
@@ -100,9 +103,7 @@ fn a_server_that_never_reads_uploads_is_left_out() {
     let mut limits = Limits::default();
     limits.http.max_body = 1 << 30;
     in_worker(limits, async |worker| {
-        let server = Server::new().await;
-        let group: Arc<Group> = group(&[&server], "max-fails=1;fail-timeout=1h");
-        let script = forwards(&worker, &group);
+        let (server, group, script) = strict_server(&worker, "http").await;
         let (from, mut to) = script.connect(&worker).into_split();
         let mut client = End {
             stream: tokio::io::join(from, tokio::io::sink()),

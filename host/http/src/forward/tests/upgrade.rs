@@ -13,8 +13,8 @@ use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, soon, until};
 use netwasm_net::worker::Worker;
 
-use super::http2::{Asked, Backend, answer, response};
-use super::{End, OK, PASSED, Server, forwards, group, group_of};
+use super::http2::{Asked, Backend, answer, http2_server, response};
+use super::{End, PASSED, one_server};
 use crate::testing::{Script, ok};
 
 async fn connect(
@@ -43,8 +43,7 @@ fn websocket() -> Request<()> {
 #[test]
 fn a_websocket_passes_from_a_stream_to_a_server_of_http1() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let (mut requests, connection) = connect(&script, &worker).await;
         let (answered, mut to) = requests.send_request(websocket(), false).expect("open");
         let mut line = server.accept().await;
@@ -88,13 +87,11 @@ fn a_websocket_passes_from_a_stream_to_a_server_of_http1() {
 #[test]
 fn a_response_without_the_protocol_does_not_open_a_tunnel() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let script = forwards(&worker, &group(&[&server], ""));
+        let (server, script) = one_server(&worker).await;
         let (mut requests, connection) = connect(&script, &worker).await;
         let (answered, _to) = requests.send_request(websocket(), false).expect("open");
         let mut line = server.accept().await;
-        line.head().await;
-        line.send(OK).await;
+        line.answer().await;
         let answered = soon("a response", answered).await.expect("a response");
         assert_eq!(answered.status(), 501);
         connection.abort();
@@ -152,9 +149,7 @@ const HANDSHAKE: &str = "GET /chat?x=1 HTTP/1.1\r\nHost: test\r\nOrigin: o\r\n\
 #[test]
 fn a_websocket_of_http1_passes_to_a_stream_of_a_server() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let group = group_of(&format!("h2c://127.0.0.1:{}", server.port));
-        let script = forwards(&worker, &group);
+        let (server, script) = http2_server(&worker).await;
         let mut client = End::of(script.connect(&worker));
         client.send(HANDSHAKE).await;
         client.send("early").await;
@@ -194,9 +189,7 @@ fn a_websocket_of_http1_passes_to_a_stream_of_a_server() {
 #[test]
 fn a_websocket_passes_between_two_streams() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let group = group_of(&format!("h2c://127.0.0.1:{}", server.port));
-        let script = forwards(&worker, &group);
+        let (server, script) = http2_server(&worker).await;
         let (mut requests, connection) = connect(&script, &worker).await;
         let (answered, mut to_server) = requests.send_request(websocket(), false).expect("open");
         let mut backend = Backend::accept_with(&server, &extended()).await;
@@ -223,15 +216,13 @@ fn a_websocket_passes_between_two_streams() {
 #[test]
 fn a_server_of_http2_may_refuse_a_websocket_or_not_know_it() {
     in_worker(Limits::default(), async |worker| {
-        let server = Server::new().await;
-        let group = group_of(&format!("h2c://127.0.0.1:{}", server.port));
-        let script = forwards(&worker, &group);
+        let (server, script) = http2_server(&worker).await;
         let mut client = End::of(script.connect(&worker));
         client.send(HANDSHAKE).await;
         let mut backend = Backend::accept_with(&server, &extended()).await;
         let (_, mut respond) = backend.next().await;
         respond.send_response(response(403), true).expect("open");
-        assert!(client.head().await.starts_with("HTTP/1.1 403 "));
+        client.status(403).await;
         backend.task.abort();
         until("it is over", || backend.task.is_finished()).await;
         // Without its word, it gets what any other server gets.

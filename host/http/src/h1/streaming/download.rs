@@ -13,7 +13,7 @@ use http_body::Body as _;
 
 use netwasm_exchange::content::{BoxContent, Ended, FileContent, OpenContent};
 use netwasm_exchange::failure::Failure;
-use netwasm_exchange::reply::{Answered, Sent};
+use netwasm_exchange::reply::{Answered, NoResponse, Sent};
 use netwasm_exchange::request::Request;
 use netwasm_net::queue::FilePart;
 
@@ -96,12 +96,31 @@ pub(super) enum Next {
 }
 
 impl Driver {
+    /// Begins a response, or refuses one that cannot be sent. `closes` is true if
+    /// the guest asked to close the connection. Returns the request unless it is
+    /// done with.
+    pub(super) fn begin_response(
+        &mut self,
+        mut answering: Box<Answering>,
+        answered: Answered,
+        closes: bool,
+        out: &mut Vec<u8>,
+    ) -> Option<Box<Answering>> {
+        let limit = self.limits().response_body_timeout;
+        answering.deadline = Some(self.thread().tick_after(limit));
+        if let Err(what) = self.write_head(&mut answering, answered, closes, out) {
+            self.refuse_response(*answering, &NoResponse::Failed(what), out);
+            return None;
+        }
+        Some(answering)
+    }
+
     /// Writes the head of a response, and its body if that is a file. `closes` is
     /// true if the guest asked to close the connection.
     ///
     /// # Errors
     /// Fails if the response cannot be sent. Nothing of it was written then.
-    pub(super) fn begin_response(
+    fn write_head(
         &mut self,
         answering: &mut Answering,
         answered: Answered,

@@ -128,14 +128,7 @@ impl Driver {
                 None
             }
             Poll::Ready(Ok(Passed::Response(answered))) => {
-                let limit = self.limits().response_body_timeout;
-                answering.deadline = Some(self.thread().tick_after(limit));
-                let begun = self.begin_response(&mut answering, answered, false, out);
-                if let Err(what) = begun {
-                    self.refuse_response(*answering, &NoResponse::Failed(what), out);
-                    return None;
-                }
-                Some(answering)
+                self.begin_response(answering, answered, false, out)
             }
             Poll::Ready(Err(status)) => {
                 self.refuse_response(*answering, &NoResponse::OfUpstream(status), out);

@@ -454,7 +454,7 @@ typedef struct {
   size_t len;
 } bindings_list_tuple2_u8_list_u8_t;
 
-// What a proxy has told of a connection in its PROXY header, besides the
+// A proxy's account of a connection in its PROXY header, besides the
 // client's address, which is the `peer` of `connection-info`. Nothing of it
 // is verified: it is as true as the proxy is honest.
 typedef struct netwasm_net_types_proxy_info_t {
@@ -467,7 +467,7 @@ typedef struct netwasm_net_types_proxy_info_t {
   bindings_option_string_t   alpn;
   // The name that the client asked for (SNI).
   bindings_option_string_t   authority;
-  // What the proxy knows the connection by.
+  // Identity of the connection at the proxy.
   bindings_option_list_u8_t   unique_id;
   // The client's TLS session with the proxy, if it has one.
   netwasm_net_types_option_proxy_tls_info_t   tls;
@@ -949,7 +949,7 @@ typedef struct netwasm_net_http_judging_t {
 
 // None.
 #define NETWASM_NET_HTTP_JUDGING_NOTHING 0
-// What the client gets if no server has given a response.
+// The client's answer if no server has given a response.
 #define NETWASM_NET_HTTP_JUDGING_MISSING 1
 // That, and what becomes of each response: a call for each request.
 #define NETWASM_NET_HTTP_JUDGING_ALL 2

@@ -382,7 +382,7 @@ type ClientFields struct {
 const (
 	// None.
 	JudgingNothing uint8 = 0
-	// What the client gets if no server has given a response.
+	// The client's answer if no server has given a response.
 	JudgingMissing uint8 = 1
 	// That, and what becomes of each response: a call for each request.
 	JudgingAll uint8 = 2

@@ -528,7 +528,7 @@ type ProxyTlsInfo struct {
 	KeyAlgorithm witTypes.Option[string]
 }
 
-// What a proxy has told of a connection in its PROXY header, besides the
+// A proxy's account of a connection in its PROXY header, besides the
 // client's address, which is the `peer` of `connection-info`. Nothing of it
 // is verified: it is as true as the proxy is honest.
 type ProxyInfo struct {
@@ -541,7 +541,7 @@ type ProxyInfo struct {
 	Alpn witTypes.Option[string]
 	// The name that the client asked for (SNI).
 	Authority witTypes.Option[string]
-	// What the proxy knows the connection by.
+	// Identity of the connection at the proxy.
 	UniqueId witTypes.Option[[]uint8]
 	// The client's TLS session with the proxy, if it has one.
 	Tls witTypes.Option[ProxyTlsInfo]
