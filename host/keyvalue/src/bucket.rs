@@ -333,7 +333,10 @@ mod tests {
 
     #[test]
     fn all_keys_of_a_large_bucket_are_read_with_pauses() {
-        let bucket = Bucket(Kind::Memory(Memories::default().bucket("a", usize::MAX)));
+        let bucket = Bucket {
+            kind: Kind::Memory(Memories::default().bucket("a", usize::MAX)),
+            meter: Arc::default(),
+        };
         for number in 0..2500 {
             let answer = bucket.set(number.to_string(), vec![1]);
             assert!(matches!(answer, Answer::Now(Ok(()))));
