@@ -51,8 +51,10 @@ const HANDLER: &str = r#"(module
             (i32.const 0) (i64.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))"#;
 
 fn handler(directory: &Path) -> PathBuf {
-    let mut resolve = Resolve::default();
-    resolve.all_features = true;
+    let mut resolve = Resolve {
+        all_features: true,
+        ..Resolve::default()
+    };
     for (place, wit) in WASI.iter().enumerate() {
         let pushed = resolve.push_str(format!("{place}.wit"), wit);
         pushed.expect("a package");
