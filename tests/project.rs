@@ -123,7 +123,7 @@ fn a_library_is_written_with_its_worlds_for_each_language_that_has_one() {
         let (package, _) = resolve
             .push_dir(scratch.path().join("wit"))
             .expect("a package");
-        for world in ["tcp", "udp", "http"] {
+        for world in ["tcp", "udp", "http", "websocket"] {
             assert!(resolve.packages[package].worlds.contains_key(world));
         }
     }

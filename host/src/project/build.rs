@@ -261,9 +261,10 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
         ));
     }
     let world = field("world").unwrap_or("server");
-    if !matches!(world, "server" | "program" | "tcp" | "udp" | "http") {
+    let worlds = ["server", "program", "tcp", "udp", "http", "websocket"];
+    if !worlds.contains(&world) {
         return Err(wrong(
-            "its world is none of server, program, tcp, udp and http",
+            "its world is none of server, program, tcp, udp, http and websocket",
         ));
     }
     Ok(Recipe::Componentize {

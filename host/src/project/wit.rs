@@ -238,7 +238,7 @@ mod tests {
             let mut resolve = Resolve::default();
             let pushed = resolve.push_dir(scratch.path().join("wit"));
             let (id, _) = pushed.expect("a package");
-            for world in ["tcp", "udp", "http"] {
+            for world in ["tcp", "udp", "http", "websocket"] {
                 let worlds = &resolve.packages[id].worlds;
                 assert!(worlds.contains_key(world), "{world}");
             }

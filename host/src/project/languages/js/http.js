@@ -28,7 +28,7 @@ class Body {
   }
 }
 
-function headersOf(fields) {
+export function headersOf(fields) {
   const headers = new Headers();
   for (const [name, value] of fields) headers.append(name, latin(value));
   return headers;
@@ -81,7 +81,7 @@ export class Request extends Body {
   }
 }
 
-const { keep } = Request;
+export const { keep } = Request;
 delete Request.keep;
 
 export class Response extends Body {
@@ -133,21 +133,29 @@ export class Response extends Body {
     let body = { tag: 'empty' };
     if (response.#path !== undefined) body = { tag: 'path', val: response.#path };
     else if (response.#body.length) body = { tag: 'bytes', val: response.#body };
-    const headers = [...response.headers].map(([name, value]) => [name, latinBytes(value)]);
-    return { status: response.status, headers, body, trailers: [] };
+    return { status: response.status, headers: fieldsOf(response.headers), body, trailers: [] };
   }
 }
 
-const { wire: responseWire } = Response;
+export const { wire: responseWire } = Response;
 delete Response.wire;
+
+export const fieldsOf = (headers) =>
+  [...new Headers(headers)].map(([name, value]) => [name, latinBytes(value)]);
 
 const latinBytes = (text) => Uint8Array.from(text, (letter) => letter.charCodeAt(0));
 
 let site;
+let fallback;
 const deferred = new Set();
 
 export function serve(handler) {
   site = handler;
+}
+
+// Answers requests while there is no other handler.
+export function withoutSite(handler) {
+  fallback = handler;
 }
 
 function answer(response) {
@@ -198,8 +206,9 @@ export const httpHandler = {
     const name = method.tag === 'other' ? method.val : method.tag.toUpperCase();
     const request = new Request(name, target, source);
     try {
-      if (!site) throw new TypeError('no handler: call `serve` of netwasm');
-      const result = site(request);
+      const answering = site ?? fallback;
+      if (!answering) throw new TypeError('no handler: call `serve` of netwasm');
+      const result = answering(request);
       if (typeof result?.then === 'function') return later(request, result);
       return { tag: 'respond', val: answer(result) };
     } catch (error) {

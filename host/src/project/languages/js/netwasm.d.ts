@@ -278,3 +278,93 @@ declare module 'netwasm' {
   /** Calls back when the host shuts down, with the time that is left. */
   export function onShutdown(callback: (milliseconds: number | null) => void): void;
 }
+
+/**
+ * WebSocket connections, for components of the kind `websocket`: whole messages. The
+ * host does frames, compression, pings and the fan-out of topics. Other requests go to
+ * `serve` of `netwasm`, if that is called.
+ */
+declare module 'netwasm/websocket' {
+  import type { Data, End, Request, Response, TlsInfo } from 'netwasm';
+
+  /** How a connection ended: 1000 is a normal end, 1006 one without a close frame. */
+  export interface Closed {
+    readonly code: number;
+    readonly reason: string;
+  }
+
+  /** A connection, to a client or to a server: text comes as a string. */
+  export class WebSocket implements AsyncIterable<string | Uint8Array> {
+    /** The request that has opened it; `null` if this host has asked for it. */
+    readonly request: Request | null;
+    /** The protocol that was chosen, or ''. */
+    readonly protocol: string;
+    /** Headers of the server's answer, if this host has asked for the connection. */
+    readonly headers: Headers;
+    /**
+     * Sends a message: a string as text, anything else as bytes. Returns a promise if
+     * there is no room for more: it resolves when there is, or at the end.
+     */
+    send(message: Data): Promise<void> | undefined;
+    /** Returns the next message; `null` at the end. */
+    receive(): Promise<string | Uint8Array | null>;
+    [Symbol.asyncIterator](): AsyncIterator<string | Uint8Array>;
+    /** Closes once all is sent. Resolves when the peer has agreed, or has left. */
+    close(code?: number, reason?: string): Promise<Closed>;
+    readonly closing: boolean;
+    /** How it has ended; `null` if it has not. */
+    readonly closed: Closed | null;
+    /** Bytes that wait to be sent. */
+    readonly buffered: number;
+    readonly peer: End;
+    readonly tls: TlsInfo | null;
+    /** Gets what is published to a topic, until the connection ends. */
+    subscribe(topic: string): void;
+    unsubscribe(topic: string): void;
+    /** Sends to all subscribers of a topic but this one. Returns how many there are. */
+    publish(topic: string, message: Data): number;
+  }
+
+  type Fields = Headers | Record<string, string> | [string, string][];
+
+  /** What `open` says of a request: a response refuses it. */
+  export type Opening = { protocol?: string; headers?: Fields } | Response | undefined;
+
+  /**
+   * Takes connections. One whose handler returns is closed with 1000; with 1011, if it
+   * throws. `open` decides first, and is not async.
+   */
+  export function serve(
+    handler: (socket: WebSocket) => unknown,
+    options?: { open?: (request: Request) => Opening },
+  ): void;
+
+  /** Sends to all subscribers of a topic, of all instances. Returns how many there are. */
+  export function publish(topic: string, message: Data): number;
+  export function subscribers(topic: string): number;
+
+  /** A server's answer that opens no connection. */
+  export class Refusal extends Error {
+    readonly status: number;
+    readonly headers: Headers;
+  }
+
+  export interface ConnectOptions {
+    /** The protocols to offer, best first. */
+    protocols?: string | string[];
+    headers?: Fields;
+    /** For `wss:`, where the certificate has another name, say. */
+    tls?: { serverName?: string; authority?: string; identity?: string };
+    /** Offers compression, unless `--websocket-compression` is off. */
+    compress?: boolean;
+    /** Limits all of it: 30 s unless given. */
+    timeout?: number;
+    signal?: AbortSignal;
+  }
+
+  /**
+   * Opens a connection to `ws:` or `wss:`, as `--allow-connect` lets it. Fails with a
+   * `Refusal`, or a `NetworkError`.
+   */
+  export function connect(url: string | URL, options?: ConnectOptions): Promise<WebSocket>;
+}

@@ -12,6 +12,9 @@ The event loop (`asyncio.get_running_loop()`) is `loop`. It runs between events:
 tasks, futures, timers, `asyncio.sleep`, `asyncio.timeout`, queues, and
 `asyncio.open_connection` work as they do anywhere. Nothing may block.
 
+`netwasm.websocket`, for components of the kind `websocket`, takes WebSocket
+connections and opens them.
+
 `shared` has rate limits, counters and values that all instances of the service
 share; `metrics` are counts of the handler's own. `asyncio.open_connection("@NAME", 0)`
 connects to a server of the group that `--upstream` names.

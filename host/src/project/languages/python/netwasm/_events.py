@@ -37,8 +37,14 @@ _ALL = {
 
 def handlers() -> dict[str, type]:
     """Returns the classes that the world of this component exports."""
+    made = dict(_ALL)
+    if hasattr(exports, "WebsocketHandler"):
+        from . import websocket
+
+        made["WebsocketHandler"] = websocket.WebsocketHandler
+        made["WebsocketConnectHandler"] = websocket.WebsocketConnectHandler
     # All that there is now lies in pages that all instances share, until one writes
     # to them, as the collector does.
     gc.collect()
     gc.freeze()
-    return {name: made for name, made in _ALL.items() if hasattr(exports, name)}
+    return {name: handler for name, handler in made.items() if hasattr(exports, name)}
