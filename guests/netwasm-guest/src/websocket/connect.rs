@@ -340,7 +340,8 @@ mod tests {
         block_on(async {
             let mut server = listen_websocket("ws://example.org/");
             let mut attempt = Box::pin(connect("ws://example.org/"));
-            poll_fn(|cx| Poll::Ready(assert!(attempt.as_mut().poll(cx).is_pending()))).await;
+            let pending = poll_fn(|cx| Poll::Ready(attempt.as_mut().poll(cx).is_pending())).await;
+            assert!(pending);
             drop(attempt);
             yield_now().await;
             assert!(server.try_accept().is_none());
