@@ -109,4 +109,20 @@ mod tests {
         assert!((0..10).all(|steps| goes_on(&mut computed, steps)));
         assert!(!goes_on(&mut computed, 10));
     }
+
+    #[test]
+    fn what_a_call_waits_for_counts_with_what_it_computes() {
+        let limits = Limits {
+            event_timeout: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let mut computed = Computed::default();
+        let wait = Duration::from_millis(60);
+        computed.waited(wait);
+        assert!(computed.step(Duration::ZERO, Duration::MAX, &limits));
+        assert_eq!(computed.left(&limits), limits.event_timeout - wait);
+        computed.waited(wait);
+        assert_eq!(computed.left(&limits), Duration::ZERO);
+        assert!(!computed.step(Duration::ZERO, Duration::MAX, &limits));
+    }
 }
