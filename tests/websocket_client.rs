@@ -228,7 +228,7 @@ fn a_server_gets_a_request_by_the_rules_and_frames_with_masks() {
     let (first, payload, _) = hear_masked(&mut peer);
     assert_eq!((first, &*payload), (0x88, &[0x0f, 0xa0][..]));
     peer.ends();
-    drop(client);
+    drop((peer, client));
     hand.probe.stop();
 }
 
