@@ -174,7 +174,7 @@ struct Opening {
     then: Then,
 }
 
-/// What becomes of a connection.
+/// Fate of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     /// It fails, unless something else is noted.

@@ -55,7 +55,7 @@ pub(super) struct Link {
     pub(super) window: Rc<Window>,
     /// Bytes of responses that wait to be sent.
     queued: Cell<usize>,
-    /// What waits to be sent of WebSocket connections.
+    /// Bytes of WebSocket connections that wait to be sent.
     pub(super) websockets: Rc<TunnelQueues>,
     /// True if a guest asked to close the connection.
     pub(super) closes: Cell<bool>,

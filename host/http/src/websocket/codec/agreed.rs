@@ -277,7 +277,7 @@ mod tests {
         ] {
             assert!(granted(wrong, Dedicated).is_err(), "{wrong:?}");
         }
-        // What the host offers, a server like it accepts.
+        // A server like the host accepts its offers.
         for mode in [Shared, Dedicated] {
             let offer = Agreed::offer(mode).expect("an offer");
             let accepted = Agreed::on([offer.as_bytes()].into_iter(), mode).expect("accepted");
