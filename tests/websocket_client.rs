@@ -62,7 +62,7 @@ fn a_guest_talks_to_another_server_and_hears_how_it_ends() {
     }
     say(&mut client, "close 4321 bye");
     hears(&mut client, "server closed 4321 bye");
-    // What was sent along with the answer is there, too.
+    // A message that was sent along with the answer is there, too.
     let said = dial(&mut client, &format!("ws://{address}/greet"));
     assert_eq!(said, "opened with no protocol");
     hears(&mut client, "hello");

@@ -18,6 +18,7 @@
 #[cfg(test)]
 mod bindings;
 pub mod build;
+mod building;
 mod children;
 mod component;
 mod embedded;

@@ -96,7 +96,7 @@ def records(size):
 CONTENTS = [(TEXT, records), (BINARY, random.randbytes), (TEXT, words),
             (BINARY, lambda size: bytes(size)), (TEXT, lambda size: b"ab" * (size // 2))]
 
-# What a client may offer for 13, and what the server may not answer without.
+# Offers of a client for 13, and parameters that the answer must have.
 OFFERS = [
     ("permessage-deflate", {}),
     ("permessage-deflate; server_no_context_takeover", {"server_no_context_takeover": True}),

@@ -160,7 +160,7 @@ enum Kind {
     StartMemory,
 }
 
-/// What is said over the connections.
+/// The traffic of the connections.
 #[derive(Clone, Copy, Debug)]
 enum Talk {
     Echo {

@@ -410,11 +410,9 @@ impl Driver {
         self.log_unsent();
         self.exchange.own.close();
         let transport = &self.transport;
-        let counters = &self.thread().env.counters;
+        transport.record_end(lost);
         match lost {
             None => {
-                counters.connections_closed.add();
-                tracing::debug!(peer = %transport.peer(), "connection closed");
                 let receives = transport.core.borrow().flow.receiving_open();
                 transport.say_close_notify();
                 // A reset does no harm to a connection that was idle.
@@ -422,14 +420,9 @@ impl Driver {
                     return Stage::Lingering(Linger::begin(transport));
                 }
             }
-            Some(reason) => {
-                counters.connections_lost.add();
-                tracing::info!(peer = %transport.peer(), %reason, "connection lost");
-                if sending || transport.queued() > 0 {
-                    // An incomplete response must not look whole.
-                    transport.reset_on_close();
-                }
-            }
+            // An incomplete response must not look whole.
+            Some(_) if sending || transport.queued() > 0 => transport.reset_on_close(),
+            Some(_) => {}
         }
         Stage::Over
     }

@@ -6,10 +6,10 @@ mod burst;
 mod datagrams;
 mod errors;
 mod opened;
+mod received;
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::ops::Range;
 use std::rc::Rc;
 
 use netwasm_base::error::ConnectionError;
@@ -27,6 +27,7 @@ use self::datagrams::Closing;
 pub use self::datagrams::Datagrams;
 use self::errors::{allow_fragments, next_error};
 pub use self::opened::{Opened, Sender};
+use self::received::{ReceivedBurst, are_few};
 
 /// Size of one receive buffer, in bytes: for a datagram, or for several that
 /// the kernel joined (UDP_GRO).
@@ -97,52 +98,6 @@ impl<G> Source<G> {
             Self::Opened(_) => FEW_BUFFERS.min(BATCH_SIZE),
         }
     }
-}
-
-/// Datagrams received at once.
-#[derive(Default)]
-struct ReceivedBurst {
-    metas: [RecvMeta; BATCH_SIZE],
-    /// Number of filled buffers.
-    count: usize,
-    /// True if all are from one peer or two.
-    few_peers: bool,
-    /// Next buffer, and the number of its bytes already handed over.
-    next: usize,
-    offset: usize,
-}
-
-impl ReceivedBurst {
-    fn is_empty(&self) -> bool {
-        self.next >= self.count
-    }
-
-    /// Returns the next datagram: its metadata, and its range in the buffers.
-    fn next(&mut self) -> Option<(RecvMeta, Range<usize>)> {
-        if self.is_empty() {
-            return None;
-        }
-        let meta = *self.metas.get(self.next)?;
-        let begin = self.next * BUFFER;
-        let end = self.offset.saturating_add(meta.stride.max(1)).min(meta.len);
-        let datagram = begin + self.offset..begin + end;
-        if end >= meta.len {
-            self.next += 1;
-            self.offset = 0;
-        } else {
-            self.offset = end;
-        }
-        Some((meta, datagram))
-    }
-}
-
-/// True if there are at most two different addresses.
-fn are_few(mut peers: impl Iterator<Item = SocketAddr>) -> bool {
-    let Some(first) = peers.next() else {
-        return true;
-    };
-    let mut second = None;
-    peers.all(|peer| peer == first || *second.get_or_insert(peer) == peer)
 }
 
 /// The guest's side of a socket.
@@ -483,28 +438,6 @@ impl<G: DatagramGuest> Server<G> {
     fn end(&mut self) {
         if let Some(endpoint) = self.endpoint.take() {
             let _ = endpoint.guest.endpoint_lost(endpoint.resource);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn up_to_two_peers_are_few() {
-        let few = |ports: &[u16]| {
-            are_few(
-                ports
-                    .iter()
-                    .map(|port| SocketAddr::from(([127, 0, 0, 1], *port))),
-            )
-        };
-        for ports in [&[][..], &[1], &[1, 1, 1], &[1, 2, 1, 2, 2]] {
-            assert!(few(ports), "{ports:?}");
-        }
-        for ports in [&[1, 2, 3][..], &[1, 1, 2, 1, 3]] {
-            assert!(!few(ports), "{ports:?}");
         }
     }
 }

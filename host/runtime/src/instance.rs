@@ -6,6 +6,7 @@
 mod bodies;
 mod judging;
 pub(crate) mod sockets;
+mod trap;
 mod websockets;
 
 use std::cell::{Cell, RefCell};
@@ -14,13 +15,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use wasmtime::Store;
 use wasmtime::component::Resource;
-use wasmtime::{Store, Trap};
 
 use netwasm_base::address::Address;
-use netwasm_base::config::Limits;
 use netwasm_base::error::ConnectionError;
-use netwasm_base::traps::Cause;
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
@@ -37,10 +36,11 @@ use crate::decisions::decision;
 use crate::event_program::{EventExports, EventProgram, Handlers, begin_event};
 use crate::frames;
 use crate::local::Local;
-use crate::memory::MemoryLimit;
 use crate::state::{Later, State};
 use crate::timed::Timed;
 use crate::wasi;
+
+pub(crate) use self::trap::{is_interrupt, note_trap, one_line, reason};
 
 /// An event instance, of one connection or of a worker.
 pub struct Instance {
@@ -438,73 +438,4 @@ fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error)
         guest = %net.guest, event, peer, panic, frames, "the guest trapped: {reason}"
     );
     tracing::debug!(guest = %net.guest, "{error:?}");
-}
-
-/// Counts a trap, counts a timeout against the client, and returns the reason.
-pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::Error) -> String {
-    let net = &local.env.net;
-    net.counters.traps.add(cause(error, memory));
-    if let Some(Trap::Interrupt) = error.downcast_ref() {
-        local.worker.thread.turns.note_time_out();
-    }
-    let mut reason = reason(error, &net.limits);
-    if memory.denied {
-        reason.push_str("; it was denied more memory (--max-memory)");
-    }
-    reason
-}
-
-/// Returns the kind of a trap.
-fn cause(error: &wasmtime::Error, memory: &MemoryLimit) -> Cause {
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => Cause::Timeout,
-        // It mostly aborts then.
-        _ if memory.denied => Cause::MemoryLimit,
-        Some(Trap::UnreachableCodeReached) => Cause::Unreachable,
-        Some(Trap::StackOverflow) => Cause::Stack,
-        Some(
-            Trap::MemoryOutOfBounds
-            | Trap::HeapMisaligned
-            | Trap::TableOutOfBounds
-            | Trap::IndirectCallToNull
-            | Trap::BadSignature,
-        ) => Cause::OutOfBounds,
-        Some(
-            Trap::IntegerOverflow | Trap::IntegerDivisionByZero | Trap::BadConversionToInteger,
-        ) => Cause::Arithmetic,
-        Some(_) => Cause::Other,
-        None if wasi::reason(error).is_some() => Cause::Exit,
-        None => Cause::Other,
-    }
-}
-
-/// Returns why a guest trapped, or could not be made.
-pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits) -> String {
-    match error.downcast_ref::<Trap>() {
-        Some(Trap::Interrupt) => format!(
-            "it took longer than {} (--event-timeout)",
-            humantime::format_duration(limits.event_timeout)
-        ),
-        Some(trap) => trap.to_string(),
-        None => wasi::reason(error).unwrap_or_else(|| one_line(error)),
-    }
-}
-
-/// True if a guest was interrupted because it took too long.
-pub(crate) fn is_interrupt(error: &wasmtime::Error) -> bool {
-    matches!(error.downcast_ref(), Some(Trap::Interrupt))
-}
-
-/// Joins an error and its causes in one line, without a backtrace.
-pub(crate) fn one_line(error: &wasmtime::Error) -> String {
-    let mut parts: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        // `-v` shows the backtrace.
-        let text = text.lines().next().unwrap_or_default().trim().to_owned();
-        if !text.starts_with("error while executing") && parts.last() != Some(&text) {
-            parts.push(text);
-        }
-    }
-    parts.join(": ")
 }

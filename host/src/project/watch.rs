@@ -15,7 +15,8 @@ use rustix::process::Signal;
 use tokio::runtime::Builder;
 use tokio::time::sleep;
 
-use super::build::{BuildOptions, Building, Project, shown};
+use super::build::{BuildOptions, Project, shown};
+use super::building::Building;
 use super::sources::Snapshot;
 use super::{ProjectError, children, say};
 use crate::signals::{Asked, Signals};

@@ -15,13 +15,13 @@
 
 mod asked;
 mod changes;
+mod refused;
 mod work;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
 use netwasm_base::config::{Config, OtlpConfig, RunConfig, SharedListener};
-use netwasm_base::error::Error;
 use netwasm_net::tls::Renewed;
 use netwasm_net::worker::{Ended, Phase};
 use netwasm_runtime::Stamps;
@@ -35,6 +35,7 @@ use super::threads::{Generations, Replace};
 
 pub(super) use self::asked::{By, Reloading};
 use self::changes::Changes;
+pub(super) use self::refused::Refused;
 use self::work::{Fixed, Work};
 
 /// Services that a reload has prepared.
@@ -67,37 +68,6 @@ struct Kept {
     renewed: Option<Renewed>,
     /// Its settings, in which at most what others have on its listeners is new.
     config: Config,
-}
-
-/// Why a reload changes nothing.
-#[derive(Debug)]
-pub(crate) struct Refused {
-    /// One line.
-    reason: String,
-    /// True if there is no room for another generation at present.
-    crowded: bool,
-    /// Certificates of services whose settings have not changed, by the numbers
-    /// of their generations. They do not depend on what is wrong.
-    renewed: Vec<(u64, Renewed)>,
-}
-
-impl From<String> for Refused {
-    fn from(reason: String) -> Self {
-        Self {
-            reason,
-            crowded: false,
-            renewed: Vec::new(),
-        }
-    }
-}
-
-impl From<Error> for Refused {
-    fn from(error: Error) -> Self {
-        Self {
-            crowded: matches!(error, Error::Room(_)),
-            ..Self::from(error.to_string())
-        }
-    }
 }
 
 /// A program that has ended.

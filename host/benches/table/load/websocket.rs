@@ -158,7 +158,7 @@ impl Publish {
         let open = |_| Client::open(server, false);
         let clients = (0..subscribers).map(open).collect::<io::Result<Vec<_>>>();
         let mut clients = clients?;
-        // Who came is told to those who were there.
+        // Those who were there are told of each who came.
         const ALL: &str = "all are here";
         let all = frame(TEXT, ALL.as_bytes());
         let first = clients.first().map(|client| &client.stream);

@@ -10,6 +10,7 @@
 //! work nor the result.
 
 pub mod authority;
+mod limits;
 mod meaning;
 pub mod scan;
 pub mod target;
@@ -21,9 +22,10 @@ use std::mem::MaybeUninit;
 
 use httparse::{Header, Request, Status};
 
-use netwasm_base::config::HttpLimits;
-
+use self::limits::{HEAD_TOO_LARGE, LINE_TOO_LONG};
 use self::scan::{Scan, empty_lines};
+
+pub use self::limits::{HeadLimits, Refusal, bad};
 
 /// Largest head in bytes, whatever the configured limit. A [`Span`] has 32
 /// bits, and the buffer may also hold copies of the target, percent-encoded.
@@ -31,62 +33,6 @@ const MOST_BYTES: usize = (u32::MAX / 8) as usize;
 
 /// Number of header lines that fit on the stack.
 const FIELDS_AT_ONCE: usize = 128;
-
-/// Limits of a request's head.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeadLimits {
-    /// Size of the whole head in bytes, with its line ends and the empty lines
-    /// before it.
-    pub bytes: usize,
-    /// Number of header lines.
-    pub fields: usize,
-    /// Length of the request line in bytes, without its line end.
-    pub line: usize,
-}
-
-impl From<&HttpLimits> for HeadLimits {
-    fn from(limits: &HttpLimits) -> Self {
-        Self {
-            bytes: limits.max_head,
-            fields: limits.max_headers,
-            line: limits.max_request_line,
-        }
-    }
-}
-
-/// Refusal of a request, as the client gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Refusal {
-    /// Status of the response.
-    pub status: u16,
-    /// Reason, for the log and the response's body.
-    pub reason: &'static str,
-    /// Flag of the limit that the request exceeds, for the log; `None` if it is
-    /// refused for another reason.
-    pub limit: Option<&'static str>,
-}
-
-impl Refusal {
-    /// Returns a refusal that no limit is the reason of.
-    #[must_use]
-    pub const fn new(status: u16, reason: &'static str) -> Self {
-        Self {
-            status,
-            reason,
-            limit: None,
-        }
-    }
-
-    /// Returns a refusal of a request that exceeds the limit of this flag.
-    #[must_use]
-    pub const fn over(limit: &'static str, status: u16, reason: &'static str) -> Self {
-        Self {
-            status,
-            reason,
-            limit: Some(limit),
-        }
-    }
-}
 
 /// Rule for the end of a request's body: RFC 9112, section 6.3.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -487,15 +433,6 @@ impl Span {
             end: (start + part.len()) as u32,
         }
     }
-}
-
-const LINE_TOO_LONG: Refusal = Refusal::over("--max-request-line", 414, "request line too long");
-const HEAD_TOO_LARGE: Refusal = Refusal::over("--max-head", 431, "request head too large");
-const TOO_MANY_FIELDS: Refusal = Refusal::over("--max-headers", 431, "too many header lines");
-
-/// Makes the refusal of a malformed request: 400.
-pub const fn bad(reason: &'static str) -> Refusal {
-    Refusal::new(400, reason)
 }
 
 /// True if the line that ends at `at` ends in CRLF. httparse has accepted the

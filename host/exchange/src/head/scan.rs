@@ -4,8 +4,9 @@ use httparse::{EMPTY_HEADER, Request};
 use memchr::memchr;
 
 use super::authority::characters;
+use super::limits::{LINE_TOO_LONG, TOO_MANY_FIELDS};
 use super::target::masked;
-use super::{HeadLimits, LINE_TOO_LONG, Refusal, TOO_MANY_FIELDS, bad};
+use super::{HeadLimits, Refusal, bad};
 
 /// Number of empty lines that are ignored before a request: RFC 9112, section
 /// 2.2.

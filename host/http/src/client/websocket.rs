@@ -174,7 +174,7 @@ struct Opening {
     then: Then,
 }
 
-/// What becomes of a connection.
+/// Fate of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Then {
     /// It fails, unless something else is noted.
@@ -290,17 +290,13 @@ impl Driver {
     /// Counts and logs how the connection ended.
     fn lose(&self, lost: &Lost) -> Stage {
         let transport = &self.transport;
-        let counters = &transport.thread().env.counters;
+        transport.record_end(lost);
         match lost {
             None => {
-                counters.connections_closed.add();
-                tracing::debug!(peer = %transport.peer(), "connection closed");
                 transport.say_close_notify();
                 Stage::Lingering(Linger::begin(transport))
             }
-            Some(reason) => {
-                counters.connections_lost.add();
-                tracing::info!(peer = %transport.peer(), %reason, "connection lost");
+            Some(_) => {
                 transport.reset_on_close();
                 Stage::Over
             }

@@ -1,5 +1,7 @@
 //! State shared by the streams of a connection, and the sending of responses.
 
+mod queued;
+
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -35,6 +37,8 @@ use crate::local::{Date, Local};
 use crate::response;
 use crate::websocket::TunnelQueues;
 
+use self::queued::Queued;
+
 /// Maximum size of a file that is read before its head is sent, in bytes.
 const SMALL_FILE: u64 = 16 << 10;
 
@@ -51,7 +55,7 @@ pub(super) struct Link {
     pub(super) window: Rc<Window>,
     /// Bytes of responses that wait to be sent.
     queued: Cell<usize>,
-    /// What waits to be sent of WebSocket connections.
+    /// Bytes of WebSocket connections that wait to be sent.
     pub(super) websockets: Rc<TunnelQueues>,
     /// True if a guest asked to close the connection.
     pub(super) closes: Cell<bool>,
@@ -483,26 +487,4 @@ pub(super) fn head(status: u16, headers: HeaderMap) -> Option<http::Response<()>
     *response.status_mut() = http::StatusCode::from_u16(status).ok()?;
     *response.headers_mut() = headers;
     Some(response)
-}
-
-/// Bytes of a response that wait until the client takes them.
-struct Queued {
-    link: Rc<Link>,
-    bytes: usize,
-}
-
-impl Queued {
-    fn new(link: &Rc<Link>, bytes: usize) -> Self {
-        link.queued.set(link.queued.get() + bytes);
-        Self {
-            link: Rc::clone(link),
-            bytes,
-        }
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        self.link.queued.set(self.link.queued.get() - self.bytes);
-    }
 }

@@ -17,7 +17,7 @@ const FULL: ConnectionError = ConnectionError::LimitExceeded(
      streams together",
 );
 
-/// What is queued for the streams of a connection.
+/// Bytes queued for the streams of a connection.
 #[derive(Debug)]
 pub(crate) struct TunnelQueues {
     /// Maximum of bytes.
@@ -26,7 +26,7 @@ pub(crate) struct TunnelQueues {
     all: RefCell<Vec<Weak<TunnelQueue>>>,
 }
 
-/// What is queued for a stream.
+/// Bytes queued for a stream.
 #[derive(Debug)]
 pub(super) struct TunnelQueue {
     queues: Rc<TunnelQueues>,
@@ -208,7 +208,7 @@ mod tests {
             (first.queued(), second.queued(), third.queued()),
             (0, 400, 101)
         );
-        // What is sent, or gone with its stream, makes room.
+        // Bytes that are sent, or gone with their stream, make room.
         assert_eq!(second.0.take(400).len(), 400);
         assert!(third.has_room(899) && !third.has_room(900));
         drop(third);

@@ -74,19 +74,10 @@ impl<G: EventGuest> Driver<G> {
 
     /// Counts and logs how a connection ended.
     pub(super) fn record(&self, lost: &Lost) {
-        let transport = &self.transport;
-        let counters = &transport.thread().env.counters;
-        match lost {
-            None => {
-                counters.connections_closed.add();
-                tracing::debug!(peer = %transport.peer(), "connection closed");
-            }
-            Some(reason) => {
-                transport.count_failed_handshake();
-                counters.connections_lost.add();
-                tracing::info!(peer = %transport.peer(), %reason, "connection lost");
-            }
+        if lost.is_some() {
+            self.transport.count_failed_handshake();
         }
+        self.transport.record_end(lost);
     }
 
     /// Finishes a connection that the guest no longer has.

@@ -365,6 +365,21 @@ impl Transport {
         }
     }
 
+    /// Counts and logs how the connection ended.
+    pub fn record_end(&self, lost: &Lost) {
+        let counters = &self.thread.env.counters;
+        match lost {
+            None => {
+                counters.connections_closed.add();
+                tracing::debug!(peer = %self.peer, "connection closed");
+            }
+            Some(reason) => {
+                counters.connections_lost.add();
+                tracing::info!(peer = %self.peer, %reason, "connection lost");
+            }
+        }
+    }
+
     /// Makes the close send a reset, so that the peer cannot take a stream cut
     /// short for a complete one.
     pub fn reset_on_close(&self) {

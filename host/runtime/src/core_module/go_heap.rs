@@ -89,7 +89,7 @@ pub(super) fn apart(module: &[u8]) -> Option<Heap> {
     Some(Heap::Moved(parts.moved(module, rounding.at, room..end)?))
 }
 
-/// What is needed of a module.
+/// Parts of a module that are needed.
 #[derive(Debug, Default)]
 struct Parts<'a> {
     types: u32,

@@ -7,7 +7,7 @@ use wasmparser::BinaryReader;
 /// Length of a module's magic number and version.
 const PREAMBLE: usize = 8;
 
-/// What becomes of a section.
+/// Fate of a section.
 pub(super) enum Section {
     Kept,
     /// Its new content.

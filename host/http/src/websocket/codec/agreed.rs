@@ -37,11 +37,6 @@ impl Agreed {
     }
 
     fn accept(offer: &str, mode: MessageCompression) -> Option<Self> {
-        let mut parts = offer.split(';').map(str::trim);
-        if !parts.next()?.eq_ignore_ascii_case("permessage-deflate") {
-            return None;
-        }
-        let mut seen = Vec::new();
         let fresh = mode == MessageCompression::Shared;
         let mut agreed = Self {
             own_is_fresh: fresh,
@@ -49,15 +44,7 @@ impl Agreed {
             bits: MOST_BITS,
             tells_bits: false,
         };
-        for part in parts {
-            let (name, value) = match part.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(unquoted(value.trim()))),
-                None => (part, None),
-            };
-            if seen.contains(&name) {
-                return None;
-            }
-            seen.push(name);
+        for (name, value) in parameters(offer)? {
             let bits = value.and_then(window);
             match (name, value) {
                 ("server_no_context_takeover", None) => agreed.own_is_fresh = true,
@@ -114,13 +101,9 @@ impl Agreed {
     }
 
     fn read_granted(accepted: &str, mode: MessageCompression) -> Option<Self> {
-        let mut parts = accepted.split(';').map(str::trim);
-        if mode == MessageCompression::Off
-            || !parts.next()?.eq_ignore_ascii_case("permessage-deflate")
-        {
+        if mode == MessageCompression::Off {
             return None;
         }
-        let mut seen = Vec::new();
         let mut agreed = Self {
             // A client may do so whatever the server says.
             own_is_fresh: mode == MessageCompression::Shared,
@@ -128,15 +111,7 @@ impl Agreed {
             bits: MOST_BITS,
             tells_bits: false,
         };
-        for part in parts {
-            let (name, value) = match part.split_once('=') {
-                Some((name, value)) => (name.trim(), Some(unquoted(value.trim()))),
-                None => (part, None),
-            };
-            if seen.contains(&name) {
-                return None;
-            }
-            seen.push(name);
+        for (name, value) in parameters(accepted)? {
             let bits = value.and_then(window);
             match (name, value) {
                 ("server_no_context_takeover", None) => agreed.their_is_fresh = true,
@@ -172,6 +147,30 @@ impl Agreed {
         }
         field
     }
+}
+
+/// Number of parameters that `permessage-deflate` has: RFC 7692, section 7.1.
+const PARAMETERS: usize = 4;
+
+/// Returns the parameters of `permessage-deflate` by their names; `None` if this
+/// is another extension, or has more of them than there are, or one twice.
+fn parameters(text: &str) -> Option<Vec<(&str, Option<&str>)>> {
+    let mut parts = text.split(';').map(str::trim);
+    if !parts.next()?.eq_ignore_ascii_case("permessage-deflate") {
+        return None;
+    }
+    let mut found: Vec<(&str, Option<&str>)> = Vec::new();
+    for part in parts {
+        let (name, value) = match part.split_once('=') {
+            Some((name, value)) => (name.trim(), Some(unquoted(value.trim()))),
+            None => (part, None),
+        };
+        if found.len() == PARAMETERS || found.iter().any(|(other, _)| *other == name) {
+            return None;
+        }
+        found.push((name, value));
+    }
+    Some(found)
 }
 
 fn unquoted(value: &str) -> &str {
@@ -277,7 +276,7 @@ mod tests {
         ] {
             assert!(granted(wrong, Dedicated).is_err(), "{wrong:?}");
         }
-        // What the host offers, a server like it accepts.
+        // A server like the host accepts its offers.
         for mode in [Shared, Dedicated] {
             let offer = Agreed::offer(mode).expect("an offer");
             let accepted = Agreed::on([offer.as_bytes()].into_iter(), mode).expect("accepted");

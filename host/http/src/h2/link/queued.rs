@@ -1,0 +1,27 @@
+//! Bytes of responses that wait in memory.
+
+use std::rc::Rc;
+
+use super::Link;
+
+/// Bytes of a response that wait until the client takes them.
+pub(super) struct Queued {
+    link: Rc<Link>,
+    bytes: usize,
+}
+
+impl Queued {
+    pub(super) fn new(link: &Rc<Link>, bytes: usize) -> Self {
+        link.queued.set(link.queued.get() + bytes);
+        Self {
+            link: Rc::clone(link),
+            bytes,
+        }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        self.link.queued.set(self.link.queued.get() - self.bytes);
+    }
+}
