@@ -14,7 +14,7 @@ use crate::admin::ServerView;
 type Field = fn(&Counters) -> &Counter;
 
 /// Counters that have no label but the service.
-const COUNTERS: [(&str, &str, Field); 28] = [
+const COUNTERS: [(&str, &str, Field); 30] = [
     (
         "connections_accepted",
         "Connections that peers opened",
