@@ -1,8 +1,8 @@
 //! Buckets of `wasi:keyvalue`: metrics of them, TLS to Redis, and Spin's names of
 //! them.
 
-use crate::harness::{Run, administered, cert, directory, scrape, text};
-use crate::standard::{Redis, ask, says, with_bucket};
+use crate::harness::{Redis, Run, administered, cert, directory, scrape, text};
+use crate::standard::{ask, says, with_bucket};
 
 #[test]
 fn operations_on_buckets_are_counted() {

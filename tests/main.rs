@@ -80,6 +80,7 @@ mod test_kit_http;
 mod tls;
 mod tls_engine;
 mod tls_upstreams;
+mod topics;
 mod traces;
 mod udp;
 mod unix;

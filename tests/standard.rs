@@ -2,16 +2,13 @@
 //! `wasi:keyvalue`.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Configured, DEADLINE, Run, START, Server, TlsServer, cert, directory, eventually, free_port,
-    guest, skipped, text, within,
+    Configured, DEADLINE, Redis, Run, START, Server, TlsServer, cert, directory, eventually, guest,
+    text, within,
 };
 
 /// Makes a run of the probe as a handler of HTTP requests, on two workers.
@@ -321,79 +318,6 @@ fn handlers_of_events_have_buckets_that_need_no_network() {
     server.log.wait_for(&["hello"]);
     drop(peer);
     server.stop();
-}
-
-/// A Redis server of a test's own.
-pub(crate) struct Redis {
-    child: Child,
-    port: u16,
-}
-
-impl Redis {
-    /// Starts one on a free port, if the machine has it.
-    pub(crate) fn start(folder: &Path) -> Option<Self> {
-        Self::start_with(folder, &[])
-    }
-
-    /// Starts one with more options; `PORT` among them is its port.
-    pub(crate) fn start_with(folder: &Path, options: &[&str]) -> Option<Self> {
-        let Some(program) = find("redis-server") else {
-            skipped("there is no redis-server: Debian's package of that name has it");
-            return None;
-        };
-        // The port may be taken between both.
-        (0..10).find_map(|_| Self::at(&program, folder, free_port(), options))
-    }
-
-    fn again(folder: &Path, port: u16) -> Option<Self> {
-        Self::at(&find("redis-server")?, folder, port, &[])
-    }
-
-    fn at(program: &Path, folder: &Path, port: u16, options: &[&str]) -> Option<Self> {
-        let port_text = port.to_string();
-        let options = options.iter().map(|it| match *it {
-            "PORT" => port_text.as_str(),
-            other => other,
-        });
-        let child = Command::new(program)
-            .args(["--bind", "127.0.0.1", "--port", &port_text])
-            .args(options)
-            .args(["--save", "", "--appendonly", "no"])
-            .args(["--requirepass", "s3cret", "--dir"])
-            .arg(folder)
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut redis = Self {
-            child: child.expect("redis-server starts"),
-            port,
-        };
-        let output = redis.child.stdout.take().expect("a pipe");
-        let mut lines = BufReader::new(output).lines().map_while(Result::ok);
-        lines.find(|line| line.contains("eady to accept connections"))?;
-        // It goes on writing.
-        thread::spawn(move || lines.for_each(drop));
-        Some(redis)
-    }
-
-    /// Returns a bucket on it.
-    pub(crate) fn bucket(&self, name: &str, rest: &str) -> String {
-        let port = self.port;
-        format!("{name}=redis://:s3cret@127.0.0.1:{port}/{rest}")
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Returns the path of a program.
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    let mut places = std::env::split_paths(&path).map(|folder| folder.join(name));
-    places.find(|place| place.is_file())
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod help;
 mod mistakes;
 mod python;
 mod run;
+mod topics;
 mod values;
 mod websocket;
 mod writing;

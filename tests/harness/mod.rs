@@ -18,6 +18,7 @@ mod otlp;
 mod pace;
 mod peer;
 mod process;
+mod redis;
 mod reload;
 mod run;
 mod server;
@@ -31,6 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+pub(crate) use self::redis::Redis;
 pub(crate) use admin::{admin_of, administered, ask_admin, ok, scrape};
 pub(crate) use component::{
     datagram_handler, handler, handler_of_another_host, handler_that_has, handler_with_sockets,

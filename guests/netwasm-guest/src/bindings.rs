@@ -31,6 +31,7 @@ wit_bindgen::generate!({
             import netwasm:net/websockets@0.2.0;
             import netwasm:net/websocket-client@0.2.0;
             import netwasm:net/topics@0.2.0;
+            import netwasm:net/connection-topics@0.2.0;
             import netwasm:net/pools@0.2.0;
             import netwasm:net/datagram-connector@0.2.0;
         }

@@ -9,23 +9,70 @@
 //! - `dial URL PROTOCOLS` opens a connection to another server, says so, and passes
 //!   messages on, both ways, until that one ends. With `hasty` in place of the
 //!   protocols, that has little time; with `drop`, the next message gives it up.
+//!
+//! Of requests, a POST to `/publish/TOPIC` publishes the body, as bytes if it is no
+//! text, and tells how many subscribers there are. `/events/TOPIC` and
+//! `/later/TOPIC` answer with the topic as events, the second one a moment later.
+//!
+//! Connections of TCP obey lines: `subscribe TOPIC`, `leave TOPIC`, and
+//! `publish TOPIC TEXT`, which publishes the text as a line; each is answered with the number
+//! of subscribers.
 
 use std::cell::RefCell;
-
 use std::time::Duration;
 
-use netwasm_guest::http::{Request, Response};
-use netwasm_guest::websocket::{Closed, Connect, Message, NotOpened, Opening, WebSocket};
-use netwasm_guest::{Either, Result};
+use netwasm_guest::http::{Request, Response, TopicEvents};
+use netwasm_guest::websocket::{self, Closed, Connect, Message, NotOpened, Opening, WebSocket};
+use netwasm_guest::{Connection, Either, Result, sleep};
 
-netwasm_guest::export!(websocket: open, http: page);
+netwasm_guest::export!(tcp: line, websocket: open, http: page);
 
 thread_local! {
     static LAST: RefCell<Option<Closed>> = const { RefCell::new(None) };
 }
 
-async fn page() -> &'static str {
-    "a page"
+async fn page(request: Request<'_>) -> Response {
+    let (what, topic) = match request.path()[1..].split_once('/') {
+        Some((what, topic)) => (what, topic.to_owned()),
+        None => return Response::text("a page"),
+    };
+    match what {
+        "publish" => {
+            let message = match String::from_utf8(request.body()) {
+                Ok(text) => Message::Text(text),
+                Err(bytes) => Message::Binary(bytes.into_bytes()),
+            };
+            Response::text(websocket::publish(&topic, message).to_string())
+        }
+        "later" => {
+            sleep(Duration::from_millis(1)).await;
+            TopicEvents::of(topic).into()
+        }
+        _ => TopicEvents::of(topic)
+            .named("line")
+            .retry(Duration::from_millis(50))
+            .into(),
+    }
+}
+
+async fn line(mut connection: Connection) -> Result<()> {
+    while let Some(line) = connection.read_line().await? {
+        let words: Vec<_> = line.splitn(3, ' ').collect();
+        let count = match *words {
+            ["subscribe", topic] => {
+                connection.subscribe(topic)?;
+                websocket::subscribers(topic)
+            }
+            ["leave", topic] => {
+                connection.unsubscribe(topic);
+                websocket::subscribers(topic)
+            }
+            ["publish", topic, text] => connection.publish(topic, format!("{text}\n")),
+            _ => 0,
+        };
+        connection.write_all(format!("{count}\n")).await?;
+    }
+    Ok(())
 }
 
 fn open(request: &Request<'_>) -> Opening {
@@ -125,6 +172,19 @@ async fn dial(client: &mut WebSocket, url: &str, protocols: &str) -> Result<()> 
 mod tests {
     use super::*;
     use netwasm_guest::testing;
+
+    #[test]
+    fn lines_are_published_to_the_others() {
+        let (mut one, mut other) = (testing::serve(line), testing::serve(line));
+        one.send("subscribe a\n");
+        assert_eq!(one.read_line(), "1");
+        other.send("subscribe a\npublish a hello\nleave a\n");
+        other.expect("2\n2\n1\n");
+        assert_eq!(one.read_line(), "hello");
+        websocket::publish("a", "to all\n");
+        assert_eq!(one.read_line(), "to all");
+        other.expect_nothing();
+    }
 
     #[test]
     fn commands_are_obeyed() {

@@ -18,6 +18,7 @@ mod proxy;
 mod route;
 mod run;
 mod tls;
+mod topics;
 mod upstream;
 mod websocket;
 
@@ -46,6 +47,7 @@ pub use self::tls::{
     CIPHER_SUITES, CertificateFiles, CipherSuite, CipherSuiteError, CipherSuites, TlsFiles,
     TlsVersion, TlsVersionError,
 };
+pub use self::topics::{EventLimits, TopicsServer};
 pub use self::upstream::{
     Balance, Check, CheckKind, GroupSettings, HttpVersion, Statuses, Sticky, UpstreamAddress,
     UpstreamError, UpstreamGroup, UpstreamServer, UpstreamTls,
@@ -105,6 +107,8 @@ pub struct Config {
     pub policy: Policy,
     /// Buckets of keys and values that the guest may open.
     pub keyvalue: Vec<KeyvalueBucket>,
+    /// Server that joins its topics with those of other processes.
+    pub topics: Option<TopicsServer>,
     /// Groups of servers that the guest may forward to.
     pub upstreams: Vec<UpstreamGroup>,
     /// Destination of the access log, with a line for each HTTP request.
@@ -124,6 +128,7 @@ impl Config {
         !self.policy.connect.is_empty()
             || !self.upstreams.is_empty()
             || self.keyvalue.iter().any(is_secure)
+            || self.topics.as_ref().is_some_and(|server| server.0.secure)
     }
 
     /// Checks that the parts go together.

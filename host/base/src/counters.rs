@@ -48,6 +48,12 @@ pub struct Counters {
     pub websockets_opened: Counter,
     /// WebSocket connections that have ended.
     pub websockets_ended: Counter,
+    /// Streams of events that were opened.
+    pub event_streams_opened: Counter,
+    /// Streams of events that have ended.
+    pub event_streams_ended: Counter,
+    /// Messages of topics that other processes get, or send (`--topics`).
+    pub joined: Joined,
     /// Instances that were made.
     pub instances_made: Counter,
     /// Instances that are gone again.
@@ -168,6 +174,19 @@ pub struct PoolUse {
     pub reused: Counter,
     /// Kept connections that were closed, by their peers or by a limit.
     pub expired: Counter,
+}
+
+/// Messages over the server that joins the topics of several processes.
+#[derive(Debug, Default)]
+pub struct Joined {
+    /// Those that the server has.
+    pub sent: Counter,
+    /// Those of other processes.
+    pub received: Counter,
+    /// Those that did not reach the server, or perhaps not.
+    pub lost: Counter,
+    /// Deliveries of those of other processes for which a thread had no room.
+    pub dropped: Counter,
 }
 
 /// HTTP requests that guests sent.

@@ -30,7 +30,7 @@
 //! | `interim` | interim responses that wait to be sent |
 //! | [`forward`] | a decision to forward a request |
 //! | [`reply`] | a response, between the instance that makes it and the connection that sends it |
-//! | [`message`], [`topics`] | messages to all subscribers of a topic, on all threads |
+//! | [`message`], [`topics`] | messages to all subscribers of a topic, on all threads, streams of events made of them, and subscribed connections of byte streams |
 //! | [`destination`] | the server of a URL |
 //! | [`websocket`] | WebSocket connections: requests for them, and a guest's end |
 //! | [`handler`], [`deferred`] | the traits of a handler; an answer that it gives later |

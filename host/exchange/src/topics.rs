@@ -10,17 +10,22 @@
 //!
 //! Messages of a thread reach each subscriber in its order, since every
 //! mailbox keeps it. A message is encoded once, by the first who needs it.
+//!
+//! A topic that is read as events ([`events`]) has a ring of its last messages.
+
+pub mod connection;
+pub mod events;
+mod mailbox;
+mod places;
+mod published;
+mod ring;
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::future::poll_fn;
 use std::rc::{Rc, Weak};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
-
-use bytes::Bytes;
+use std::sync::Arc;
 
 use netwasm_base::error::ConnectionError;
 use netwasm_base::meter::Measure;
@@ -28,225 +33,20 @@ use netwasm_net::thread::Thread;
 
 use crate::message::MessageKind;
 
-/// Maximum length of a topic's name, in bytes.
-const MOST_NAME: usize = 256;
+use self::mailbox::Mailbox;
+use self::places::{Delivery, is_name};
+use self::ring::Ring;
 
-/// Maximum of messages, and about that of bytes, that a subscriber gets at once.
-const BATCH: usize = 64;
-const BATCH_BYTES: usize = 256 << 10;
-
-/// Bytes that a message takes besides its content: it is counted, in bytes, as
-/// what it and its frames keep.
-const OVERHEAD: usize = 512;
+pub use self::places::{Remote, Topics};
+pub use self::published::{Published, SubscriberId};
 
 /// Bytes that a delivery to a subscriber counts for in the turns of the thread.
 const DELIVERY: usize = 16 << 10;
-
-/// A message of a topic.
-#[derive(Debug)]
-pub struct Published {
-    topic: Arc<str>,
-    kind: MessageKind,
-    data: Bytes,
-    /// Subscriber that does not get it.
-    except: Option<SubscriberId>,
-    /// It as a frame, and as a frame that is compressed by itself.
-    plain: OnceLock<Bytes>,
-    packed: OnceLock<Bytes>,
-}
-
-impl Published {
-    /// Returns its kind.
-    pub fn kind(&self) -> MessageKind {
-        self.kind
-    }
-
-    /// Returns the bytes that it counts for in a mailbox.
-    fn size(&self) -> usize {
-        size(self.data.len())
-    }
-
-    /// Returns its content.
-    pub fn data(&self) -> &Bytes {
-        &self.data
-    }
-
-    /// Returns it as a frame, made once.
-    pub fn plain(&self, make: impl FnOnce() -> Bytes) -> &Bytes {
-        self.plain.get_or_init(make)
-    }
-
-    /// Returns it as a frame that is compressed by itself, made once.
-    pub fn packed(&self, make: impl FnOnce() -> Bytes) -> &Bytes {
-        self.packed.get_or_init(make)
-    }
-}
-
-/// Returns the bytes that a message of such a length counts for.
-fn size(length: usize) -> usize {
-    length.saturating_add(OVERHEAD)
-}
-
-/// A subscriber of a service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct SubscriberId(u64);
 
 /// Gets what is published.
 pub trait Subscriber {
     /// Delivers messages in their order.
     fn deliver(&self, messages: &[&Arc<Published>]);
-}
-
-/// The topics of a service.
-#[derive(Default)]
-pub struct Topics {
-    places: Mutex<Places>,
-    /// Number of the next subscriber.
-    next: AtomicU64,
-}
-
-#[derive(Default)]
-struct Places {
-    mailboxes: Vec<Arc<Mailbox>>,
-    /// Subscribers of each topic, by mailbox.
-    subscribers: HashMap<Arc<str>, HashMap<usize, u64>>,
-}
-
-impl fmt::Debug for Topics {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Topics").finish_non_exhaustive()
-    }
-}
-
-impl Topics {
-    fn places(&self) -> MutexGuard<'_, Places> {
-        // No code panics while it holds the lock.
-        self.places.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the number of subscribers of a topic.
-    pub fn subscribers(&self, topic: &str) -> u64 {
-        let places = self.places();
-        let found = places.subscribers.get(topic);
-        found.map_or(0, |it| it.values().sum())
-    }
-
-    /// Returns the name of a topic, and its subscribers. No message is copied under
-    /// the lock.
-    fn mailboxes(&self, topic: &str) -> Option<(Arc<str>, Vec<Subscribers>)> {
-        let places = self.places();
-        let (name, of_topic) = places.subscribers.get_key_value(topic)?;
-        let found = of_topic.iter().filter_map(|(number, count)| {
-            let mailbox = places.mailboxes.get(*number)?;
-            Some((Arc::clone(mailbox), *count))
-        });
-        Some((Arc::clone(name), found.collect()))
-    }
-
-    /// Adds a mailbox. Returns its number.
-    fn join(&self, mailbox: &Arc<Mailbox>) -> usize {
-        let mut places = self.places();
-        places.mailboxes.push(Arc::clone(mailbox));
-        places.mailboxes.len() - 1
-    }
-
-    /// Counts a subscriber. Returns the topic's name, which all share.
-    fn add(&self, topic: &str, mailbox: usize) -> Arc<str> {
-        let mut places = self.places();
-        let known = places.subscribers.get_key_value(topic);
-        let name = known.map_or_else(|| Arc::from(topic), |(name, _)| Arc::clone(name));
-        let of_topic = places.subscribers.entry(Arc::clone(&name)).or_default();
-        *of_topic.entry(mailbox).or_default() += 1;
-        name
-    }
-
-    fn remove(&self, topic: &str, mailbox: usize) {
-        let mut places = self.places();
-        let Some(of_topic) = places.subscribers.get_mut(topic) else {
-            return;
-        };
-        if let Some(count) = of_topic.get_mut(&mailbox) {
-            *count -= 1;
-            if *count == 0 {
-                of_topic.remove(&mailbox);
-            }
-        }
-        if of_topic.is_empty() {
-            places.subscribers.remove(topic);
-        }
-    }
-}
-
-/// A thread's mailbox, and how many subscribers of a topic the thread has.
-type Subscribers = (Arc<Mailbox>, u64);
-
-/// Messages on their way to the subscribers of a thread.
-#[derive(Debug)]
-struct Mailbox {
-    queue: Mutex<MailQueue>,
-    /// Maximum of bytes.
-    most: usize,
-}
-
-#[derive(Debug, Default)]
-struct MailQueue {
-    messages: VecDeque<Arc<Published>>,
-    bytes: usize,
-    waker: Option<Waker>,
-    /// True once nobody takes anything.
-    closed: bool,
-}
-
-impl Mailbox {
-    fn queue(&self) -> MutexGuard<'_, MailQueue> {
-        // No code panics while it holds the lock.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Adds a message. Returns false if there is no room for it.
-    fn push(&self, message: &Arc<Published>) -> bool {
-        let mut queue = self.queue();
-        if queue.closed {
-            return true;
-        }
-        let bytes = queue.bytes.saturating_add(message.size());
-        if bytes > self.most {
-            return false;
-        }
-        queue.bytes = bytes;
-        queue.messages.push_back(Arc::clone(message));
-        let waker = queue.waker.take();
-        drop(queue);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        true
-    }
-
-    /// Takes the next messages of one topic; none once nobody takes them.
-    fn poll_batch(&self, cx: &Context<'_>) -> Poll<Vec<Arc<Published>>> {
-        let mut queue = self.queue();
-        let Some(first) = queue.messages.pop_front() else {
-            if queue.closed {
-                return Poll::Ready(Vec::new());
-            }
-            queue.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        let mut bytes = first.size();
-        let mut batch = vec![first];
-        while batch.len() < BATCH
-            && bytes < BATCH_BYTES
-            && let Some(next) = queue.messages.front()
-            && batch.first().is_some_and(|it| it.topic == next.topic)
-            && let Some(next) = queue.messages.pop_front()
-        {
-            bytes += next.size();
-            batch.push(next);
-        }
-        queue.bytes -= bytes;
-        Poll::Ready(batch)
-    }
 }
 
 /// The topics of a service, as a thread sees them.
@@ -288,7 +88,7 @@ impl TopicsOfThread {
 
     /// Returns an identity for a new subscriber.
     pub fn new_id(&self) -> SubscriberId {
-        SubscriberId(self.topics.next.fetch_add(1, Ordering::Relaxed))
+        self.topics.new_id()
     }
 
     /// Returns the number of subscribers of a topic, on all threads.
@@ -306,14 +106,26 @@ impl TopicsOfThread {
         id: SubscriberId,
         subscriber: Weak<dyn Subscriber>,
     ) -> Result<Arc<str>, ConnectionError> {
-        if topic.is_empty() || topic.len() > MOST_NAME {
-            return Err(ConnectionError::InvalidArgument);
-        }
+        check_name(topic)?;
         let name = self.topics.add(topic, self.mailbox());
         let mut subscribers = self.subscribers.borrow_mut();
         let of_topic = subscribers.entry(Arc::clone(&name)).or_default();
         of_topic.insert(id, subscriber);
         Ok(name)
+    }
+
+    /// Adds a subscriber that reads the topic as events, as [`Self::subscribe`] does.
+    /// Returns the topic's ring, too.
+    fn read(
+        self: &Rc<Self>,
+        topic: &str,
+        id: SubscriberId,
+        subscriber: Weak<dyn Subscriber>,
+    ) -> Result<(Arc<str>, Arc<Ring>), ConnectionError> {
+        check_name(topic)?;
+        // First, so that no message is without its number.
+        let ring = self.topics.ring(topic, &self.thread.env.limits.http.events);
+        Ok((self.subscribe(topic, id, subscriber)?, ring))
     }
 
     /// Removes a subscriber.
@@ -342,25 +154,8 @@ impl TopicsOfThread {
         data: &[u8],
         except: Option<SubscriberId>,
     ) -> u64 {
-        let Some((topic, mailboxes)) = self.topics.mailboxes(topic) else {
-            return 0;
-        };
-        let count = mailboxes.iter().map(|(_, count)| count).sum();
         let most = self.thread.env.limits.max_write_buffer;
-        let mut lost = count;
-        // A message that no mailbox has room for is not copied.
-        if size(data.len()) <= most {
-            let message = Arc::new(Published {
-                topic,
-                kind,
-                data: Bytes::copy_from_slice(data),
-                except,
-                plain: OnceLock::new(),
-                packed: OnceLock::new(),
-            });
-            let full = mailboxes.iter().filter(|(its, _)| !its.push(&message));
-            lost = full.map(|(_, count)| count).sum();
-        }
+        let Delivery { count, lost } = self.topics.publish(topic, kind, data, except, most);
         if lost > 0 {
             self.thread.meter.add(Measure::MessagesDropped, lost);
             if !self.was_full.replace(true) {
@@ -380,10 +175,7 @@ impl TopicsOfThread {
         if let Some((number, _)) = &*place {
             return *number;
         }
-        let mailbox = Arc::new(Mailbox {
-            queue: Mutex::default(),
-            most: self.thread.env.limits.max_write_buffer,
-        });
+        let mailbox = Arc::new(Mailbox::new(self.thread.env.limits.max_write_buffer));
         let number = self.topics.join(&mailbox);
         *place = Some((number, Arc::clone(&mailbox)));
         let turn = self.thread.turns.turn();
@@ -423,26 +215,19 @@ impl TopicsOfThread {
     }
 }
 
+/// Checks a topic's name.
+fn check_name(topic: &str) -> Result<(), ConnectionError> {
+    match is_name(topic) {
+        true => Ok(()),
+        false => Err(ConnectionError::InvalidArgument),
+    }
+}
+
 impl Drop for TopicsOfThread {
     fn drop(&mut self) {
         if let Some((number, mailbox)) = &*self.mailbox.borrow() {
-            for topic in self.subscribers.borrow().keys() {
-                let mut places = self.topics.places();
-                if let Some(of_topic) = places.subscribers.get_mut(topic) {
-                    of_topic.remove(number);
-                    if of_topic.is_empty() {
-                        places.subscribers.remove(topic);
-                    }
-                }
-            }
-            let closed = MailQueue {
-                closed: true,
-                ..MailQueue::default()
-            };
-            let left = std::mem::replace(&mut *mailbox.queue(), closed);
-            if let Some(waker) = left.waker {
-                waker.wake();
-            }
+            self.topics.leave(self.subscribers.borrow().keys(), *number);
+            mailbox.close();
         }
     }
 }

@@ -1,5 +1,5 @@
 //! Stores of keys and values for guests: in memory, in a file, on a Redis
-//! server.
+//! server. Such a server joins topics of several processes, too.
 //!
 //! ```text
 //!   --keyvalue NAME=STORE --Stores::open--> Stores (a generation of a service)
@@ -21,13 +21,17 @@
 //! | `file` | buckets in files | the thread that commits |
 //! | `committing` | that thread, and changes of a file | |
 //! | `secure` | TLS that another crate makes | |
+//! | `connection` | connections to Redis servers | |
 //! | `server` | buckets on Redis servers | |
+//! | [`channels`] | channels of Redis servers, for topics | topics |
 //! | `bucket` | a bucket of any store | permissions |
 //! | `stores` | the buckets of a service | |
 
 mod answer;
 mod bucket;
+pub mod channels;
 mod committing;
+mod connection;
 mod file;
 mod memory;
 mod secure;

@@ -8,19 +8,12 @@ use std::time::{Duration, Instant};
 
 use netwasm_base::config::RedisUrl;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, RedisError, cmd};
-use tokio::net::TcpStream;
+use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, ProtocolVersion, RedisError, cmd};
 use tokio::sync::Mutex;
-use tokio::time::timeout;
 
 use crate::answer::{Error, MAX_VALUES, Outcome, PAGE, Page, Swap, Value, check_sum, out_of_range};
-use crate::secure::{Secure, Stream};
-
-/// Time limit of connecting and logging in.
-const CONNECT: Duration = Duration::from_secs(2);
-
-/// Time limit of an answer.
-const ANSWER: Duration = Duration::from_secs(5);
+use crate::connection::connect;
+use crate::secure::Secure;
 
 /// Time after a failure in which nobody connects again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -232,11 +225,7 @@ impl RedisBucket {
         {
             return Err(error.clone());
         }
-        let made = match timeout(CONNECT, self.connect()).await {
-            Ok(made) => made,
-            Err(_) => Err("it does not answer".to_owned()),
-        };
-        match made {
+        match self.connect().await {
             Ok(open) => {
                 if link.failed.take().is_some() {
                     tracing::info!("{} is there again", self.url);
@@ -255,38 +244,8 @@ impl RedisBucket {
     }
 
     async fn connect(&self) -> Result<Open, String> {
-        let RedisUrl {
-            host,
-            port,
-            database,
-            user,
-            password,
-            ..
-        } = &self.url;
-        let stream = TcpStream::connect((&**host, *port)).await;
-        let stream = stream.map_err(|error| error.to_string())?;
-        stream
-            .set_nodelay(true)
-            .map_err(|error| error.to_string())?;
-        let stream: Box<dyn Stream> = match self.url.secure {
-            true => {
-                let secured = self.secure.secure(host, stream).await;
-                secured.map_err(|error| format!("TLS fails: {error}"))?
-            }
-            false => Box::new(stream),
-        };
-        let mut info = RedisConnectionInfo::default()
-            .set_db((*database).into())
-            .set_skip_set_lib_name();
-        if let Some(user) = user {
-            info = info.set_username(user);
-        }
-        if let Some(password) = password {
-            info = info.set_password(password);
-        }
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(ANSWER));
-        let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
-        let (connection, driver) = made.map_err(|error| error.to_string())?;
+        let (config, protocol) = (AsyncConnectionConfig::new(), ProtocolVersion::RESP2);
+        let (connection, driver) = connect(&self.url, &*self.secure, protocol, config).await?;
         let lasts = Arc::new(AtomicBool::new(true));
         let ended = Arc::clone(&lasts);
         // It ends with the connection, or once nobody has that.

@@ -1,18 +1,19 @@
 //! Decisions of an event guest about a request, and its responses.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use netwasm_base::error::ConnectionError;
-use netwasm_exchange::answer::{Answer, Body};
+use netwasm_exchange::answer::{Answer, Body, Fields};
 use netwasm_exchange::forward::Verdict;
 use netwasm_exchange::handler::Decision;
-use netwasm_net::turns::Turn;
+use netwasm_exchange::topics::events::{EventsBody, EventsOf, MEDIA_TYPE};
 
 use crate::bindings::netwasm::net::http::{
     Answer as WitAnswer, Body as WitBody, Response, Verdict as WitVerdict,
 };
 use crate::forwards;
-use crate::responses::streamed;
+use crate::responses::{Asker, streamed};
 use crate::state::{State, reads_body};
 
 /// Converts a guest's decision about the request that it handled.
@@ -46,8 +47,7 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
 
 /// Converts a response to the request that a guest handled.
 pub(crate) fn response(state: &mut State, given: Response) -> wasmtime::Result<Decision> {
-    let turn = state.request_turn();
-    let answer = answer_at_once(state, given, &turn)?;
+    let answer = answer_at_once(state, given)?;
     Ok(match answer.body {
         Body::Stream(_) => Decision::Later(state.given(answer)),
         _ => Decision::Answer(answer),
@@ -58,10 +58,7 @@ pub(crate) fn response(state: &mut State, given: Response) -> wasmtime::Result<D
 pub(crate) fn verdict(state: &mut State, decided: WitVerdict) -> wasmtime::Result<Verdict> {
     Ok(match decided {
         WitVerdict::Pass(edits) => Verdict::Pass(forwards::edits(edits)),
-        WitVerdict::Respond(response) => {
-            let turn = Rc::clone(&state.turn);
-            Verdict::Answer(answer_at_once(state, response, &turn)?)
-        }
+        WitVerdict::Respond(response) => Verdict::Answer(answer_at_once(state, response)?),
         WitVerdict::Forward(forward) => {
             match forwards::forward(&state.local, state.judging(), forward)? {
                 Ok(forward) => Verdict::Forward(Box::new(forward)),
@@ -73,27 +70,26 @@ pub(crate) fn verdict(state: &mut State, decided: WitVerdict) -> wasmtime::Resul
 }
 
 /// Converts a response. One that cannot be begun is a trap.
-fn answer_at_once(
-    state: &mut State,
-    response: Response,
-    turn: &Rc<Turn>,
-) -> wasmtime::Result<Answer> {
+fn answer_at_once(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
     if matches!(response.body, WitBody::Stream(_)) && !state.streams {
         wasmtime::bail!("it streams a body and does not export netwasm:net/response-handler");
     }
-    let answer = answer(state, response, turn)?;
+    let answer = answer(state, response, None)?;
     answer.map_err(|error| wasmtime::Error::msg(format!("the body cannot be streamed: {error}")))
 }
 
-/// Converts a response, and takes its file out of the guest's handles.
+/// Converts a response, and takes its file out of the guest's handles. It is for
+/// `asker`, or else for the client of the request being handled.
 ///
 /// # Errors
 /// Fails if its streamed body cannot begin. The outer error is a trap.
 pub(crate) fn answer(
     state: &mut State,
     response: Response,
-    turn: &Rc<Turn>,
+    asker: Option<Asker>,
 ) -> wasmtime::Result<Result<Answer, ConnectionError>> {
+    let mut headers = response.headers;
+    let asker = |state: &State| asker.unwrap_or_else(|| state.asker());
     let body = match response.body {
         WitBody::Empty => Body::Empty,
         WitBody::Bytes(bytes) => Body::Bytes(bytes),
@@ -102,15 +98,44 @@ pub(crate) fn answer(
             Ok(file) => Body::File(Rc::new(file)),
             Err(error) => Body::Unopened(error),
         },
-        WitBody::Stream(body) => match state.begin_body(body.token, turn) {
-            Ok(content) => Body::Stream(streamed(content, body.length)),
-            Err(error) => return Ok(Err(error)),
-        },
+        WitBody::Stream(body) => {
+            let turn = asker(state).turn;
+            match state.begin_body(body.token, &turn) {
+                Ok(content) => Body::Stream(streamed(content, body.length)),
+                Err(error) => return Ok(Err(error)),
+            }
+        }
+        WitBody::Events(of) => {
+            let of = EventsOf {
+                topic: of.topic,
+                event: of.event,
+                retry: of.retry.map(Duration::from_nanos),
+            };
+            match EventsBody::new(&state.local.topics, &of, asker(state).reader) {
+                Ok(content) => {
+                    mark_as_events(&mut headers);
+                    Body::Stream(streamed(content, None))
+                }
+                Err(error) => return Ok(Err(error)),
+            }
+        }
     };
     Ok(Ok(Answer {
         status: response.status,
-        headers: response.headers,
+        headers,
         body,
         trailers: response.trailers,
     }))
+}
+
+/// Adds the fields of a stream of events that the guest has not set.
+fn mark_as_events(headers: &mut Fields) {
+    for (name, value) in [("content-type", MEDIA_TYPE), ("cache-control", "no-store")] {
+        if !headers
+            .iter()
+            .any(|(given, _)| given.eq_ignore_ascii_case(name))
+        {
+            headers.push((name.into(), value.into()));
+        }
+    }
 }

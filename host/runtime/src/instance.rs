@@ -350,6 +350,7 @@ impl EventGuest for Instance {
             tcp.call_connection_lost(&mut *store, token, reason.as_ref())?;
             let state = store.data_mut();
             state.transports.remove(number);
+            state.subscribed.remove(&number);
             state.pooling.give_place(number);
             Ok(())
         })

@@ -28,12 +28,13 @@
 //! | `steps`, `room`, `cache`, `code` | interrupting slow calls; the room an instance takes, and how many connections fit; what is kept between runs; loading compiled code | instances |
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
 //! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
+//! | [`stores`] | the buckets of a run | what a bucket does |
+//! | `joined` | topics that are joined with those of other processes | topics, servers |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
 //! | `blobs` | the containers of `wasi:blobstore`, which are directories | their host functions |
 //! | `measures` | the metrics that an instance has opened, and their host functions | values |
 //! | `sharing` | the host functions of the state that a service's instances share | the state |
 //! | `timed`, `memory` | the time in guests, for metrics; limits on the growth of memories | |
-//! | [`stores`] | the buckets of a run | what a bucket does |
 //! | `standard` | standard interfaces that are no part of WASI 0.2 and 0.3: logging, configuration, keys and values | stores |
 //! | `state`, `host`, `later`, `timer`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; objects behind numbers; pools, and places in them | rules |
 //! | `forwards`, `decisions`, `responses`, `inlets` | what an event guest decides about a request, to forward it or another; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
@@ -69,6 +70,7 @@ mod host;
 mod inlets;
 pub mod inspect;
 pub mod instance;
+mod joined;
 mod kind;
 mod later;
 mod loading;

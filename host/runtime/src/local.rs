@@ -19,6 +19,7 @@ use crate::blobs::Containers;
 use crate::concurrent::background::Background;
 use crate::guest_log::GuestLog;
 use crate::hand_back::HandBack;
+use crate::joined;
 use crate::room::Room;
 use crate::wasi::WasiSetup;
 
@@ -53,7 +54,8 @@ impl Env {
     /// Sets up the environment of a loaded component.
     ///
     /// # Errors
-    /// Fails if a directory cannot be given to the guest.
+    /// Fails if a directory cannot be given to the guest, or if there is no thread to
+    /// join topics.
     pub(crate) fn new(
         config: &Config,
         net: &Arc<NetEnv>,
@@ -76,7 +78,7 @@ impl Env {
             log,
             background: Background::new(&config.limits, background, &net.counters),
             net: Arc::clone(net),
-            topics: Arc::default(),
+            topics: joined::topics(config, net)?,
         })
     }
 }

@@ -9,8 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use netwasm_exchange::answer::{Fields, StreamedBody};
 use netwasm_exchange::chunked::is_dropped;
+use netwasm_exchange::content::Content;
 use netwasm_exchange::deferred::Deferred;
-use netwasm_exchange::outlet::{Outlet, OutletBody, OutletGuest};
+use netwasm_exchange::outlet::{Outlet, OutletGuest};
+use netwasm_exchange::topics::events::Reader;
 use netwasm_net::guest::Gone;
 use netwasm_net::turns::Turn;
 
@@ -34,13 +36,22 @@ pub(crate) struct Responses {
     pub(crate) held: Rc<Cell<usize>>,
 }
 
+/// The client that a response is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    /// Turns of its connection.
+    pub(crate) turn: Rc<Turn>,
+    /// The client as one that reads events.
+    pub(crate) reader: Reader,
+}
+
 /// A request that is answered later.
 #[derive(Clone, Debug)]
 pub(crate) struct DeferredRequest {
     /// Place for the guest's decision.
     pub(crate) decision: Rc<Deferred>,
-    /// Turns of the request's connection.
-    pub(crate) turn: Rc<Turn>,
+    /// The client.
+    pub(crate) asker: Asker,
     /// True if the guest reads the request's body.
     pub(crate) is_read: bool,
 }
@@ -126,8 +137,11 @@ impl<G: Responds> OutletGuest for BodyOfGuest<G> {
     }
 }
 
-/// Wraps the connection's end of a body.
-pub(crate) fn streamed(content: OutletBody, length: Option<u64>) -> StreamedBody {
+/// Wraps a body, or the connection's end of one.
+pub(crate) fn streamed(
+    content: impl Content + Unpin + 'static,
+    length: Option<u64>,
+) -> StreamedBody {
     StreamedBody {
         content: Box::new(content),
         length,

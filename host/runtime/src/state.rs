@@ -13,6 +13,8 @@ use netwasm_exchange::answer::{Answer, Interim};
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::outlet::{Outlet, OutletBody, OutletLimits};
 use netwasm_exchange::request::Request;
+use netwasm_exchange::topics::connection::ConnectionTopics;
+use netwasm_exchange::topics::events::Reader;
 use netwasm_exchange::websocket::Socket;
 use netwasm_net::files::File;
 use netwasm_net::transport::Transport;
@@ -27,7 +29,7 @@ use crate::measures::Measures;
 use crate::memory::MemoryLimit;
 use crate::numbers::Numbers;
 use crate::pooling::Pooling;
-use crate::responses::{BodyOfGuest, DeferredRequest, Responds as _, Responses};
+use crate::responses::{Asker, BodyOfGuest, DeferredRequest, Responds as _, Responses};
 use crate::steps::Computed;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
@@ -36,6 +38,9 @@ use crate::wasi::{Wasi, WasiHost};
 /// 7.4.1).
 const GOING_AWAY: u16 = 1001;
 const INTERNAL: u16 = 1011;
+
+/// Maximum of what is kept of a client's `Last-Event-ID`, in bytes.
+const MOST_EVENT_ID: usize = 64;
 
 /// The data of an instance's store.
 pub(crate) struct State {
@@ -60,6 +65,8 @@ pub(crate) struct State {
     /// Time that the present call has computed for.
     pub(crate) computed: Computed,
     pub(crate) transports: Numbers<Rc<Transport>>,
+    /// Topics of connections that have some, by their numbers.
+    pub(crate) subscribed: HashMap<u64, Rc<ConnectionTopics>>,
     pub(crate) datagrams: Numbers<Rc<Datagrams>>,
     pub(crate) websockets: Numbers<Rc<Socket>>,
     pub(crate) pooling: Pooling,
@@ -86,6 +93,7 @@ impl State {
             inlets: Inlets::default(),
             computed: Computed::default(),
             transports: Numbers::default(),
+            subscribed: HashMap::new(),
             datagrams: Numbers::default(),
             websockets: Numbers::default(),
             pooling: Pooling::default(),
@@ -250,7 +258,7 @@ impl State {
     /// Fails as [`Self::check_response`] does.
     pub(crate) fn defer(&mut self, token: u64) -> Result<Rc<Deferred>, ConnectionError> {
         self.check_response(token)?;
-        let turn = self.request_turn();
+        let asker = self.asker();
         let instance = Weak::clone(&self.instance);
         let deferred = Deferred::new(move || {
             if let Some(instance) = instance.upgrade() {
@@ -261,7 +269,7 @@ impl State {
         let is_read = self.request.as_deref().is_some_and(reads_body);
         let added = DeferredRequest {
             decision: Rc::clone(&deferred),
-            turn,
+            asker,
             is_read,
         };
         self.responses.add_deferred(token, added);
@@ -288,6 +296,20 @@ impl State {
         let request = self.request.as_deref();
         let transport = request.and_then(|request| request.transport.as_ref());
         Rc::clone(transport.map_or(&self.turn, |transport| &transport.turn))
+    }
+
+    /// Returns the client of the request being handled.
+    pub(crate) fn asker(&self) -> Asker {
+        let request = self.request.as_deref();
+        let seen = request.and_then(|request| request.head.first("last-event-id"));
+        Asker {
+            turn: self.request_turn(),
+            reader: Reader {
+                // Another ID than the host's is as good as any other.
+                seen: seen.map(|it| it.iter().take(MOST_EVENT_ID).copied().collect()),
+                transport: request.and_then(|request| request.transport.clone()),
+            },
+        }
     }
 
     /// Begins a body that the guest sends piece by piece, in the turns of its

@@ -16,9 +16,14 @@ use tokio_rustls::rustls::pki_types::ServerName;
 /// # Errors
 /// Fails with the name of the bucket if its file cannot be opened.
 pub fn open(config: &Config, memories: &Memories, tls: &Arc<Tls>) -> Result<Stores, Error> {
-    let secure: Arc<dyn Secure> = Arc::new(Trust(Arc::clone(tls)));
+    let secure = secure(tls);
     let most = config.limits.max_keyvalue;
     Stores::open(&config.keyvalue, most, memories, &secure).map_err(Error::Keyvalue)
+}
+
+/// Returns the TLS of connections to Redis servers.
+pub(crate) fn secure(tls: &Arc<Tls>) -> Arc<dyn Secure> {
+    Arc::new(Trust(Arc::clone(tls)))
 }
 
 /// Makes connections to Redis servers secure.

@@ -20,6 +20,7 @@ use super::flags::{
     Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Operating, Reach, Tls,
 };
 use super::python::Python;
+use super::topics::TopicFlags;
 use super::values::Variable;
 use super::websocket::WebSocketFlags;
 use super::{Command, component_source, file_name, guest_name, usage};
@@ -60,6 +61,8 @@ pub(super) struct RunFlags {
     http: Http,
     #[command(flatten)]
     websocket: WebSocketFlags,
+    #[command(flatten)]
+    topics: TopicFlags,
     #[command(flatten)]
     tls: Tls,
     #[command(flatten)]
@@ -119,6 +122,7 @@ impl RunFlags {
                 .unwrap_or(NonZeroUsize::MIN),
             limits: Limits {
                 http: HttpLimits {
+                    events: self.topics.limits(),
                     websocket: self.websocket.into_limits(),
                     ..self.http.limits()
                 },
@@ -152,6 +156,7 @@ impl RunFlags {
                 listen: self.reach.allow_listen,
             },
             keyvalue: self.guest.keyvalue,
+            topics: self.topics.server,
             upstreams: self.reach.upstream,
             dns: DnsConfig {
                 servers: self.reach.dns_server,

@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use netwasm_base::config::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, CIPHER_SUITES, CertificateFiles, Directory,
-    DnsConfig, GuestConfig, HttpLimits, Isolation, ListenerConfig, ListenerKind,
+    DnsConfig, EventLimits, GuestConfig, HttpLimits, Isolation, ListenerConfig, ListenerKind,
     MessageCompression, NEVER, Origin, SlowClient, TcpOptions, TlsFiles, TlsVersion,
     WebSocketLimits,
 };
@@ -110,6 +110,7 @@ fn each_flag_reaches_its_place() {
          --websocket-origin https://A.example --websocket-origin * --max-websocket-message 2k --max-websocket-frame 1k \
          --max-websocket-rate 23 --max-websocket-topics 26 --max-websocket-queue 3k --websocket-slow drop --websocket-ping 24s \
          --websocket-ping-timeout 25s --websocket-compression shared \
+         --topics redis://:p@h/?prefix=x --events-kept 27 --events-kept-size 28kB --events-kept-time 29s --events-heartbeat 30s \
          --unix-mode 0660 --unix-owner root --unix-group 7 \
          --max-component-size 2M --compile-timeout 5s -vv --log-format json --log-rate 7 -- --tcp x",
     );
@@ -171,6 +172,8 @@ fn each_flag_reaches_its_place() {
     assert_eq!(config.guest, guest);
     let keyvalue = ["k=memory:", "l=file:p"].map(|it| it.parse().expect("a bucket"));
     assert_eq!(config.keyvalue, keyvalue);
+    let topics = "redis://:p@h/?prefix=x".parse().expect("a server");
+    assert_eq!(config.topics, Some(topics));
     let policy = Policy {
         connect: vec!["*.example.org:443".parse().expect("a pattern")],
         udp: vec!["10.0.0.1:53".parse().expect("a pattern")],
@@ -230,6 +233,12 @@ fn each_flag_reaches_its_place() {
             max_connection_instances: Some(18),
             max_unread: 19_000,
             send_informational: true,
+            events: EventLimits {
+                kept: 27,
+                kept_size: 28_000,
+                kept_time: Duration::from_secs(29),
+                heartbeat: Some(Duration::from_secs(30)),
+            },
             websocket: WebSocketLimits {
                 max_message: 2000,
                 max_frame: 1000,
@@ -280,6 +289,8 @@ fn zero_is_no_limit_for_every_time() {
         "--compile-timeout",
         "--dns-timeout",
         "--event-timeout",
+        "--events-heartbeat",
+        "--events-kept-time",
         "--half-close-timeout",
         "--handshake-timeout",
         "--head-timeout",
@@ -329,6 +340,11 @@ fn zero_is_no_limit_for_every_time() {
                 keep_alive_timeout: NEVER,
                 response_timeout: NEVER,
                 response_body_timeout: NEVER,
+                events: EventLimits {
+                    kept_time: NEVER,
+                    heartbeat: None,
+                    ..EventLimits::default()
+                },
                 websocket: WebSocketLimits {
                     ping: None,
                     ping_timeout: NEVER,

@@ -279,6 +279,30 @@ macro_rules! common {
             self.set_option(SocketOption::KeepAlive(idle.map(KeepAlive::after)))
         }
 
+        /// Subscribes to a topic, until the connection ends: the host writes what is
+        /// published to it, of all instances and threads, without this handler.
+        ///
+        /// # Errors
+        /// - `InvalidArgument`: the name is empty, or longer than 256 bytes.
+        /// - `InvalidState`: the connection is closing.
+        /// - `LimitExceeded`: it has `--max-websocket-topics` topics.
+        pub fn subscribe(&self, topic: &str) -> Result<()> {
+            self.0.transport.subscribe(topic)
+        }
+
+        /// Ends a subscription.
+        pub fn unsubscribe(&self, topic: &str) {
+            self.0.transport.unsubscribe(topic);
+        }
+
+        /// Sends bytes to all subscribers of a topic but this connection, as they
+        /// are: in a protocol of lines, a whole line. Returns how many subscribers
+        /// there are. See [`websocket::publish`](crate::websocket::publish) for all
+        /// of them.
+        pub fn publish(&self, topic: &str, data: impl AsRef<[u8]>) -> u64 {
+            self.0.transport.publish(topic, data.as_ref())
+        }
+
         /// Sets how long nothing may move in either direction. After that, the
         /// connection fails with `Timeout`, and nothing more can be sent: for a
         /// last word, put a `timeout` around the read. `None` returns to the

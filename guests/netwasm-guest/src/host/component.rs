@@ -4,6 +4,7 @@ mod answers;
 mod metrics;
 mod proxied;
 pub(crate) mod shared;
+mod topics;
 mod websocket;
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};

@@ -77,8 +77,18 @@ pub(crate) enum Body {
     File(File),
     Path(String),
     Stream(crate::http::BodyMaker),
+    /// The messages of a topic.
+    Events(RawEvents),
     /// None: the request is forwarded.
     Forward(Box<RawForward>),
+}
+
+/// The messages of a topic as events.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RawEvents {
+    pub(crate) topic: String,
+    pub(crate) event: Option<String>,
+    pub(crate) retry: Option<Duration>,
 }
 
 /// A request to be forwarded.

@@ -16,6 +16,7 @@ use crate::{Error, ErrorKind, File, log};
 /// | [`Html`] | 200, HTML |
 /// | [`Json`](super::Json) | 200, JSON |
 /// | [`File`] | 200, a file, or what is asked for of it |
+/// | [`TopicEvents`](super::TopicEvents) | 200, the messages of a topic as events |
 /// | `()` | 204, no content |
 /// | `u16` | this status, without a body |
 /// | `(u16, T)` | `T` with this status |

@@ -3,9 +3,10 @@
 use std::fmt::Display;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Response;
-use crate::host::Body;
+use crate::host::{Body, RawEvents};
 use crate::log;
 
 #[cfg(not(target_family = "wasm"))]
@@ -119,6 +120,62 @@ impl Events {
         }
         text.push('\n');
         self.0.write(text).await;
+    }
+}
+
+/// The texts that are published to a topic, as server-sent events.
+///
+/// The host sends them, to any number of clients, without calling a handler. A
+/// client that connects again gets what it has missed.
+///
+/// ```
+/// use netwasm_guest::http::{Path, Response, Router, TopicEvents};
+/// use netwasm_guest::websocket;
+///
+/// fn scores() -> Router {
+///     Router::new()
+///         .get("/scores", async || TopicEvents::of("scores"))
+///         .post("/scores/{score}", goal)
+/// }
+///
+/// async fn goal(Path(score): Path<String>) -> Response {
+///     websocket::publish("scores", score);
+///     Response::new(204)
+/// }
+/// # let client = netwasm_guest::testing::Client::new(scores);
+/// # assert_eq!(client.get("/scores").send().topic(), Some("scores"));
+/// # assert_eq!(client.post("/scores/1:0", "").send().status(), 204);
+/// ```
+pub struct TopicEvents(RawEvents);
+
+impl TopicEvents {
+    /// Makes events of the messages of a topic, which has a name of 1 to 256 bytes.
+    pub fn of(topic: impl Into<String>) -> Self {
+        Self(RawEvents {
+            topic: topic.into(),
+            event: None,
+            retry: None,
+        })
+    }
+
+    /// Sets the type of the events, for `addEventListener`; `message` unless set.
+    pub fn named(mut self, event: &str) -> Self {
+        let mut name = event.to_owned();
+        name.retain(|letter| !matches!(letter, '\r' | '\n'));
+        self.0.event = Some(name);
+        self
+    }
+
+    /// Sets the time after which a client connects again.
+    pub const fn retry(mut self, after: Duration) -> Self {
+        self.0.retry = Some(after);
+        self
+    }
+}
+
+impl From<TopicEvents> for Response {
+    fn from(events: TopicEvents) -> Self {
+        Self::new(200).body(Body::Events(events.0))
     }
 }
 

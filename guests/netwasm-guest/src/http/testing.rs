@@ -109,6 +109,7 @@ pub struct Answer {
     body: Vec<u8>,
     whole: bool,
     forwarded: Option<Forward>,
+    topic: Option<String>,
 }
 
 impl Answer {
@@ -119,7 +120,7 @@ impl Answer {
 
     pub(super) fn new(raw: RawAnswer, is_head: bool) -> Self {
         let (mut status, mut whole) = (raw.status, true);
-        let mut forwarded = None;
+        let (mut forwarded, mut topic) = (None, None);
         let body = match raw.body {
             Body::Empty => Vec::new(),
             Body::Bytes(bytes) => bytes,
@@ -131,6 +132,10 @@ impl Answer {
                 let (bytes, is_whole) = super::stream::memory::make(maker);
                 whole = is_whole;
                 bytes
+            }
+            Body::Events(events) => {
+                topic = Some(events.topic);
+                Vec::new()
             }
             Body::File(file) => file.content().to_vec(),
             Body::Path(path) => match File::open(&path) {
@@ -147,12 +152,19 @@ impl Answer {
             body: if is_head { Vec::new() } else { body },
             whole,
             forwarded,
+            topic,
         }
     }
 
     /// Returns the status.
     pub const fn status(&self) -> u16 {
         self.status
+    }
+
+    /// Returns the topic whose messages the client gets as events
+    /// ([`TopicEvents`](super::TopicEvents)), if it does.
+    pub fn topic(&self) -> Option<&str> {
+        self.topic.as_deref()
     }
 
     /// Returns the decision to forward the request, if it is one.

@@ -96,7 +96,7 @@ impl FromStr for KeyvalueBucket {
     }
 }
 
-fn redis(rest: &str, secure: bool) -> Result<RedisUrl, KeyvalueError> {
+pub(super) fn redis(rest: &str, secure: bool) -> Result<RedisUrl, KeyvalueError> {
     let rest = rest.strip_prefix("//").ok_or(KeyvalueError::Redis)?;
     let (rest, query) = match rest.split_once('?') {
         Some((rest, query)) => (rest, Some(query)),

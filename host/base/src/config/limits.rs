@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::descriptors;
 
 use crate::config::error::ConfigError;
+use crate::config::topics::EventLimits;
 use crate::config::websocket::WebSocketLimits;
 
 /// Page size of WebAssembly, in bytes: the least memory that is any use.
@@ -164,6 +165,8 @@ pub struct HttpLimits {
     pub send_informational: bool,
     /// Limits and rules of WebSocket connections.
     pub websocket: WebSocketLimits,
+    /// Limits of streams of events.
+    pub events: EventLimits,
 }
 
 impl Default for HttpLimits {
@@ -185,6 +188,7 @@ impl Default for HttpLimits {
             max_unread: 64 << 20,
             send_informational: false,
             websocket: WebSocketLimits::default(),
+            events: EventLimits::default(),
         }
     }
 }
@@ -238,6 +242,8 @@ impl Limits {
             ("--max-websocket-queue", websocket.max_queue),
             ("--max-websocket-topics", websocket.max_topics),
             ("--max-websocket-rate", websocket.max_rate.unwrap_or(1)),
+            ("--events-kept", self.http.events.kept),
+            ("--events-kept-size", self.http.events.kept_size),
             (
                 "--max-component-size",
                 usize::try_from(self.max_component_size).unwrap_or(usize::MAX),
@@ -267,6 +273,8 @@ impl Limits {
             ),
             ("--websocket-ping", websocket.ping),
             ("--websocket-ping-timeout", Some(websocket.ping_timeout)),
+            ("--events-kept-time", Some(self.http.events.kept_time)),
+            ("--events-heartbeat", self.http.events.heartbeat),
         ];
         for (flag, time) in times {
             check_time(flag, time)?;

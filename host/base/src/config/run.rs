@@ -270,6 +270,7 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
         max_connection_instances: _,
         // Each service has its own.
         websocket: _,
+        events: _,
     } = http;
     let theirs = &its.http;
     let settings = [

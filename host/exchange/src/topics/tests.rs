@@ -1,6 +1,7 @@
 use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, until};
 
+use super::published::OVERHEAD;
 use super::*;
 
 #[derive(Default)]
@@ -9,7 +10,7 @@ struct Reader(RefCell<Vec<String>>);
 impl Subscriber for Reader {
     fn deliver(&self, messages: &[&Arc<Published>]) {
         let texts = messages.iter();
-        let texts = texts.map(|it| String::from_utf8_lossy(&it.data).into_owned());
+        let texts = texts.map(|it| String::from_utf8_lossy(it.data()).into_owned());
         self.0.borrow_mut().extend(texts);
     }
 }

@@ -14,6 +14,7 @@ pub(crate) const EVENT_IMPORTS: &[(&str, &str, &[&str])] = &[
         PACKAGE,
         "0.2.",
         &[
+            "connection-topics",
             "connector",
             "datagram-connector",
             "datagrams",

@@ -44,7 +44,7 @@ impl State {
         };
         let DeferredRequest {
             decision: deferred,
-            turn,
+            asker,
             ..
         } = deferred;
         if matches!(response.body, Body::Stream(_)) && !self.streams {
@@ -59,7 +59,7 @@ impl State {
         // A trap fails this request with the others that are deferred.
         self.refresh_files();
         self.responses.remove(token);
-        let (answer, outcome) = match decisions::answer(self, response, &turn)? {
+        let (answer, outcome) = match decisions::answer(self, response, Some(asker))? {
             Ok(answer) => (answer, Ok(())),
             Err(error) => (Answer::status(500, ""), Err(called(error))),
         };

@@ -1,6 +1,7 @@
 //! Host functions for event guests, one file per interface. Thin: look the
 //! handle up, call the core, convert.
 
+mod connection_topics;
 mod connector;
 mod datagram_connector;
 mod datagrams;
@@ -34,6 +35,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     http::add_to_linker(linker)?;
     websockets::add_to_linker(linker)?;
     topics::add_to_linker(linker)?;
+    connection_topics::add_to_linker(linker)?;
     linker.allow_shadowing(false);
     Ok(())
 }

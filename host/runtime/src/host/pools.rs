@@ -38,6 +38,7 @@ impl Host for State {
         let ConnectionId { number } = connection;
         if let Some(transport) = self.transports.get(number).map(Rc::clone) {
             self.transports.remove(number);
+            self.subscribed.remove(&number);
             let place = self.pooling.give_place(number);
             let parked = match place {
                 Some(_) => transport.give_back(),

@@ -14,7 +14,7 @@ use crate::admin::ServerView;
 type Field = fn(&Counters) -> &Counter;
 
 /// Counters that have no label but the service.
-const COUNTERS: [(&str, &str, Field); 28] = [
+const COUNTERS: [(&str, &str, Field); 30] = [
     (
         "connections_accepted",
         "Connections that peers opened",
@@ -88,6 +88,16 @@ const COUNTERS: [(&str, &str, Field); 28] = [
         "websockets_ended",
         "WebSocket connections that have ended",
         |it| &it.websockets_ended,
+    ),
+    (
+        "event_streams_opened",
+        "Streams of events that were opened",
+        |it| &it.event_streams_opened,
+    ),
+    (
+        "event_streams_ended",
+        "Streams of events that have ended",
+        |it| &it.event_streams_ended,
     ),
     (
         "forwards_failed",
@@ -238,6 +248,16 @@ fn by_kind(view: &View) -> Vec<Family> {
         ]
         .map(|(result, count)| (labelled(&it.name, "result", result), count.get()))
     });
+    let joined = services.clone().flat_map(|it| {
+        let joined = &it.counters.joined;
+        [
+            ("sent", &joined.sent),
+            ("received", &joined.received),
+            ("lost", &joined.lost),
+            ("dropped", &joined.dropped),
+        ]
+        .map(|(event, count)| (labelled(&it.name, "event", event), count.get()))
+    });
     let upstream = services.flat_map(|it| {
         let upstream = &it.counters.upstream;
         [
@@ -252,6 +272,12 @@ fn by_kind(view: &View) -> Vec<Family> {
             "lookups",
             "Look-ups of names for guests, by result",
             lookups,
+        ),
+        Family::counter(
+            "topics_joined",
+            "Messages over the server of --topics: sent there, received of other processes; \
+             lost: before the server had them; dropped: received, without room for a subscriber",
+            joined,
         ),
         Family::counter(
             "upstream_requests",
@@ -430,7 +456,7 @@ fn meters(view: &View) -> Vec<Family> {
     vec![
         Family::counter(
             "websocket_messages",
-            "Messages of WebSocket clients, and to them; dropped: for those that are slow",
+            "Messages of WebSocket clients, and to them and other readers of topics; dropped: for slow ones",
             messages,
         ),
         Family::counter(

@@ -53,6 +53,8 @@ pub(super) enum Setting {
     Times(u8),
     /// Values of a flag, in order.
     Words(Vec<Word>),
+    /// The content of a file, which is secret.
+    File(PathBuf),
     /// A table of names.
     Pairs(Vec<(Word, Value)>),
 }
@@ -140,13 +142,16 @@ impl<'k> Document<'k> {
     pub(super) fn secrets(&self) -> Vec<PathBuf> {
         let own = self.services.iter().flat_map(|it| &it.entries);
         let settings = own.chain(&self.shared).map(|entry| &entry.setting);
-        let pairs = settings.filter_map(|setting| match setting {
-            Setting::Pairs(pairs) => Some(pairs),
-            _ => None,
-        });
-        let files = pairs.flatten().filter_map(|(_, value)| match value {
-            Value::File(path) => Some(path.clone()),
-            Value::Text(_) => None,
+        let files = settings.flat_map(|setting| match setting {
+            Setting::File(path) => vec![path.clone()],
+            Setting::Pairs(pairs) => {
+                let files = pairs.iter().filter_map(|(_, value)| match value {
+                    Value::File(path) => Some(path.clone()),
+                    Value::Text(_) => None,
+                });
+                files.collect()
+            }
+            _ => Vec::new(),
         });
         files.collect()
     }
@@ -178,6 +183,10 @@ impl Entry<'_> {
                 .iter()
                 .map(|word| format!("--{name}={}", word.text).into())
                 .collect(),
+            Setting::File(path) => {
+                let text = secret(path).map_err(|it| Mistake::at(Some(self.place.clone()), it))?;
+                vec![format!("--{name}={text}").into()]
+            }
             Setting::Pairs(pairs) => pairs
                 .iter()
                 .map(|(pair, value)| {

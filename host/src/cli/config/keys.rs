@@ -114,7 +114,7 @@ impl Key {
     pub(super) fn has_secrets(&self) -> bool {
         matches!(
             &*self.name,
-            "config-var" | "env" | "keyvalue" | "otlp-header"
+            "config-var" | "env" | "keyvalue" | "otlp-header" | "topics"
         )
     }
 

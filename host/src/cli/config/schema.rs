@@ -62,6 +62,12 @@ fn of_key(key: &Key) -> Value {
     let mut schema = match key.form {
         Form::Switch => json!({ "type": "boolean" }),
         Form::Times => json!({ "type": "integer", "minimum": 0, "maximum": 2 }),
+        Form::One if key.has_secrets() => json!({
+            "type": ["string", "object"],
+            "properties": { "file": { "type": "string" } },
+            "required": ["file"],
+            "additionalProperties": false
+        }),
         Form::One => of_value(key),
         Form::List => one_or_many(of_value(key)),
         Form::Pairs => {

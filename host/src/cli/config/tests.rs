@@ -58,6 +58,7 @@ fn sample(key: &Key) -> String {
         ("route", _) => "example.org/api",
         ("tls-min-version", _) => "1.3",
         ("tls-ciphers", _) => "TLS_AES_128_GCM_SHA256",
+        ("topics", _) => "redis://localhost:6379",
         ("websocket-compression", _) => "shared",
         ("websocket-origin", _) => "https://example.org",
         ("websocket-slow", _) => "drop",

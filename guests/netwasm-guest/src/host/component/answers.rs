@@ -31,6 +31,11 @@ impl From<RawResponse> for http::Response {
                 Body::File(file) => http::Body::File(file.0),
                 Body::Path(path) => http::Body::Path(path),
                 Body::Stream(maker) => http::Body::Stream(crate::body::start(maker)),
+                Body::Events(events) => http::Body::Events(http::TopicEvents {
+                    topic: events.topic,
+                    event: events.event,
+                    retry: events.retry.map(nanoseconds),
+                }),
             },
             trailers: response.trailers,
         }

@@ -7,6 +7,7 @@ mod pipe;
 mod pool;
 mod request;
 pub(crate) mod shared;
+mod topics;
 mod websocket;
 
 use std::cell::{Cell, RefCell};

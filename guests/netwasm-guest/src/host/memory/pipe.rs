@@ -141,6 +141,11 @@ impl Pipe {
         events.connection_lost(reason);
     }
 
+    /// True if nothing more can be written.
+    pub(super) fn is_over(&self) -> bool {
+        self.lost.get() || self.end.get().is_some()
+    }
+
     /// True if the connection may be handed out again.
     pub(super) fn is_fresh(&self) -> bool {
         let is_over = self.lost.get() || self.end.get().is_some() || self.finished.get();

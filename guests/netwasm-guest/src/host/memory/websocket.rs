@@ -205,6 +205,16 @@ fn subscribed(topic: &str) -> Vec<Rc<Wire>> {
 
 /// Sends a message to all subscribers of a topic but one.
 pub(crate) fn publish(topic: &str, message: &Message, except: Option<&WebSocketHandle>) -> u64 {
+    let data = match message {
+        Message::Text(text) => text.as_bytes(),
+        Message::Binary(data) => data,
+    };
+    send(topic, message, except) + super::topics::send(topic, data, None)
+}
+
+/// Sends a message to all WebSocket connections that are subscribed to a topic but
+/// one. Returns how many there are.
+pub(super) fn send(topic: &str, message: &Message, except: Option<&WebSocketHandle>) -> u64 {
     let wires = subscribed(topic);
     for wire in &wires {
         if !except.is_some_and(|it| Rc::ptr_eq(&it.0, wire)) {
@@ -215,7 +225,7 @@ pub(crate) fn publish(topic: &str, message: &Message, except: Option<&WebSocketH
 }
 
 pub(crate) fn subscribers(topic: &str) -> u64 {
-    subscribed(topic).len() as u64
+    subscribed(topic).len() as u64 + super::topics::count(topic)
 }
 
 /// Forgets all subscriptions.
@@ -223,4 +233,5 @@ pub(super) fn reset() {
     SUBSCRIBERS.take();
     SERVERS.take();
     OPENING.take();
+    super::topics::reset();
 }

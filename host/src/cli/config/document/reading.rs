@@ -1,5 +1,7 @@
 //! Reading a configuration in TOML, with all that is wrong with it.
 
+use std::path::PathBuf;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -182,6 +184,10 @@ fn read_setting(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Setting, Mist
         }
         (Form::One, one) => match word(one, value.span()) {
             Some(word) => Ok(Setting::Words(vec![word])),
+            None if key.has_secrets() => match file_of(one) {
+                Some(path) => Ok(Setting::File(path)),
+                None => Err(wrong("a string, or { file = \"PATH\" }")),
+            },
             None => Err(wrong("a string")),
         },
         (Form::List | Form::Pairs, DeValue::Array(items)) => items
@@ -217,17 +223,21 @@ fn read_setting(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Setting, Mist
     }
 }
 
+/// Returns the path in `{ file = "PATH" }`.
+fn file_of(value: &DeValue<'_>) -> Option<PathBuf> {
+    let table = value.as_table()?;
+    match &*table.iter().collect::<Vec<_>>() {
+        [(name, file)] if name.get_ref() == "file" => file.get_ref().as_str().map(PathBuf::from),
+        _ => None,
+    }
+}
+
 /// Reads the value of a name in a table: a text, or `{ file = "PATH" }` for one
 /// that is in a file.
 fn pair_value(key: &Key, value: &Spanned<DeValue<'_>>) -> Result<Value, Mistake> {
     let secret = key.has_secrets();
-    if let DeValue::Table(table) = value.get_ref()
-        && secret
-        && let [(name, file)] = &*table.iter().collect::<Vec<_>>()
-        && name.get_ref() == "file"
-        && let Some(path) = file.get_ref().as_str()
-    {
-        return Ok(Value::File(path.into()));
+    if secret && let Some(path) = file_of(value.get_ref()) {
+        return Ok(Value::File(path));
     }
     match word(value.get_ref(), value.span()) {
         Some(word) => Ok(Value::Text(word.text)),

@@ -32,7 +32,8 @@ impl Entry<'_> {
         let hidden =
             name == "otlp-header" || hidden && matches!(&**name, "args" | "config-var" | "env");
         // The URL of a server may have a password.
-        let is_secret = |text: &str| hidden || name == "keyvalue" && text.contains('@');
+        let has_login = matches!(&**name, "keyvalue" | "topics");
+        let is_secret = |text: &str| hidden || has_login && text.contains('@');
         let shown = |text: &str| {
             if is_secret(text) {
                 quoted("(hidden)")
@@ -45,8 +46,12 @@ impl Entry<'_> {
             Setting::Times(times) => times.to_string(),
             Setting::Words(words) if self.key.form == Form::One => words
                 .iter()
-                .map(|word| plain_or_quoted(self.key, &word.text))
+                .map(|word| match is_secret(&word.text) {
+                    true => quoted("(hidden)"),
+                    false => plain_or_quoted(self.key, &word.text),
+                })
                 .collect(),
+            Setting::File(path) => of_file(path),
             Setting::Words(words) => {
                 let items: Vec<_> = words
                     .iter()
@@ -66,9 +71,7 @@ impl Entry<'_> {
                     .map(|(name, value)| {
                         let value = match value {
                             Value::Text(text) => shown(text),
-                            Value::File(path) => {
-                                format!("{{ file = {} }}", quoted(&path.to_string_lossy()))
-                            }
+                            Value::File(path) => of_file(path),
                         };
                         format!("{} = {value}", quoted_key(&name.text))
                     })
@@ -78,6 +81,11 @@ impl Entry<'_> {
         };
         format!("{name} = {value}\n")
     }
+}
+
+/// Writes a secret as the file that has it.
+fn of_file(path: &std::path::Path) -> String {
+    format!("{{ file = {} }}", quoted(&path.to_string_lossy()))
 }
 
 /// Returns a number as it is, and everything else as a string.

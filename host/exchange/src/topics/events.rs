@@ -1,0 +1,346 @@
+//! Streams of events (Server-Sent Events: WHATWG HTML, section 9.2): the texts of a
+//! topic as the body of a response, made without a guest.
+//!
+//! Each event has an ID, by which a client that connects again gets what it has
+//! missed, as far as that is kept. An end of the stream is none for the client: it
+//! connects again.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::fmt::Write as _;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep, sleep};
+
+use netwasm_base::config::{Limits, SlowClient};
+use netwasm_base::error::ConnectionError;
+use netwasm_base::meter::Measure;
+use netwasm_net::thread::Thread;
+use netwasm_net::transport::Transport;
+
+use crate::content::{Content, FileContent};
+use crate::failure::Failure;
+
+use super::ring::Begin;
+use super::{Published, Subscriber, SubscriberId, TopicsOfThread};
+
+/// Media type of a stream of events.
+pub const MEDIA_TYPE: &str = "text/event-stream";
+
+/// Maximum of a piece that the connection takes, in bytes.
+const PIECE: usize = 64 << 10;
+
+/// Bytes that a queued event takes besides its text.
+const OVERHEAD: usize = 64;
+
+/// A comment, which clients ignore.
+const HEARTBEAT: &[u8] = b":\n\n";
+
+/// The events that a guest answers with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsOf {
+    /// Topic whose texts they are.
+    pub topic: String,
+    /// Their type; `None` is `message`.
+    pub event: Option<String>,
+    /// Time after which clients connect again; `None` leaves it to them.
+    pub retry: Option<Duration>,
+}
+
+/// The client that gets events.
+#[derive(Clone, Debug, Default)]
+pub struct Reader {
+    /// ID of the last event that it has seen: `Last-Event-ID`.
+    pub seen: Option<Vec<u8>>,
+    /// Its connection.
+    pub transport: Option<Rc<Transport>>,
+}
+
+/// A stream of events, as the body of a response.
+pub struct EventsBody {
+    queue: Rc<EventQueue>,
+    /// Name of the topic.
+    topic: Arc<str>,
+    id: SubscriberId,
+    topics: Rc<TopicsOfThread>,
+    transport: Option<Rc<Transport>>,
+    /// Line before each event, with its type.
+    event: Bytes,
+    heartbeat: Option<Heartbeat>,
+    /// Ends of the service, and of the listener if that is another one's.
+    ends: Vec<Pin<Box<dyn Future<Output = ()>>>>,
+    /// True once the stream has ended.
+    over: bool,
+}
+
+/// Timer of the comments.
+struct Heartbeat {
+    interval: Duration,
+    sleep: Pin<Box<Sleep>>,
+    /// Time at which something was last sent.
+    sent: Instant,
+}
+
+/// Events that wait for the client.
+struct EventQueue {
+    state: RefCell<QueueState>,
+    thread: Rc<Thread>,
+}
+
+#[derive(Default)]
+struct QueueState {
+    events: VecDeque<Bytes>,
+    bytes: usize,
+    /// Number of the last message of the topic that the client has got, or that it
+    /// does not want.
+    last: u64,
+    /// True if nothing more is queued, as the client is slow.
+    full: bool,
+    waker: Option<Waker>,
+}
+
+impl EventsBody {
+    /// Subscribes to the texts of a topic, for a client.
+    ///
+    /// # Errors
+    /// Fails with `InvalidArgument` if the topic's name is empty or too long, or if
+    /// the type has a line end.
+    pub fn new(
+        topics: &Rc<TopicsOfThread>,
+        of: &EventsOf,
+        reader: Reader,
+    ) -> Result<Self, ConnectionError> {
+        let type_line = match &of.event {
+            Some(event) if event.contains(['\r', '\n']) => {
+                return Err(ConnectionError::InvalidArgument);
+            }
+            Some(event) => format!("event: {event}\n").into(),
+            None => Bytes::new(),
+        };
+        let thread = topics.thread();
+        let queue = Rc::new(EventQueue {
+            state: RefCell::default(),
+            thread: Rc::clone(thread),
+        });
+        let id = topics.new_id();
+        let as_subscriber: Rc<dyn Subscriber> = Rc::<EventQueue>::clone(&queue);
+        let (topic, ring) = topics.read(&of.topic, id, Rc::downgrade(&as_subscriber))?;
+        let Begin {
+            id: begin,
+            missed,
+            last,
+        } = ring.begin(reader.seen.as_deref());
+        let mut head = String::new();
+        if let Some(retry) = of.retry {
+            // Writing to memory cannot fail.
+            let _ = writeln!(head, "retry: {}", retry.as_millis());
+        }
+        // It has no data, and so is no event to a client, which keeps the ID.
+        let _ = write!(head, "id: {begin}\n\n");
+        let limits = &thread.env.limits;
+        let mut ends: Vec<Pin<Box<dyn Future<Output = ()>>>> =
+            vec![Box::pin(Rc::clone(thread).drained())];
+        if let Some(transport) = &reader.transport
+            && !Rc::ptr_eq(transport.thread(), thread)
+        {
+            ends.push(Box::pin(Rc::clone(transport.thread()).drained()));
+        }
+        queue.begin(head.into(), missed, last);
+        thread.env.counters.event_streams_opened.add();
+        Ok(Self {
+            queue,
+            topic,
+            id,
+            topics: Rc::clone(topics),
+            transport: reader.transport,
+            event: type_line,
+            heartbeat: Heartbeat::new(limits),
+            ends,
+            over: false,
+        })
+    }
+
+    /// True if the stream ends: the client connects again, elsewhere perhaps.
+    fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        let transport = self.transport.as_ref();
+        let leaves = transport.is_some_and(|it| it.is_leaving());
+        let ended = |end: &mut Pin<Box<dyn Future<Output = ()>>>| end.as_mut().poll(cx).is_ready();
+        self.over = self.over
+            || leaves
+            || self.queue.state.borrow().full
+            || self.queue.thread.is_draining()
+            || self.ends.iter_mut().any(ended);
+        self.over
+    }
+}
+
+impl Heartbeat {
+    fn new(limits: &Limits) -> Option<Self> {
+        let http = &limits.http;
+        // Other time-outs are not to end the stream either.
+        let others = [Some(http.response_body_timeout), limits.idle_timeout];
+        let halves = others.into_iter().flatten().map(|time| time / 2);
+        let interval = halves.chain(http.events.heartbeat).min()?;
+        Some(Self {
+            interval,
+            sleep: Box::pin(sleep(interval)),
+            sent: Instant::now(),
+        })
+    }
+
+    /// Ready once nothing was sent for the interval.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            let due = self.sent + self.interval;
+            if due <= now {
+                self.sent = now;
+                self.sleep.as_mut().reset(now + self.interval);
+                return Poll::Ready(());
+            }
+            self.sleep.as_mut().reset(due);
+        }
+        Poll::Pending
+    }
+}
+
+impl EventQueue {
+    /// Queues the first lines, and what the client has missed.
+    fn begin(&self, head: Bytes, missed: Vec<Bytes>, last: u64) {
+        let count = missed.len() as u64;
+        self.thread.meter.add(Measure::MessagesSent, count);
+        let mut state = self.state.borrow_mut();
+        state.last = last;
+        // The first lines must not have the type of an event before them.
+        state.events.push_back(head);
+        state.events.extend(missed);
+        state.bytes = state.events.iter().map(|it| it.len() + OVERHEAD).sum();
+    }
+
+    /// Takes what fits into a piece. `type_line` goes before each event, of which
+    /// the first one ever is none.
+    fn take(&self, type_line: &[u8]) -> Option<Bytes> {
+        let mut state = self.state.borrow_mut();
+        let first = state.take()?;
+        if type_line.is_empty() && state.events.is_empty() {
+            return Some(first);
+        }
+        let mut piece = BytesMut::with_capacity(type_line.len() + first.len());
+        let mut next = Some(first);
+        while let Some(event) = next {
+            if event.starts_with(b"data:") {
+                piece.extend_from_slice(type_line);
+            }
+            piece.extend_from_slice(&event);
+            next = match piece.len() < PIECE {
+                true => state.take(),
+                false => None,
+            };
+        }
+        Some(piece.freeze())
+    }
+}
+
+impl QueueState {
+    fn take(&mut self) -> Option<Bytes> {
+        let event = self.events.pop_front()?;
+        self.bytes -= event.len() + OVERHEAD;
+        Some(event)
+    }
+}
+
+impl Subscriber for EventQueue {
+    fn deliver(&self, messages: &[&Arc<Published>]) {
+        let limits = &self.thread.env.limits;
+        let (slow, then) = (limits.http.websocket.max_queue, limits.http.websocket.slow);
+        let meter = &self.thread.meter;
+        let mut state = self.state.borrow_mut();
+        let (mut sent, mut dropped) = (0, 0);
+        for event in messages.iter().filter_map(|it| it.event.as_ref()) {
+            if event.number <= state.last {
+                // It is among those that the client had missed.
+                continue;
+            }
+            state.last = event.number;
+            let most = match then {
+                SlowClient::Wait => limits.max_write_buffer,
+                SlowClient::Drop | SlowClient::Close => slow,
+            };
+            if state.full || state.bytes > most {
+                dropped += 1;
+                state.full |= then != SlowClient::Drop;
+                continue;
+            }
+            sent += 1;
+            state.bytes += event.text.len() + OVERHEAD;
+            state.events.push_back(event.text.clone());
+        }
+        meter.add(Measure::MessagesSent, sent);
+        meter.add(Measure::MessagesDropped, dropped);
+        if state.full {
+            // It connects again, and gets what is kept.
+            state.events.clear();
+            state.bytes = 0;
+        }
+        let waker = state.waker.take();
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Body for EventsBody {
+    type Data = Bytes;
+    type Error = Failure;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let this = &mut *self;
+        if let Some(piece) = this.queue.take(&this.event) {
+            if let Some(heartbeat) = &mut this.heartbeat {
+                heartbeat.sent = Instant::now();
+            }
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if this.is_over(cx) {
+            return Poll::Ready(None);
+        }
+        if let Some(heartbeat) = &mut this.heartbeat
+            && heartbeat.poll(cx).is_ready()
+        {
+            let comment = Bytes::from_static(HEARTBEAT);
+            return Poll::Ready(Some(Ok(Frame::data(comment))));
+        }
+        let mut state = this.queue.state.borrow_mut();
+        match &state.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => {}
+            _ => state.waker = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+}
+
+impl Content for EventsBody {
+    fn take_file(&mut self) -> Option<FileContent> {
+        None
+    }
+}
+
+impl Drop for EventsBody {
+    fn drop(&mut self) {
+        self.topics.unsubscribe(&self.topic, self.id);
+        self.queue.thread.env.counters.event_streams_ended.add();
+    }
+}
+
+#[cfg(test)]
+mod tests;

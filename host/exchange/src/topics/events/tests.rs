@@ -1,0 +1,155 @@
+use std::future::poll_fn;
+
+use netwasm_net::testing::{in_worker, until};
+
+use super::*;
+use crate::message::MessageKind;
+use crate::topics::Topics;
+
+fn of(event: Option<&str>) -> EventsOf {
+    EventsOf {
+        topic: "news".into(),
+        event: event.map(str::to_owned),
+        retry: event.map(|_| Duration::from_millis(1500)),
+    }
+}
+
+fn read(topics: &Rc<TopicsOfThread>, event: Option<&str>, seen: Option<&str>) -> EventsBody {
+    let reader = Reader {
+        seen: seen.map(|it| it.as_bytes().to_vec()),
+        transport: None,
+    };
+    EventsBody::new(topics, &of(event), reader).expect("a topic")
+}
+
+fn publish(topics: &TopicsOfThread, text: &str) -> u64 {
+    topics.publish("news", MessageKind::Text, text.as_bytes(), None)
+}
+
+/// Returns the next piece; `None` at the end.
+async fn piece(body: &mut EventsBody) -> Option<String> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+    let data = frame?.expect("whole").into_data().expect("data");
+    Some(String::from_utf8(data.to_vec()).expect("text"))
+}
+
+/// Reads until the text has a word.
+async fn read_until(body: &mut EventsBody, word: &str) -> String {
+    let mut text = String::new();
+    while !text.contains(word) {
+        text += &piece(body).await.expect("more");
+    }
+    text
+}
+
+/// Returns the ID with which a text ends.
+fn last_id(text: &str) -> &str {
+    let id = text.trim_end().rsplit("id: ").next();
+    id.expect("an ID")
+}
+
+#[test]
+fn a_reader_that_comes_again_gets_each_message_once() {
+    in_worker(Limits::default(), async |worker| {
+        let shared = Arc::<Topics>::default();
+        let topics = TopicsOfThread::new(&shared, &worker.thread);
+        let mut first = read(&topics, None, None);
+        let head = piece(&mut first).await.expect("the head");
+        let begin = last_id(&head).to_owned();
+        assert_eq!(head, format!("id: {begin}\n\n"));
+        assert_eq!(publish(&topics, "one\ntwo"), 1);
+        topics.publish("news", MessageKind::Binary, b"bytes", None);
+        publish(&topics, "three");
+        // Both are still on their way to this thread's subscribers.
+        let mut again = read(&topics, Some("line"), Some(&begin));
+        assert_eq!(publish(&topics, "four"), 2);
+        let (prefix, _) = begin.rsplit_once('-').expect("a number");
+        let events = |line: &str| {
+            format!(
+                "{line}data: one\ndata: two\nid: {prefix}-1\n\n\
+                 {line}data: three\nid: {prefix}-2\n\n\
+                 {line}data: four\nid: {prefix}-3\n\n"
+            )
+        };
+        let plain = events("");
+        let typed = format!("retry: 1500\nid: {begin}\n\n{}", events("event: line\n"));
+        assert_eq!(read_until(&mut first, "-3\n\n").await, plain);
+        assert_eq!(read_until(&mut again, "-3\n\n").await, typed);
+        drop((first, again));
+        // The messages are kept without a subscriber.
+        assert_eq!(publish(&topics, "five"), 0);
+        let mut late = read(&topics, None, Some(last_id(&plain)));
+        let rest = format!("id: {prefix}-3\n\ndata: five\nid: {prefix}-4\n\n");
+        assert_eq!(piece(&mut late).await, Some(rest));
+        let counters = &worker.thread.env.counters;
+        assert_eq!(counters.event_streams_opened.get(), 3);
+        assert_eq!(counters.event_streams_ended.get(), 2);
+    });
+}
+
+#[test]
+fn what_waits_for_a_slow_reader_is_bounded_and_then_the_stream_ends_or_has_gaps() {
+    for then in [SlowClient::Wait, SlowClient::Drop, SlowClient::Close] {
+        let mut limits = Limits::default();
+        limits.http.websocket.max_queue = 4 << 10;
+        limits.http.websocket.slow = then;
+        limits.http.events.kept = 1;
+        in_worker(limits, async |worker| {
+            let shared = Arc::<Topics>::default();
+            let topics = TopicsOfThread::new(&shared, &worker.thread);
+            let mut body = read(&topics, None, None);
+            let got = || body.queue.state.borrow().last;
+            for number in 1..=20 {
+                publish(&topics, &"x".repeat(1 << 10));
+                until("the message", || got() == number).await;
+            }
+            let (full, bytes) = {
+                let state = body.queue.state.borrow();
+                (state.full, state.bytes)
+            };
+            match then {
+                SlowClient::Wait => assert!(!full && bytes > 20 << 10),
+                SlowClient::Drop => assert!(!full && bytes < 7 << 10),
+                SlowClient::Close => {
+                    assert_eq!((full, bytes), (true, 0));
+                    assert_eq!(piece(&mut body).await, None);
+                }
+            }
+        });
+    }
+}
+
+#[test]
+fn a_ring_rests_for_its_time_without_subscribers() {
+    let mut limits = Limits::default();
+    limits.http.events.kept_time = Duration::from_millis(1);
+    in_worker(limits, async |worker| {
+        let shared = Arc::<Topics>::default();
+        let topics = TopicsOfThread::new(&shared, &worker.thread);
+        let mut body = read(&topics, None, None);
+        let head = piece(&mut body).await.expect("the head");
+        drop(body);
+        let begun = Instant::now();
+        until("its time", || begun.elapsed() > Duration::from_millis(2)).await;
+        publish(&topics, "too late");
+        let mut body = read(&topics, None, Some(last_id(&head)));
+        let other = piece(&mut body).await.expect("the head");
+        assert_ne!(last_id(&other), last_id(&head));
+        assert!(!other.contains("late"), "{other}");
+    });
+}
+
+#[test]
+fn a_type_or_a_topic_that_cannot_be_is_refused() {
+    in_worker(Limits::default(), async |worker| {
+        let shared = Arc::<Topics>::default();
+        let topics = TopicsOfThread::new(&shared, &worker.thread);
+        let mut wrong = of(Some("a\nid: 7"));
+        let refused = |of: &EventsOf| EventsBody::new(&topics, of, Reader::default()).is_err();
+        assert!(refused(&wrong));
+        wrong.event = None;
+        wrong.topic.clear();
+        assert!(refused(&wrong));
+        assert_eq!(topics.count("news"), 0);
+    });
+}

@@ -1,0 +1,397 @@
+//! Channels of a Redis server, by which several processes join their topics.
+//!
+//! ```text
+//!   publish --> queue, bounded --> thread --PUBLISH--> server
+//!   subscribe, unsubscribe ------> thread --SUBSCRIBE-->  |
+//!   User::received <-------------- thread <--messages-----+
+//! ```
+//!
+//! There is one connection, by RESP3, on a thread of its own. Nothing is kept for a
+//! server that is away: what is published meanwhile is lost, and counted.
+//!
+//! A message on the server is a byte for this form, a byte for its kind, 16 bytes
+//! for the process that has sent it, and its content.
+
+use std::collections::{HashSet, VecDeque};
+use std::fmt;
+use std::io;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use netwasm_base::config::RedisUrl;
+use redis::aio::{MultiplexedConnection, SendError};
+use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisError, Value, cmd};
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use crate::connection::connect;
+use crate::secure::Secure;
+
+/// First byte of a message.
+const FORM: u8 = 1;
+
+/// Bytes before a message's content.
+const HEAD: usize = 2 + ORIGIN;
+
+/// Length of what tells the processes apart, in bytes.
+const ORIGIN: usize = 16;
+
+/// Maximum of messages that go out together.
+const BATCH: usize = 256;
+
+/// Maximum of channels in one command.
+const CHANNELS: usize = 1000;
+
+/// Silence after which the server is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// Times to wait before the server is connected to again: the first, and the
+/// longest.
+const FIRST_WAIT: Duration = Duration::from_millis(100);
+const LAST_WAIT: Duration = Duration::from_secs(5);
+
+/// User of channels. All calls are short.
+pub trait User: Send + Sync + 'static {
+    /// Takes a message of another process.
+    fn received(&self, name: &str, kind: u8, data: &[u8]);
+
+    /// Notes that messages have reached the server.
+    fn sent(&self, count: u64);
+
+    /// Notes that messages were not sent, or perhaps not.
+    fn lost(&self, count: u64);
+}
+
+/// Channels of a Redis server. The connection ends once this is dropped.
+pub struct Channels(Arc<Shared>);
+
+struct Shared {
+    url: RedisUrl,
+    secure: Arc<dyn Secure>,
+    /// Text that the name of each channel begins with on the server.
+    prefix: String,
+    origin: [u8; ORIGIN],
+    user: Box<dyn User>,
+    /// Maximum of bytes that wait to be sent.
+    most: usize,
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    /// Channels whose messages are wanted.
+    wanted: HashSet<Arc<str>>,
+    /// Those of which that has changed, while there is a connection.
+    changed: HashSet<Arc<str>>,
+    outgoing: VecDeque<Outgoing>,
+    bytes: usize,
+    /// Messages that are being sent.
+    flight: usize,
+    connected: bool,
+    closed: bool,
+    /// Messages lost since the server was there.
+    lost: u64,
+}
+
+/// A message for a channel.
+struct Outgoing {
+    name: Arc<str>,
+    frame: Vec<u8>,
+}
+
+/// Why a connection is over.
+enum Over {
+    /// Nobody wants it any more.
+    Closed,
+    Lost(String),
+}
+
+impl fmt::Debug for Channels {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Channels").finish_non_exhaustive()
+    }
+}
+
+impl Channels {
+    /// Begins to connect to a server, for whose TLS `secure` is. Names of channels begin with `prefix` there. Up
+    /// to `most` bytes wait to be sent.
+    ///
+    /// # Errors
+    /// Fails if the system gives no thread, or no random number.
+    pub fn open(
+        url: &RedisUrl,
+        secure: &Arc<dyn Secure>,
+        prefix: String,
+        most: usize,
+        user: impl User,
+    ) -> io::Result<Self> {
+        let mut origin = [0; ORIGIN];
+        aws_lc_rs::rand::fill(&mut origin)
+            .map_err(|_| io::Error::other("there are no random numbers"))?;
+        let shared = Arc::new(Shared {
+            url: url.clone(),
+            secure: Arc::clone(secure),
+            prefix,
+            origin,
+            user: Box::new(user),
+            most,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        });
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let its = Arc::clone(&shared);
+        thread::Builder::new()
+            .name("topics".into())
+            .spawn(move || runtime.block_on(run(&its)))?;
+        Ok(Self(shared))
+    }
+
+    /// Sends a message to the other processes, as soon as that can be done.
+    pub fn publish(&self, name: &Arc<str>, kind: u8, data: &[u8]) {
+        let size = HEAD + data.len() + name.len();
+        let mut state = self.0.state();
+        let fits = state.bytes.saturating_add(size) <= self.0.most;
+        if !state.connected || !fits {
+            state.lost += 1;
+            drop(state);
+            return self.0.user.lost(1);
+        }
+        let mut frame = Vec::with_capacity(HEAD + data.len());
+        frame.extend([FORM, kind]);
+        frame.extend(self.0.origin);
+        frame.extend(data);
+        state.bytes += size;
+        let name = Arc::clone(name);
+        state.outgoing.push_back(Outgoing { name, frame });
+        drop(state);
+        self.0.changed.notify_one();
+    }
+
+    /// Asks for the messages of a channel. They come from when the server knows.
+    pub fn subscribe(&self, name: &Arc<str>) {
+        let mut state = self.0.state();
+        if state.wanted.insert(Arc::clone(name)) {
+            self.0.note(state, name);
+        }
+    }
+
+    /// Asks for the messages of a channel no more.
+    pub fn unsubscribe(&self, name: &Arc<str>) {
+        let mut state = self.0.state();
+        if state.wanted.remove(name) {
+            self.0.note(state, name);
+        }
+    }
+}
+
+impl Drop for Channels {
+    fn drop(&mut self) {
+        self.0.state().closed = true;
+        self.0.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        // No code panics while it holds the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, mut state: MutexGuard<'_, State>, name: &Arc<str>) {
+        if state.connected {
+            state.changed.insert(Arc::clone(name));
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Takes a message of the server.
+    fn take(&self, info: &PushInfo) {
+        if info.kind != PushKind::Message {
+            return;
+        }
+        let [Value::BulkString(channel), Value::BulkString(frame)] = &*info.data else {
+            return;
+        };
+        let name = std::str::from_utf8(channel).ok();
+        let name = name.and_then(|name| name.strip_prefix(&*self.prefix));
+        if let (Some(name), Some((head, data))) = (name, frame.split_first_chunk::<HEAD>())
+            && let [FORM, kind, origin @ ..] = head
+            && *origin != self.origin
+        {
+            self.user.received(name, *kind, data);
+        }
+    }
+
+    fn channel(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+
+    /// Counts what waits as lost, and accepts nothing.
+    fn disconnect(&self) {
+        let mut state = self.state();
+        state.connected = false;
+        state.changed.clear();
+        state.bytes = 0;
+        let left = std::mem::take(&mut state.outgoing);
+        let lost = (left.len() + std::mem::take(&mut state.flight)) as u64;
+        state.lost += lost;
+        drop(state);
+        self.user.lost(lost);
+    }
+}
+
+/// Connects to the server, again and again.
+async fn run(shared: &Arc<Shared>) {
+    let (mut wait, mut told) = (FIRST_WAIT, false);
+    loop {
+        let its = Arc::clone(shared);
+        let take = move |info| {
+            its.take(&info);
+            Ok::<(), SendError>(())
+        };
+        let config = AsyncConnectionConfig::new().set_push_sender(take);
+        let protocol = ProtocolVersion::RESP3;
+        let over = match connect(&shared.url, &*shared.secure, protocol, config).await {
+            Ok((connection, driver)) => {
+                let mut serving = pin!(serve(shared, connection, &mut told, &mut wait));
+                tokio::select! {
+                    over = &mut serving => over,
+                    () = driver => Over::Lost("the server has closed it".into()),
+                }
+            }
+            Err(reason) => Over::Lost(reason),
+        };
+        shared.disconnect();
+        let Over::Lost(reason) = over else {
+            return;
+        };
+        if !told {
+            told = true;
+            tracing::warn!(
+                "topics are not joined: the connection to {} (--topics) is lost: {reason}; what \
+                 is published goes to this process alone",
+                shared.url
+            );
+        }
+        // A wake-up may be of something else than the end.
+        let ended = async {
+            while !shared.state().closed {
+                shared.changed.notified().await;
+            }
+        };
+        if timeout(wait, ended).await.is_ok() {
+            return;
+        }
+        wait = (wait * 2).min(LAST_WAIT);
+    }
+}
+
+/// Sends what is published, and tells the server what is wanted, until the
+/// connection is lost.
+async fn serve(
+    shared: &Shared,
+    mut connection: MultiplexedConnection,
+    told: &mut bool,
+    wait: &mut Duration,
+) -> Over {
+    let (all, lost) = {
+        let mut state = shared.state();
+        state.connected = true;
+        state.changed.clear();
+        (
+            state.wanted.iter().cloned().collect::<Vec<_>>(),
+            std::mem::take(&mut state.lost),
+        )
+    };
+    let gone = |error: RedisError| Over::Lost(error.to_string());
+    if let Err(error) = tell(shared, &mut connection, &all, true).await {
+        return gone(error);
+    }
+    match std::mem::take(told) {
+        true => tracing::info!(
+            lost,
+            "topics are joined again, over {} (--topics)",
+            shared.url
+        ),
+        false => tracing::info!("topics are joined, over {} (--topics)", shared.url),
+    }
+    *wait = FIRST_WAIT;
+    loop {
+        let (batch, on, off, closed) = next(shared);
+        if closed && batch.is_empty() {
+            return Over::Closed;
+        }
+        for (names, wanted) in [(&on, true), (&off, false)] {
+            if let Err(error) = tell(shared, &mut connection, names, wanted).await {
+                return gone(error);
+            }
+        }
+        if !batch.is_empty() {
+            let mut pipe = redis::pipe();
+            for Outgoing { name, frame } in &batch {
+                pipe.cmd("PUBLISH").arg(shared.channel(name)).arg(frame);
+            }
+            if let Err(error) = pipe.exec_async(&mut connection).await {
+                return gone(error);
+            }
+            shared.state().flight = 0;
+            shared.user.sent(batch.len() as u64);
+            continue;
+        }
+        if !on.is_empty() || !off.is_empty() {
+            continue;
+        }
+        if timeout(SILENCE, shared.changed.notified()).await.is_err()
+            && let Err(error) = cmd("PING").exec_async(&mut connection).await
+        {
+            return gone(error);
+        }
+    }
+}
+
+/// Work that is next.
+type Next = (Vec<Outgoing>, Vec<Arc<str>>, Vec<Arc<str>>, bool);
+
+/// Takes the next messages, and the channels that are wanted now, or no more.
+fn next(shared: &Shared) -> Next {
+    let mut state = shared.state();
+    let State {
+        wanted,
+        changed,
+        outgoing,
+        bytes,
+        flight,
+        closed,
+        ..
+    } = &mut *state;
+    let (on, off) = changed.drain().partition(|name| wanted.contains(name));
+    let count = outgoing.len().min(BATCH);
+    let batch: Vec<_> = outgoing.drain(..count).collect();
+    let size = |it: &Outgoing| it.frame.len() + it.name.len();
+    *bytes -= batch.iter().map(size).sum::<usize>();
+    *flight = batch.len();
+    (batch, on, off, *closed)
+}
+
+/// Tells the server which channels are wanted, or are no more.
+async fn tell(
+    shared: &Shared,
+    connection: &mut MultiplexedConnection,
+    names: &[Arc<str>],
+    wanted: bool,
+) -> Result<(), RedisError> {
+    for names in names.chunks(CHANNELS) {
+        let channels: Vec<_> = names.iter().map(|name| shared.channel(name)).collect();
+        match wanted {
+            true => connection.subscribe(&channels).await?,
+            false => connection.unsubscribe(&channels).await?,
+        }
+    }
+    Ok(())
+}
