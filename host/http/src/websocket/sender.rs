@@ -59,9 +59,9 @@ pub(super) struct FrameSender {
     outlet: Box<dyn Outlet>,
     thread: Rc<Thread>,
     limits: SendLimits,
-    deflater: Option<RefCell<Deflater>>,
+    deflater: Option<Box<RefCell<Deflater>>>,
     /// Keys of masks, if the peer is a server.
-    keys: Option<RefCell<MaskKeys>>,
+    keys: Option<Box<RefCell<MaskKeys>>>,
     /// True if compressed messages may be those of other connections.
     packs_alone: bool,
     buffers: Rc<ThreadBuffers>,
@@ -109,9 +109,9 @@ impl FrameSender {
                 then: websocket.slow,
             },
             packs_alone: agreed.is_some_and(Agreed::packs_alone),
-            deflater: agreed.map(|agreed| RefCell::new(Deflater::new(agreed))),
+            deflater: agreed.map(|agreed| Box::new(RefCell::new(Deflater::new(agreed)))),
             buffers: Rc::clone(buffers),
-            keys: (to == Side::Server).then(RefCell::default),
+            keys: (to == Side::Server).then(Box::default),
             owes: Cell::new(false),
             closed: Cell::new(false),
             paused: Cell::new(false),

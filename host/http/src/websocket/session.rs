@@ -195,6 +195,7 @@ impl Session {
         self.asked = None;
         let shared = Rc::clone(&self.buffers);
         let mut buffers = shared.reading.borrow_mut();
+        self.reader.resume(&mut buffers);
         let mut rest = input;
         let mut used = false;
         while !self.is_over() {
@@ -225,8 +226,7 @@ impl Session {
                 self.end(end);
             }
         }
-        buffers.clear();
-        self.reader.rest();
+        self.reader.rest(&mut buffers);
         let now = self.thread.now();
         let before = self.arriving;
         self.arriving = self.reader.progress().map(|progress| match before {

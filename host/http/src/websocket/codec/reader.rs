@@ -3,7 +3,8 @@
 //!
 //! A message that arrives in one piece is unmasked into a buffer of the thread,
 //! so that an idle connection holds none. Pieces of a message are collected, up to
-//! the limit.
+//! the limit. What a connection needs within a message and a frame is the thread's,
+//! too, and is the connection's own only while it waits for more of them.
 
 use netwasm_base::config::WebSocketLimits;
 use netwasm_exchange::websocket::may_be_sent;
@@ -30,17 +31,15 @@ const NO_TEXT: Fault = Fault::invalid("the text is not UTF-8");
 pub(crate) struct Buffers {
     plain: Vec<u8>,
     inflated: Vec<u8>,
+    /// What has arrived for the connection that is being read.
+    partial: Partial,
     pub(in crate::websocket) deflate: SharedDeflate,
 }
 
-impl Buffers {
-    /// Empties the buffers. Keeps some of their capacity.
-    pub(in crate::websocket) fn clear(&mut self) {
-        for buffer in [&mut self.plain, &mut self.inflated] {
-            buffer.clear();
-            buffer.shrink_to(KEEP);
-        }
-    }
+/// Empties a buffer. Keeps some of its capacity.
+fn clear(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.shrink_to(KEEP);
 }
 
 /// Message or control frame of a peer.
@@ -62,6 +61,15 @@ pub(in crate::websocket) struct FrameReader {
     max_message: usize,
     max_frame: u64,
     inflater: Option<Box<Inflater>>,
+    /// What has arrived, while the connection waits for more of it.
+    kept: Option<Box<Partial>>,
+    /// Grows with what arrives. See [`Self::progress`].
+    progress: u64,
+}
+
+/// Parts of a message and of a frame.
+#[derive(Debug, Default)]
+struct Partial {
     /// Head of a frame that has not arrived whole.
     head: [u8; MOST_HEAD],
     head_length: usize,
@@ -73,8 +81,6 @@ pub(in crate::websocket) struct FrameReader {
     collected: Vec<u8>,
     /// Payload of a control frame.
     control: Vec<u8>,
-    /// Grows with what arrives. See [`Self::progress`].
-    progress: u64,
 }
 
 /// A message that has begun.
@@ -92,12 +98,7 @@ impl FrameReader {
             max_message: limits.max_message,
             max_frame: limits.max_frame as u64,
             inflater: agreed.map(|agreed| Box::new(Inflater::new(agreed))),
-            head: [0; MOST_HEAD],
-            head_length: 0,
-            frame: None,
-            message: None,
-            collected: Vec::new(),
-            control: Vec::new(),
+            kept: None,
             progress: 0,
         }
     }
@@ -108,19 +109,25 @@ impl FrameReader {
     }
 
     /// Returns a number that grows with the payload of the message or frame under
-    /// way; `None` if none is. Control frames within a message do not count.
+    /// way, of which more must arrive; `None` if none is. Control frames within a
+    /// message do not count.
     pub(in crate::websocket) fn progress(&self) -> Option<u64> {
-        let begun = self.message.is_some() || self.frame.is_some() || self.head_length > 0;
-        begun.then_some(self.progress)
+        self.kept.is_some().then_some(self.progress)
     }
 
-    /// Frees what no message needs that is under way.
-    pub(in crate::websocket) fn rest(&mut self) {
-        if self.message.is_none() {
-            self.collected = Vec::new();
+    /// Begins to read with the thread's buffers. [`Self::rest`] gives them back.
+    pub(in crate::websocket) fn resume(&mut self, buffers: &mut Buffers) {
+        if let Some(kept) = self.kept.take() {
+            buffers.partial = *kept;
         }
-        if self.frame.is_none() {
-            self.control = Vec::new();
+    }
+
+    /// Keeps what is under way, and leaves the thread's buffers to others.
+    pub(in crate::websocket) fn rest(&mut self, buffers: &mut Buffers) {
+        clear(&mut buffers.plain);
+        clear(&mut buffers.inflated);
+        if buffers.partial.is_under_way() {
+            self.kept = Some(Box::new(std::mem::take(&mut buffers.partial)));
         }
     }
 
@@ -135,12 +142,18 @@ impl FrameReader {
         input: &mut &[u8],
         buffers: &'a mut Buffers,
     ) -> Result<Option<Incoming<'a>>, Fault> {
+        let Buffers {
+            plain,
+            inflated,
+            partial,
+            deflate,
+        } = buffers;
         loop {
-            let (head, arrived) = match self.frame.take() {
+            let (head, arrived) = match partial.frame.take() {
                 Some(frame) => frame,
-                None => match self.read_head(input)? {
+                None => match partial.read_head(input, self.from, self.inflater.is_some())? {
                     Some(head) => {
-                        self.begin(&head)?;
+                        self.begin(partial, &head)?;
                         (head, 0)
                     }
                     None => return Ok(None),
@@ -151,47 +164,126 @@ impl FrameReader {
             *input = rest;
             let is_whole = piece.len() == left;
             let at_once = is_whole && arrived == 0;
-            if self.message.is_none() {
+            if partial.message.is_none() {
                 self.progress += piece.len() as u64 + u64::from(is_whole);
             } else if !head.opcode.is_control() {
                 self.progress += piece.len() as u64;
             }
             if head.opcode.is_control() {
-                append_unmasked(&mut self.control, piece, head.key, arrived);
+                append_unmasked(&mut partial.control, piece, head.key, arrived);
                 if is_whole {
-                    return control(head.opcode, &self.control).map(Some);
+                    return control(head.opcode, &partial.control).map(Some);
                 }
             } else if at_once
                 && head.is_final
-                && self.collected.is_empty()
-                && let Some(begun) = self.message.take()
+                && partial.collected.is_empty()
+                && let Some(begun) = partial.message.take()
             {
-                buffers.clear();
-                append_unmasked(&mut buffers.plain, piece, head.key, 0);
-                return self.deliver(&begun, buffers).map(Some);
+                clear(plain);
+                append_unmasked(plain, piece, head.key, 0);
+                let message = self.unpack(&begun, plain, deflate, inflated)?;
+                return begun.deliver(message).map(Some);
             } else {
-                self.collect(&head, arrived, piece)?;
+                partial.collect(&head, arrived, piece)?;
                 if is_whole
                     && head.is_final
-                    && let Some(begun) = self.message.take()
+                    && let Some(begun) = partial.message.take()
                 {
-                    buffers.clear();
-                    std::mem::swap(&mut buffers.plain, &mut self.collected);
-                    return self.deliver(&begun, buffers).map(Some);
+                    *plain = std::mem::take(&mut partial.collected);
+                    let message = self.unpack(&begun, plain, deflate, inflated)?;
+                    return begun.deliver(message).map(Some);
                 }
             }
             if !is_whole {
-                self.frame = Some((head, arrived + piece.len() as u64));
+                partial.frame = Some((head, arrived + piece.len() as u64));
                 return Ok(None);
             }
         }
     }
 
+    /// Checks a frame whose head has arrived, and begins its message if it is the
+    /// first.
+    fn begin(&mut self, partial: &mut Partial, head: &FrameHead) -> Result<(), Fault> {
+        if head.opcode.is_control() {
+            partial.control.clear();
+            return Ok(());
+        }
+        if head.length > self.max_frame {
+            return Err(Fault::too_big("the frame is too large"));
+        }
+        let begins = head.opcode != Opcode::Continuation;
+        match (&partial.message, begins) {
+            (Some(_), true) => return Err(Fault::protocol("a message within another")),
+            (None, false) => return Err(Fault::protocol("a fragment of no message")),
+            (None, true) => {
+                self.progress += 1;
+                partial.message = Some(Begun {
+                    is_text: head.opcode == Opcode::Text,
+                    is_compressed: head.is_compressed,
+                    text: TextCheck::default(),
+                });
+            }
+            (Some(_), false) => {}
+        }
+        let compressed = partial.message.as_ref().is_some_and(|it| it.is_compressed);
+        let most = match compressed {
+            true => self
+                .max_message
+                .saturating_add(self.max_message / 8 + COMPRESSED_MORE),
+            false => self.max_message,
+        };
+        let length = (partial.collected.len() as u64).saturating_add(head.length);
+        if length > most as u64 {
+            return Err(TOO_LARGE);
+        }
+        Ok(())
+    }
+
+    /// Returns a message without compression, from one of the thread's buffers.
+    fn unpack<'a>(
+        &mut self,
+        begun: &Begun,
+        plain: &'a [u8],
+        deflate: &mut SharedDeflate,
+        inflated: &'a mut Vec<u8>,
+    ) -> Result<&'a [u8], Fault> {
+        match &mut self.inflater {
+            Some(inflater) if begun.is_compressed => {
+                clear(inflated);
+                inflater.decompress(plain, self.max_message, deflate, inflated)?;
+                Ok(inflated)
+            }
+            _ => Ok(plain),
+        }
+    }
+}
+
+impl Begun {
+    /// Returns a message that is whole.
+    fn deliver<'a>(&self, message: &'a [u8]) -> Result<Incoming<'a>, Fault> {
+        if !self.is_text {
+            return Ok(Incoming::Binary(message));
+        }
+        let text = simdutf8::basic::from_utf8(message).map_err(|_| NO_TEXT)?;
+        Ok(Incoming::Text(text))
+    }
+}
+
+impl Partial {
+    /// True if more must arrive of a message or a frame.
+    fn is_under_way(&self) -> bool {
+        self.message.is_some() || self.frame.is_some() || self.head_length > 0
+    }
+
     /// Reads the head of a frame; `None` if more must arrive.
-    fn read_head(&mut self, input: &mut &[u8]) -> Result<Option<FrameHead>, Fault> {
-        let compresses = self.inflater.is_some();
+    fn read_head(
+        &mut self,
+        input: &mut &[u8],
+        from: Side,
+        compresses: bool,
+    ) -> Result<Option<FrameHead>, Fault> {
         if self.head_length == 0 {
-            match FrameHead::parse(input, self.from, compresses)? {
+            match FrameHead::parse(input, from, compresses)? {
                 Some((head, length)) => {
                     *input = input.get(length..).unwrap_or_default();
                     return Ok(Some(head));
@@ -208,50 +300,12 @@ impl FrameReader {
             self.head_length += 1;
             *input = rest;
             let head = self.head.get(..self.head_length).unwrap_or_default();
-            if let Some((head, _)) = FrameHead::parse(head, self.from, compresses)? {
+            if let Some((head, _)) = FrameHead::parse(head, from, compresses)? {
                 self.head_length = 0;
                 return Ok(Some(head));
             }
         }
         Ok(None)
-    }
-
-    /// Checks a frame whose head has arrived, and begins its message if it is the
-    /// first.
-    fn begin(&mut self, head: &FrameHead) -> Result<(), Fault> {
-        if head.opcode.is_control() {
-            self.control.clear();
-            return Ok(());
-        }
-        if head.length > self.max_frame {
-            return Err(Fault::too_big("the frame is too large"));
-        }
-        let begins = head.opcode != Opcode::Continuation;
-        match (&self.message, begins) {
-            (Some(_), true) => return Err(Fault::protocol("a message within another")),
-            (None, false) => return Err(Fault::protocol("a fragment of no message")),
-            (None, true) => {
-                self.progress += 1;
-                self.message = Some(Begun {
-                    is_text: head.opcode == Opcode::Text,
-                    is_compressed: head.is_compressed,
-                    text: TextCheck::default(),
-                });
-            }
-            (Some(_), false) => {}
-        }
-        let compressed = self.message.as_ref().is_some_and(|it| it.is_compressed);
-        let most = match compressed {
-            true => self
-                .max_message
-                .saturating_add(self.max_message / 8 + COMPRESSED_MORE),
-            false => self.max_message,
-        };
-        let length = (self.collected.len() as u64).saturating_add(head.length);
-        if length > most as u64 {
-            return Err(TOO_LARGE);
-        }
-        Ok(())
     }
 
     /// Adds a piece of a frame to its message. An invalid text fails at once.
@@ -267,31 +321,6 @@ impl FrameReader {
             },
             _ => Ok(()),
         }
-    }
-
-    /// Returns a message that is whole, from the thread's buffer.
-    fn deliver<'a>(
-        &mut self,
-        begun: &Begun,
-        buffers: &'a mut Buffers,
-    ) -> Result<Incoming<'a>, Fault> {
-        let Buffers {
-            plain,
-            inflated,
-            deflate,
-        } = buffers;
-        let message = match &mut self.inflater {
-            Some(inflater) if begun.is_compressed => {
-                inflater.decompress(plain, self.max_message, deflate, inflated)?;
-                &*inflated
-            }
-            _ => &*plain,
-        };
-        if !begun.is_text {
-            return Ok(Incoming::Binary(message));
-        }
-        let text = simdutf8::basic::from_utf8(message).map_err(|_| NO_TEXT)?;
-        Ok(Incoming::Text(text))
     }
 }
 

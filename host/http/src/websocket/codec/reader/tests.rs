@@ -41,6 +41,7 @@ fn read(pieces: &[&[u8]], agreed: Option<Agreed>) -> Vec<Read> {
     let mut all = Vec::new();
     for piece in pieces {
         let mut input = *piece;
+        reader.resume(&mut buffers);
         loop {
             let read = match reader.read(&mut input, &mut buffers) {
                 Ok(None) => break,
@@ -56,7 +57,7 @@ fn read(pieces: &[&[u8]], agreed: Option<Agreed>) -> Vec<Read> {
             };
             all.push(read);
         }
-        reader.rest();
+        reader.rest(&mut buffers);
         assert!(input.is_empty());
     }
     all
@@ -178,4 +179,32 @@ fn compressed_messages_are_whole_and_within_the_limit() {
     let mut reading = read(&[&no_text], agreed);
     // Its window lacks what came before, or the text is invalid.
     assert_eq!(reading.pop(), Some(Read::Fault(1007)));
+}
+
+#[test]
+fn readers_of_a_thread_keep_their_own_parts() {
+    let mut buffers = Buffers::default();
+    let input = [
+        frame(0x01, b"one", KEY),
+        frame(0x89, b"ping", KEY),
+        frame(0x80, b"two", KEY),
+    ]
+    .concat();
+    let mut readers = [(); 3].map(|()| (FrameReader::new(&limits(), None), Vec::new()));
+    // Byte by byte in turn, so that each is cut everywhere while others are read.
+    for byte in &input {
+        for (reader, all) in &mut readers {
+            let mut piece = std::slice::from_ref(byte);
+            reader.resume(&mut buffers);
+            while let Some(incoming) = reader.read(&mut piece, &mut buffers).expect("no fault") {
+                all.push(format!("{incoming:?}"));
+            }
+            reader.rest(&mut buffers);
+        }
+    }
+    for (reader, all) in readers {
+        assert_eq!(all.len(), 2, "{all:?}");
+        assert_eq!(all[1], "Text(\"onetwo\")");
+        assert_eq!(reader.progress(), None);
+    }
 }
