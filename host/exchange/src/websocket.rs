@@ -127,7 +127,7 @@ pub struct Socket {
 
 enum SocketState {
     /// The guest is asked whether it takes the connection.
-    Opening(Opening),
+    Opening(Box<Opening>),
     Open(Rc<dyn WebSocketSender>),
     /// The connection is refused or over.
     Over,
@@ -155,7 +155,7 @@ impl Socket {
     /// the client.
     pub fn new(transport: &Rc<Transport>, topics: &Rc<TopicsOfThread>) -> Rc<Self> {
         Rc::new(Self {
-            state: RefCell::new(SocketState::Opening(Opening::default())),
+            state: RefCell::new(SocketState::Opening(Box::default())),
             transport: Rc::clone(transport),
             topics: Rc::clone(topics),
             id: topics.new_id(),

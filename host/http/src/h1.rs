@@ -102,6 +102,13 @@ struct Conversation {
     fresh: bool,
     /// Bytes written to the transport so far.
     written: u64,
+    /// Work for the time when responses are sent; most connections never have any.
+    owed: Option<Box<Owed>>,
+}
+
+/// Work for the time when responses are sent.
+#[derive(Debug, Default)]
+struct Owed {
     /// Log entries of requests whose responses are being sent, with `written`
     /// at the end of each.
     unlogged: VecDeque<(Entry, u64)>,
@@ -152,8 +159,7 @@ impl Driver {
                 secure,
                 fresh: true,
                 written: 0,
-                unlogged: VecDeque::new(),
-                untold: VecDeque::new(),
+                owed: None,
             },
         };
         if !secure {

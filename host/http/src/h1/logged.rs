@@ -53,20 +53,18 @@ impl Driver {
                 ..entry
             };
             let end = self.exchange.written + out.len() as u64;
-            self.exchange.unlogged.push_back((entry, end));
+            let owed = self.exchange.owed.get_or_insert_default();
+            owed.unlogged.push_back((entry, end));
         }
     }
 
     /// Logs the requests whose responses have been sent.
     pub(super) fn log_sent(&mut self) {
-        if self.exchange.unlogged.is_empty() {
-            return;
-        }
         let sent = self.sent();
-        let done = |(_, end): &(Entry, u64)| *end <= sent;
-        let count = self.exchange.unlogged.iter().take_while(|each| done(each));
-        let count = count.count();
-        for (entry, _) in self.exchange.unlogged.drain(..count) {
+        let Some(owed) = &mut self.exchange.owed else {
+            return;
+        };
+        while let Some((entry, _)) = owed.unlogged.pop_front_if(|(_, end)| *end <= sent) {
             self.local.record(&entry, entry.length);
         }
     }
@@ -75,7 +73,10 @@ impl Driver {
     pub(super) fn log_unsent(&mut self) {
         self.log_sent();
         let sent = self.sent();
-        for (entry, end) in self.exchange.unlogged.drain(..) {
+        let Some(owed) = &mut self.exchange.owed else {
+            return;
+        };
+        for (entry, end) in owed.unlogged.drain(..) {
             // The body comes last, so it is what is missing.
             let missing = end.saturating_sub(sent);
             let length = entry.length.saturating_sub(missing);

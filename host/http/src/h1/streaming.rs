@@ -410,14 +410,18 @@ impl Driver {
             return false;
         };
         let end = self.exchange.written + out.len() as u64;
-        self.exchange.untold.push_back((told, end));
+        let owed = self.exchange.owed.get_or_insert_default();
+        owed.untold.push_back((told, end));
         true
     }
 
     /// Tells guests whose responses have been sent.
     pub(super) fn tell_sent(&mut self) {
         let sent = self.sent();
-        while let Some((mut told, _)) = self.exchange.untold.pop_front_if(|(_, end)| *end <= sent) {
+        let Some(owed) = &mut self.exchange.owed else {
+            return;
+        };
+        while let Some((mut told, _)) = owed.untold.pop_front_if(|(_, end)| *end <= sent) {
             if let Some(told) = told.sent.take() {
                 // The guest may not listen.
                 let _ = told.send(Ok(()));

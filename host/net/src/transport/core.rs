@@ -47,13 +47,8 @@ pub struct Core {
     /// True if that copying is to be woken once the queue is empty.
     pub(crate) feeder_waits: bool,
     pub(super) waker: Option<Waker>,
-    /// Waker of the guest's receiving stream, if it waits.
-    pub(super) receiver: Option<Waker>,
-    /// Waker of the guest's sending stream, if it waits.
-    pub(super) sender: Option<Waker>,
-    /// Bytes that the guest's streams received and sent in the present poll.
-    pub(super) received: Moved,
-    pub(super) sent: Moved,
+    /// The guest's streams.
+    pub(super) streams: GuestStreams,
     /// Tick at which a byte last moved.
     pub(super) touched: Tick,
     /// Tick at which the peer last took some of the queue, or the queue was
@@ -87,6 +82,58 @@ pub struct Core {
     /// Place of a guest's connection at a server of an upstream group.
     pub(crate) upstream: Option<Box<Place>>,
 }
+
+/// State of a guest's streams, made for the first one: idle connections of events
+/// need none.
+#[derive(Debug, Default)]
+pub(super) struct GuestStreams(Option<Box<StreamState>>);
+
+#[derive(Debug, Default)]
+pub(super) struct StreamState {
+    /// Waker of the receiving stream, if it waits.
+    pub(super) receiver: Option<Waker>,
+    /// Waker of the sending stream, if it waits.
+    pub(super) sender: Option<Waker>,
+    /// Bytes that the streams received and sent in the present poll.
+    pub(super) received: Moved,
+    pub(super) sent: Moved,
+}
+
+impl GuestStreams {
+    /// Returns the state to change it.
+    pub(super) fn state(&mut self) -> &mut StreamState {
+        self.0.get_or_insert_default()
+    }
+
+    /// Returns the bytes received in a poll.
+    pub(super) fn received_in(&self, poll: u32) -> usize {
+        let state = self.0.as_ref();
+        state.map_or(0, |state| state.received.in_poll(poll))
+    }
+
+    /// Returns the bytes sent in a poll.
+    pub(super) fn sent_in(&self, poll: u32) -> usize {
+        let state = self.0.as_ref();
+        state.map_or(0, |state| state.sent.in_poll(poll))
+    }
+
+    /// True if the sending stream waits.
+    pub(super) fn waits_to_send(&self) -> bool {
+        let state = self.0.as_ref();
+        state.is_some_and(|state| state.sender.is_some())
+    }
+
+    /// Takes the waker of the receiving stream.
+    pub(super) fn take_receiver(&mut self) -> Option<Waker> {
+        self.0.as_mut()?.receiver.take()
+    }
+
+    /// Takes the waker of the sending stream.
+    pub(super) fn take_sender(&mut self) -> Option<Waker> {
+        self.0.as_mut()?.sender.take()
+    }
+}
+
 /// Bytes moved in one poll of a task.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Moved {

@@ -156,7 +156,7 @@ impl Transport {
                 }
             }
         }
-        let waits = core.queued() > 0 || core.wants_room || core.sender.is_some();
+        let waits = core.queued() > 0 || core.wants_room || core.streams.waits_to_send();
         if !waits {
             core.progressed = now;
         }

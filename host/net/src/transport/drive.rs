@@ -196,8 +196,8 @@ impl Transport {
             let mut core = self.core.borrow_mut();
             // Bytes that wait for a handshake are not in the queue, but keep the
             // stream waiting.
-            let waits = core.sender.is_some() && core.is_handshaking();
-            if !waits && let Some(sender) = core.sender.take() {
+            let waits = core.streams.waits_to_send() && core.is_handshaking();
+            if !waits && let Some(sender) = core.streams.take_sender() {
                 // The guest's sending stream has room now.
                 sender.wake();
             }

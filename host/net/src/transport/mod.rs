@@ -39,7 +39,7 @@ use crate::thread::{Thread, Tick};
 use crate::tls::{Session, SessionInfo};
 use crate::turns::Turn;
 
-use self::core::{Core, Moved};
+use self::core::{Core, GuestStreams};
 use self::delivery::{Delivery, Leaving};
 
 pub use self::delivery::{LOOK, Presence};
@@ -56,7 +56,7 @@ pub struct Transport {
     thread: Rc<Thread>,
     peer: Address,
     /// Local address, once it was asked for.
-    local: OnceCell<Address>,
+    local: OnceCell<Box<Address>>,
     /// Facts that a proxy has told of the connection, if one is before it.
     proxied: OnceCell<Box<Proxied>>,
     /// Tick at which the connection was opened.
@@ -143,10 +143,7 @@ impl Transport {
                 wants_room: false,
                 feeder_waits: false,
                 waker: None,
-                receiver: None,
-                sender: None,
-                received: Moved::default(),
-                sent: Moved::default(),
+                streams: GuestStreams::default(),
                 touched: now,
                 progressed: now,
                 idle_timeout: None,
@@ -497,10 +494,11 @@ impl Transport {
         let core = self.core.borrow();
         let socket = core.socket.as_ref()?;
         if let Some(known) = self.local.get() {
-            return Some(known.clone());
+            return Some(Address::clone(known));
         }
         let local = rustix::net::getsockname(socket.fd()).ok()?;
-        Some(self.local.get_or_init(|| Address::from(local)).clone())
+        let known = self.local.get_or_init(|| Box::new(Address::from(local)));
+        Some(Address::clone(known))
     }
 
     /// Notes what a proxy has told of the connection.

@@ -53,9 +53,9 @@ impl Transport {
         };
         core.reads = received.is_pending();
         match received {
-            Poll::Pending => keep(&mut core.receiver, cx),
+            Poll::Pending => keep(&mut core.streams.state().receiver, cx),
             Poll::Ready(Ok(0)) => core.flow.peer_ended(),
-            Poll::Ready(Ok(count)) => core.received.add(self.turn.number(), count),
+            Poll::Ready(Ok(count)) => core.streams.state().received.add(self.turn.number(), count),
             Poll::Ready(Err(_)) => {}
         }
         received
@@ -68,27 +68,27 @@ impl Transport {
         }
         let mut core = self.core.borrow_mut();
         core.reads = true;
-        keep(&mut core.receiver, cx);
+        keep(&mut core.streams.state().receiver, cx);
         Poll::Pending
     }
 
     /// Notes that bytes were received natively, by another way than these.
     pub fn note_received(&self, count: usize) {
         let mut core = self.core.borrow_mut();
-        core.received.add(self.turn.number(), count);
+        core.streams.state().received.add(self.turn.number(), count);
     }
 
     /// Waits for the connection's turn, if this poll has already received
     /// something and there is more.
     pub fn poll_turn_to_receive(&self, cx: &mut Context<'_>) -> Poll<()> {
         ready!(self.poll_handshaken(cx));
-        let bytes = self.core.borrow().received.in_poll(self.turn.number());
+        let bytes = self.core.borrow().streams.received_in(self.turn.number());
         if bytes > 0 && self.pauses(cx, bytes) {
             let mut core = self.core.borrow_mut();
             // If nothing more is there yet, the stream waits for bytes rather
             // than for its turn.
             core.reads = !self.turn.waits();
-            keep(&mut core.receiver, cx);
+            keep(&mut core.streams.state().receiver, cx);
             return Poll::Pending;
         }
         Poll::Ready(())
@@ -128,7 +128,7 @@ impl Transport {
                 .map_ok(Received::Plain)
         };
         match &received {
-            Poll::Pending => keep(&mut core.receiver, cx),
+            Poll::Pending => keep(&mut core.streams.state().receiver, cx),
             Poll::Ready(Ok(received)) if received.is_end() => core.flow.peer_ended(),
             Poll::Ready(_) => {}
         }
@@ -152,8 +152,12 @@ impl Transport {
         let received = self.poll_receive(cx, scratch);
         let mut core = self.core.borrow_mut();
         match &received {
-            Poll::Pending => keep(&mut core.receiver, cx),
-            Poll::Ready(Ok(received)) => core.received.add(self.turn.number(), received.count()),
+            Poll::Pending => keep(&mut core.streams.state().receiver, cx),
+            Poll::Ready(Ok(received)) => core
+                .streams
+                .state()
+                .received
+                .add(self.turn.number(), received.count()),
             Poll::Ready(Err(_)) => {}
         }
         received
@@ -173,7 +177,7 @@ impl Transport {
         if ready {
             return Poll::Ready(());
         }
-        keep(&mut core.receiver, cx);
+        keep(&mut core.streams.state().receiver, cx);
         Poll::Pending
     }
 
@@ -195,7 +199,7 @@ impl Transport {
             return Poll::Ready(Err(ConnectionError::Broken));
         }
         let poll = self.turn.number();
-        let bytes = core.sent.in_poll(poll);
+        let bytes = core.streams.sent_in(poll);
         let sent = if bytes > LITTLE && self.turn.is_over(bytes) {
             self.turn.give_way(cx);
             Poll::Pending
@@ -218,17 +222,17 @@ impl Transport {
         };
         let now = self.thread.now();
         if sent.is_pending() {
-            if core.sender.is_none() {
+            if !core.streams.waits_to_send() {
                 core.progressed = now;
             }
-            keep(&mut core.sender, cx);
+            keep(&mut core.streams.state().sender, cx);
         } else {
-            core.sender = None;
+            core.streams.take_sender();
             core.touched = now;
             core.progressed = now;
         }
         if let Poll::Ready(Ok(count)) = sent {
-            core.sent.add(poll, count);
+            core.streams.state().sent.add(poll, count);
         }
         sent
     }
@@ -246,7 +250,7 @@ impl Transport {
 
     /// Notes that the guest no longer wants to send what found no room.
     pub fn cancel_send(&self) {
-        self.core.borrow_mut().sender = None;
+        self.core.borrow_mut().streams.take_sender();
     }
 
     /// Drops the queued rest of a file that ended early, provided that nothing
@@ -275,7 +279,7 @@ impl Transport {
     /// Wakes the streams that wait.
     pub fn wake_streams(&self) {
         let mut core = self.core.borrow_mut();
-        let waiting = [core.receiver.take(), core.sender.take()];
+        let waiting = [core.streams.take_receiver(), core.streams.take_sender()];
         drop(core);
         waiting.into_iter().flatten().for_each(Waker::wake);
     }
@@ -340,8 +344,8 @@ impl Transport {
             return false;
         }
         core.waker = None;
-        core.receiver = None;
-        core.sender = None;
+        core.streams.take_receiver();
+        core.streams.take_sender();
         core.alarm = None;
         core.rang = false;
         drop(core);

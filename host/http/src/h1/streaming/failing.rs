@@ -291,7 +291,9 @@ impl Driver {
             requests.abandon(&reply);
         }
         self.tell_sent();
-        self.exchange.untold.clear();
+        if let Some(owed) = &mut self.exchange.owed {
+            owed.untold.clear();
+        }
         self.exchange.own.close();
     }
 }
