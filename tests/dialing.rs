@@ -4,7 +4,7 @@
 mod datagrams;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -67,6 +67,20 @@ fn bound(peer: &mut TcpPeer, token: usize, server: SocketAddr) -> SocketAddr {
         .unwrap_or_else(|| panic!("{line}"))
         .parse()
         .expect("an address")
+}
+
+/// A server of datagrams that answers each with its own text, and the address of
+/// the sender.
+fn datagram_echo() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok((count, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..count], peer);
+        }
+    });
+    address
 }
 
 #[test]
@@ -196,7 +210,7 @@ fn what_a_pool_may_connect_to_is_denied_by_default() {
 #[test]
 fn options_of_sockets_are_set_and_others_refused() {
     let (server, _) = echo();
-    let datagram = datagrams();
+    let datagram = datagram_echo();
     let host = probe(&[
         "--allow-connect",
         "127.0.0.1:*",

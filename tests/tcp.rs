@@ -7,7 +7,7 @@ mod options;
 use std::io::{Read, Write};
 use std::net::Ipv6Addr;
 
-use crate::harness::{Client, Peer, Run, TcpPeer, echoes, guest, pattern, with_ipv6};
+use crate::harness::{Client, Peer, Run, TcpPeer, echoes, pattern, with_ipv6};
 
 const MIB: usize = 1 << 20;
 

@@ -5,26 +5,12 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{bound, probe};
+use super::{bound, datagram_echo, probe};
 use crate::harness::{eventually, refusing_datagrams};
-
-/// A server of datagrams that answers each with its own text, and the address of
-/// the sender.
-fn datagrams() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let address = socket.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        let mut buffer = [0; 1024];
-        while let Ok((count, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(&buffer[..count], peer);
-        }
-    });
-    address
-}
 
 #[test]
 fn a_connected_socket_sends_to_its_peer_and_hears_nobody_else() {
-    let server = datagrams();
+    let server = datagram_echo();
     let host = probe(&["--allow-udp", "127.0.0.1:*"]);
     let mut peer = host.connect();
     let local = bound(&mut peer, 1, server);
@@ -128,7 +114,7 @@ fn a_bound_socket_hears_those_that_it_may_send_to_or_all_where_it_may_listen() {
 
 #[test]
 fn datagram_sockets_need_a_permission_and_are_limited() {
-    let server = datagrams();
+    let server = datagram_echo();
     let host = probe(&["--max-handles", "3"]);
     let mut peer = host.connect();
     let (ip, port) = (server.ip(), server.port());
@@ -172,7 +158,7 @@ fn datagram_sockets_of_all_instances_count_as_outgoing() {
 
 #[test]
 fn datagram_sockets_end_with_their_instance_and_with_the_run() {
-    let server = datagrams();
+    let server = datagram_echo();
     let host = probe(&["--allow-udp", "127.0.0.1:*"]);
     let before = host.descriptors_at_rest();
     for _ in 0..3 {

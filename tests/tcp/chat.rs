@@ -1,6 +1,6 @@
 //! The chat: connections of one instance.
 
-use crate::harness::{Run, Server, TcpPeer, guest};
+use crate::harness::{Run, Server, TcpPeer};
 
 /// Starts a chat, with one room that all clients share.
 fn chat(options: &[&str]) -> Server {
