@@ -211,7 +211,9 @@ def a_handler(program):
             words = iter([b"one", b"two"])
             assert list(talks(words, timeout=30)) == [b"ONE", b"TWO"]
             error = failure(lambda: channel.unary_unary("/test.Calls/Fails")(b"", timeout=30))
-            assert error.code() == grpc.StatusCode.NOT_FOUND
+            assert error.code() == grpc.StatusCode.NOT_FOUND, error
+            error = failure(lambda: channel.unary_unary("/test.Calls/None")(b"", timeout=30))
+            assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
             waits = channel.unary_unary("/test.Calls/Waits")
             error = failure(lambda: waits(b"", timeout=1))
             assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED

@@ -6,26 +6,15 @@ use wasip3::http::types::{Fields, Request, Response};
 use wasip3::{wit_future, wit_stream};
 use wit_bindgen::{StreamReader, StreamWriter};
 
-use crate::{CHUNK, is_end, no_trailers, respond};
+use crate::{CHUNK, is_end, respond};
 
 /// Length of what is before a message: a flag, and its length.
 const PREFIX: usize = 5;
 
 const TYPE: (&str, &str) = ("content-type", "application/grpc");
 
-/// Answers a call.
+/// Answers a call. The status is always in trailers.
 pub(crate) fn answer(method: String, request: Request) -> Response {
-    let status = match &*method {
-        "Unary" | "Collects" | "Sends" | "Talks" | "Waits" => return talk(method, request),
-        // NOT_FOUND and UNIMPLEMENTED.
-        "Fails" => "5",
-        _ => "12",
-    };
-    let headers = [TYPE, ("grpc-status", status), ("grpc-message", "no%20such")];
-    respond(200, &headers, None, no_trailers())
-}
-
-fn talk(method: String, request: Request) -> Response {
     let (mut out, body) = wit_stream::new();
     let (told, trailers) = wit_future::new(|| Ok(None));
     let (_, ok) = wit_future::new(|| Ok(()));
@@ -36,6 +25,7 @@ fn talk(method: String, request: Request) -> Response {
             buffer: Vec::new(),
             ended: false,
         };
+        let mut status = "0";
         match &*method {
             "Unary" => {
                 if let Some(mut message) = messages.next().await {
@@ -62,10 +52,13 @@ fn talk(method: String, request: Request) -> Response {
                     send(&mut out, &message.to_ascii_uppercase()).await;
                 }
             }
-            _ => monotonic_clock::wait_for(u64::MAX >> 1).await,
+            "Waits" => monotonic_clock::wait_for(u64::MAX >> 1).await,
+            // NOT_FOUND and UNIMPLEMENTED.
+            "Fails" => status = "5",
+            _ => status = "12",
         }
         drop(out);
-        let fields = [("grpc-status", "0"), ("x-final", "2")];
+        let fields = [("grpc-status", status), ("x-final", "2")];
         let fields = fields.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
         let _ = told.write(Ok(Fields::from_list(&fields).ok())).await;
     });
