@@ -196,7 +196,7 @@ __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("[me
 extern void __wasm_import_netwasm_net_http_method_request_proxied(int32_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("respond")))
-extern void __wasm_import_netwasm_net_http_respond(int64_t, int32_t, uint8_t *, size_t, int32_t, int64_t, size_t, int64_t, uint8_t *, size_t, uint8_t *);
+extern void __wasm_import_netwasm_net_http_respond(int64_t, int32_t, uint8_t *, size_t, int32_t, int64_t, size_t, int64_t, uint8_t *, size_t, int32_t, int64_t, uint8_t *, size_t, uint8_t *);
 
 __attribute__((__import_module__("netwasm:net/http@0.2.0"), __import_name__("forward-deferred")))
 extern void __wasm_import_netwasm_net_http_forward_deferred(uint8_t *, uint8_t *);
@@ -309,10 +309,27 @@ void __wasm_export_exports_netwasm_net_http_handler_handle_post_return(uint8_t *
         case 4: {
           break;
         }
+        case 5: {
+          if ((*((size_t*) (arg0 + (24+3*sizeof(void*))))) > 0) {
+            free(*((uint8_t **) (arg0 + (24+2*sizeof(void*)))));
+          }
+          switch ((int32_t) (int32_t) *((uint8_t*) (arg0 + (24+4*sizeof(void*))))) {
+            case 0: {
+              break;
+            }
+            case 1: {
+              if ((*((size_t*) (arg0 + (24+6*sizeof(void*))))) > 0) {
+                free(*((uint8_t **) (arg0 + (24+5*sizeof(void*)))));
+              }
+              break;
+            }
+          }
+          break;
+        }
       }
-      size_t len9 = *((size_t*) (arg0 + (48+3*sizeof(void*))));
+      size_t len9 = *((size_t*) (arg0 + (48+7*sizeof(void*))));
       if (len9 > 0) {
-        uint8_t *ptr10 = *((uint8_t **) (arg0 + (48+2*sizeof(void*))));
+        uint8_t *ptr10 = *((uint8_t **) (arg0 + (48+6*sizeof(void*))));
         for (size_t i11 = 0; i11 < len9; i11++) {
           uint8_t *base = ptr10 + i11 * (4*sizeof(void*));
           (void) base;
@@ -1168,6 +1185,17 @@ void netwasm_net_http_outgoing_body_free(netwasm_net_http_outgoing_body_t *ptr) 
   bindings_option_u64_free(&ptr->length);
 }
 
+void netwasm_net_http_option_duration_free(netwasm_net_http_option_duration_t *ptr) {
+  if (ptr->is_some) {
+  }
+}
+
+void netwasm_net_http_topic_events_free(netwasm_net_http_topic_events_t *ptr) {
+  bindings_string_free(&ptr->topic);
+  bindings_option_string_free(&ptr->event);
+  netwasm_net_http_option_duration_free(&ptr->retry);
+}
+
 void netwasm_net_http_body_free(netwasm_net_http_body_t *ptr) {
   switch ((int32_t) ptr->tag) {
     case 1: {
@@ -1183,6 +1211,10 @@ void netwasm_net_http_body_free(netwasm_net_http_body_t *ptr) {
     }
     case 4: {
       netwasm_net_http_outgoing_body_free(&ptr->val.stream);
+      break;
+    }
+    case 5: {
+      netwasm_net_http_topic_events_free(&ptr->val.events);
       break;
     }
   }
@@ -1247,11 +1279,6 @@ void netwasm_net_http_judging_free(netwasm_net_http_judging_t *ptr) {
 void netwasm_net_http_option_method_free(netwasm_net_http_option_method_t *ptr) {
   if (ptr->is_some) {
     netwasm_net_http_method_free(&ptr->val);
-  }
-}
-
-void netwasm_net_http_option_duration_free(netwasm_net_http_option_duration_t *ptr) {
-  if (ptr->is_some) {
   }
 }
 
@@ -3774,39 +3801,59 @@ bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *respo
   __attribute__((__aligned__(sizeof(void*))))
   uint8_t ret_area[(4*sizeof(void*))];
   int32_t variant;
-  int64_t variant7;
-  size_t variant8;
-  int64_t variant9;
+  int64_t variant17;
+  size_t variant18;
+  int64_t variant19;
+  uint8_t * variant20;
+  size_t variant21;
+  int32_t variant22;
+  int64_t variant23;
   switch ((int32_t) ((*response).body).tag) {
     case 0: {
       variant = 0;
-      variant7 = 0;
-      variant8 = 0;
-      variant9 = 0;
+      variant17 = 0;
+      variant18 = 0;
+      variant19 = 0;
+      variant20 = 0;
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
       break;
     }
     case 1: {
       const bindings_list_u8_t *payload0 = &((*response).body).val.bytes;
       variant = 1;
-      variant7 = (int64_t) (uint8_t *) (*payload0).ptr;
-      variant8 = (*payload0).len;
-      variant9 = 0;
+      variant17 = (int64_t) (uint8_t *) (*payload0).ptr;
+      variant18 = (*payload0).len;
+      variant19 = 0;
+      variant20 = 0;
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
       break;
     }
     case 2: {
       const netwasm_net_http_own_file_t *payload1 = &((*response).body).val.file;
       variant = 2;
-      variant7 = (int64_t) (*payload1).__handle;
-      variant8 = 0;
-      variant9 = 0;
+      variant17 = (int64_t) (*payload1).__handle;
+      variant18 = 0;
+      variant19 = 0;
+      variant20 = 0;
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
       break;
     }
     case 3: {
       const bindings_string_t *payload2 = &((*response).body).val.path;
       variant = 3;
-      variant7 = (int64_t) (uint8_t *) (*payload2).ptr;
-      variant8 = (*payload2).len;
-      variant9 = 0;
+      variant17 = (int64_t) (uint8_t *) (*payload2).ptr;
+      variant18 = (*payload2).len;
+      variant19 = 0;
+      variant20 = 0;
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
       break;
     }
     case 4: {
@@ -3822,14 +3869,53 @@ bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *respo
         option6 = 0;
       }
       variant = 4;
-      variant7 = (int64_t) ((*payload3).token);
-      variant8 = option;
-      variant9 = option6;
+      variant17 = (int64_t) ((*payload3).token);
+      variant18 = option;
+      variant19 = option6;
+      variant20 = 0;
+      variant21 = 0;
+      variant22 = 0;
+      variant23 = 0;
+      break;
+    }
+    case 5: {
+      const netwasm_net_http_topic_events_t *payload7 = &((*response).body).val.events;
+      int32_t option10;
+      uint8_t * option11;
+      size_t option12;
+      if (((*payload7).event).is_some) {
+        const bindings_string_t *payload9 = &((*payload7).event).val;
+        option10 = 1;
+        option11 = (uint8_t *) (*payload9).ptr;
+        option12 = (*payload9).len;
+      } else {
+        option10 = 0;
+        option11 = 0;
+        option12 = 0;
+      }
+      int32_t option15;
+      int64_t option16;
+      if (((*payload7).retry).is_some) {
+        const netwasm_net_http_duration_t *payload14 = &((*payload7).retry).val;
+        option15 = 1;
+        option16 = (int64_t) (*payload14);
+      } else {
+        option15 = 0;
+        option16 = 0;
+      }
+      variant = 5;
+      variant17 = (int64_t) (uint8_t *) ((*payload7).topic).ptr;
+      variant18 = ((*payload7).topic).len;
+      variant19 = (int64_t) option10;
+      variant20 = option11;
+      variant21 = option12;
+      variant22 = option15;
+      variant23 = option16;
       break;
     }
   }
   uint8_t *ptr = (uint8_t *) &ret_area;
-  __wasm_import_netwasm_net_http_respond((int64_t) (token), (int32_t) ((*response).status), (uint8_t *) ((*response).headers).ptr, ((*response).headers).len, variant, variant7, variant8, variant9, (uint8_t *) ((*response).trailers).ptr, ((*response).trailers).len, ptr);
+  __wasm_import_netwasm_net_http_respond((int64_t) (token), (int32_t) ((*response).status), (uint8_t *) ((*response).headers).ptr, ((*response).headers).len, variant, variant17, variant18, variant19, variant20, variant21, variant22, variant23, (uint8_t *) ((*response).trailers).ptr, ((*response).trailers).len, ptr);
   netwasm_net_http_result_void_error_t result;
   switch ((int32_t) *((uint8_t*) (ptr + 0))) {
     case 0: {
@@ -4794,141 +4880,163 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
           }
           break;
         }
+        case 5: {
+          const netwasm_net_http_topic_events_t *payload14 = &((*payload).body).val.events;
+          *((int8_t*)(ptr + (16+2*sizeof(void*)))) = 5;
+          *((size_t*)(ptr + (24+3*sizeof(void*)))) = ((*payload14).topic).len;
+          *((uint8_t **)(ptr + (24+2*sizeof(void*)))) = (uint8_t *) ((*payload14).topic).ptr;
+          if (((*payload14).event).is_some) {
+            const bindings_string_t *payload16 = &((*payload14).event).val;
+            *((int8_t*)(ptr + (24+4*sizeof(void*)))) = 1;
+            *((size_t*)(ptr + (24+6*sizeof(void*)))) = (*payload16).len;
+            *((uint8_t **)(ptr + (24+5*sizeof(void*)))) = (uint8_t *) (*payload16).ptr;
+          } else {
+            *((int8_t*)(ptr + (24+4*sizeof(void*)))) = 0;
+          }
+          if (((*payload14).retry).is_some) {
+            const netwasm_net_http_duration_t *payload18 = &((*payload14).retry).val;
+            *((int8_t*)(ptr + (32+6*sizeof(void*)))) = 1;
+            *((int64_t*)(ptr + (40+6*sizeof(void*)))) = (int64_t) (*payload18);
+          } else {
+            *((int8_t*)(ptr + (32+6*sizeof(void*)))) = 0;
+          }
+          break;
+        }
       }
-      *((size_t*)(ptr + (48+3*sizeof(void*)))) = ((*payload).trailers).len;
-      *((uint8_t **)(ptr + (48+2*sizeof(void*)))) = (uint8_t *) ((*payload).trailers).ptr;
+      *((size_t*)(ptr + (48+7*sizeof(void*)))) = ((*payload).trailers).len;
+      *((uint8_t **)(ptr + (48+6*sizeof(void*)))) = (uint8_t *) ((*payload).trailers).ptr;
       break;
     }
     case 1: {
-      const uint64_t *payload14 = &(ret).val.defer;
+      const uint64_t *payload19 = &(ret).val.defer;
       *((int8_t*)(ptr + 0)) = 1;
-      *((int64_t*)(ptr + 8)) = (int64_t) (*payload14);
+      *((int64_t*)(ptr + 8)) = (int64_t) (*payload19);
       break;
     }
     case 2: {
-      const bindings_option_u64_t *payload15 = &(ret).val.collect;
+      const bindings_option_u64_t *payload20 = &(ret).val.collect;
       *((int8_t*)(ptr + 0)) = 2;
-      if ((*payload15).is_some) {
-        const uint64_t *payload17 = &(*payload15).val;
+      if ((*payload20).is_some) {
+        const uint64_t *payload22 = &(*payload20).val;
         *((int8_t*)(ptr + 8)) = 1;
-        *((int64_t*)(ptr + 16)) = (int64_t) (*payload17);
+        *((int64_t*)(ptr + 16)) = (int64_t) (*payload22);
       } else {
         *((int8_t*)(ptr + 8)) = 0;
       }
       break;
     }
     case 3: {
-      const netwasm_net_http_forward_t *payload18 = &(ret).val.forward;
+      const netwasm_net_http_forward_t *payload23 = &(ret).val.forward;
       *((int8_t*)(ptr + 0)) = 3;
-      switch ((int32_t) ((*payload18).to).tag) {
+      switch ((int32_t) ((*payload23).to).tag) {
         case 0: {
-          const bindings_string_t *payload19 = &((*payload18).to).val.group;
+          const bindings_string_t *payload24 = &((*payload23).to).val.group;
           *((int8_t*)(ptr + 8)) = 0;
-          *((size_t*)(ptr + (8+2*sizeof(void*)))) = (*payload19).len;
-          *((uint8_t **)(ptr + (8+1*sizeof(void*)))) = (uint8_t *) (*payload19).ptr;
+          *((size_t*)(ptr + (8+2*sizeof(void*)))) = (*payload24).len;
+          *((uint8_t **)(ptr + (8+1*sizeof(void*)))) = (uint8_t *) (*payload24).ptr;
           break;
         }
         case 1: {
-          const netwasm_net_http_server_t *payload20 = &((*payload18).to).val.server;
+          const netwasm_net_http_server_t *payload25 = &((*payload23).to).val.server;
           *((int8_t*)(ptr + 8)) = 1;
-          switch ((int32_t) ((*payload20).at).tag) {
+          switch ((int32_t) ((*payload25).at).tag) {
             case 0: {
-              const netwasm_net_types_ip_socket_address_t *payload21 = &((*payload20).at).val.ip;
+              const netwasm_net_types_ip_socket_address_t *payload26 = &((*payload25).at).val.ip;
               *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 0;
-              switch ((int32_t) (*payload21).tag) {
+              switch ((int32_t) (*payload26).tag) {
                 case 0: {
-                  const netwasm_net_types_ipv4_socket_address_t *payload22 = &(*payload21).val.ipv4;
+                  const netwasm_net_types_ipv4_socket_address_t *payload27 = &(*payload26).val.ipv4;
                   *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 0;
-                  *((int16_t*)(ptr + (12+2*sizeof(void*)))) = (int32_t) ((*payload22).port);
-                  *((int8_t*)(ptr + (14+2*sizeof(void*)))) = (int32_t) (((*payload22).address).f0);
-                  *((int8_t*)(ptr + (15+2*sizeof(void*)))) = (int32_t) (((*payload22).address).f1);
-                  *((int8_t*)(ptr + (16+2*sizeof(void*)))) = (int32_t) (((*payload22).address).f2);
-                  *((int8_t*)(ptr + (17+2*sizeof(void*)))) = (int32_t) (((*payload22).address).f3);
+                  *((int16_t*)(ptr + (12+2*sizeof(void*)))) = (int32_t) ((*payload27).port);
+                  *((int8_t*)(ptr + (14+2*sizeof(void*)))) = (int32_t) (((*payload27).address).f0);
+                  *((int8_t*)(ptr + (15+2*sizeof(void*)))) = (int32_t) (((*payload27).address).f1);
+                  *((int8_t*)(ptr + (16+2*sizeof(void*)))) = (int32_t) (((*payload27).address).f2);
+                  *((int8_t*)(ptr + (17+2*sizeof(void*)))) = (int32_t) (((*payload27).address).f3);
                   break;
                 }
                 case 1: {
-                  const netwasm_net_types_ipv6_socket_address_t *payload23 = &(*payload21).val.ipv6;
+                  const netwasm_net_types_ipv6_socket_address_t *payload28 = &(*payload26).val.ipv6;
                   *((int8_t*)(ptr + (8+2*sizeof(void*)))) = 1;
-                  *((int16_t*)(ptr + (12+2*sizeof(void*)))) = (int32_t) ((*payload23).port);
-                  *((int32_t*)(ptr + (16+2*sizeof(void*)))) = (int32_t) ((*payload23).flow_info);
-                  *((int16_t*)(ptr + (20+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f0);
-                  *((int16_t*)(ptr + (22+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f1);
-                  *((int16_t*)(ptr + (24+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f2);
-                  *((int16_t*)(ptr + (26+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f3);
-                  *((int16_t*)(ptr + (28+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f4);
-                  *((int16_t*)(ptr + (30+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f5);
-                  *((int16_t*)(ptr + (32+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f6);
-                  *((int16_t*)(ptr + (34+2*sizeof(void*)))) = (int32_t) (((*payload23).address).f7);
-                  *((int32_t*)(ptr + (36+2*sizeof(void*)))) = (int32_t) ((*payload23).scope_id);
+                  *((int16_t*)(ptr + (12+2*sizeof(void*)))) = (int32_t) ((*payload28).port);
+                  *((int32_t*)(ptr + (16+2*sizeof(void*)))) = (int32_t) ((*payload28).flow_info);
+                  *((int16_t*)(ptr + (20+2*sizeof(void*)))) = (int32_t) (((*payload28).address).f0);
+                  *((int16_t*)(ptr + (22+2*sizeof(void*)))) = (int32_t) (((*payload28).address).f1);
+                  *((int16_t*)(ptr + (24+2*sizeof(void*)))) = (int32_t) (((*payload28).address).f2);
+                  *((int16_t*)(ptr + (26+2*sizeof(void*)))) = (int32_t) (((*payload28).address).f3);
+                  *((int16_t*)(ptr + (28+2*sizeof(void*)))) = (int32_t) (((*payload28).address).f4);
+                  *((int16_t*)(ptr + (30+2*sizeof(void*)))) = (int32_t) (((*payload28).address).f5);
+                  *((int16_t*)(ptr + (32+2*sizeof(void*)))) = (int32_t) (((*payload28).address).f6);
+                  *((int16_t*)(ptr + (34+2*sizeof(void*)))) = (int32_t) (((*payload28).address).f7);
+                  *((int32_t*)(ptr + (36+2*sizeof(void*)))) = (int32_t) ((*payload28).scope_id);
                   break;
                 }
               }
               break;
             }
             case 1: {
-              const bindings_tuple2_string_u16_t *payload24 = &((*payload20).at).val.name;
+              const bindings_tuple2_string_u16_t *payload29 = &((*payload25).at).val.name;
               *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 1;
-              *((size_t*)(ptr + (8+3*sizeof(void*)))) = ((*payload24).f0).len;
-              *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) ((*payload24).f0).ptr;
-              *((int16_t*)(ptr + (8+4*sizeof(void*)))) = (int32_t) ((*payload24).f1);
+              *((size_t*)(ptr + (8+3*sizeof(void*)))) = ((*payload29).f0).len;
+              *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) ((*payload29).f0).ptr;
+              *((int16_t*)(ptr + (8+4*sizeof(void*)))) = (int32_t) ((*payload29).f1);
               break;
             }
             case 2: {
-              const bindings_string_t *payload25 = &((*payload20).at).val.unix;
+              const bindings_string_t *payload30 = &((*payload25).at).val.unix;
               *((int8_t*)(ptr + (8+1*sizeof(void*)))) = 2;
-              *((size_t*)(ptr + (8+3*sizeof(void*)))) = (*payload25).len;
-              *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) (*payload25).ptr;
+              *((size_t*)(ptr + (8+3*sizeof(void*)))) = (*payload30).len;
+              *((uint8_t **)(ptr + (8+2*sizeof(void*)))) = (uint8_t *) (*payload30).ptr;
               break;
             }
           }
-          if (((*payload20).tls).is_some) {
-            const netwasm_net_http_tls_options_t *payload27 = &((*payload20).tls).val;
+          if (((*payload25).tls).is_some) {
+            const netwasm_net_http_tls_options_t *payload32 = &((*payload25).tls).val;
             *((int8_t*)(ptr + (40+2*sizeof(void*)))) = 1;
-            if (((*payload27).server_name).is_some) {
-              const bindings_string_t *payload29 = &((*payload27).server_name).val;
+            if (((*payload32).server_name).is_some) {
+              const bindings_string_t *payload34 = &((*payload32).server_name).val;
               *((int8_t*)(ptr + (40+3*sizeof(void*)))) = 1;
-              *((size_t*)(ptr + (40+5*sizeof(void*)))) = (*payload29).len;
-              *((uint8_t **)(ptr + (40+4*sizeof(void*)))) = (uint8_t *) (*payload29).ptr;
+              *((size_t*)(ptr + (40+5*sizeof(void*)))) = (*payload34).len;
+              *((uint8_t **)(ptr + (40+4*sizeof(void*)))) = (uint8_t *) (*payload34).ptr;
             } else {
               *((int8_t*)(ptr + (40+3*sizeof(void*)))) = 0;
             }
-            *((size_t*)(ptr + (40+7*sizeof(void*)))) = ((*payload27).alpn).len;
-            *((uint8_t **)(ptr + (40+6*sizeof(void*)))) = (uint8_t *) ((*payload27).alpn).ptr;
-            if (((*payload27).authority).is_some) {
-              const bindings_string_t *payload31 = &((*payload27).authority).val;
+            *((size_t*)(ptr + (40+7*sizeof(void*)))) = ((*payload32).alpn).len;
+            *((uint8_t **)(ptr + (40+6*sizeof(void*)))) = (uint8_t *) ((*payload32).alpn).ptr;
+            if (((*payload32).authority).is_some) {
+              const bindings_string_t *payload36 = &((*payload32).authority).val;
               *((int8_t*)(ptr + (40+8*sizeof(void*)))) = 1;
-              *((size_t*)(ptr + (40+10*sizeof(void*)))) = (*payload31).len;
-              *((uint8_t **)(ptr + (40+9*sizeof(void*)))) = (uint8_t *) (*payload31).ptr;
+              *((size_t*)(ptr + (40+10*sizeof(void*)))) = (*payload36).len;
+              *((uint8_t **)(ptr + (40+9*sizeof(void*)))) = (uint8_t *) (*payload36).ptr;
             } else {
               *((int8_t*)(ptr + (40+8*sizeof(void*)))) = 0;
             }
-            if (((*payload27).identity).is_some) {
-              const bindings_string_t *payload33 = &((*payload27).identity).val;
+            if (((*payload32).identity).is_some) {
+              const bindings_string_t *payload38 = &((*payload32).identity).val;
               *((int8_t*)(ptr + (40+11*sizeof(void*)))) = 1;
-              *((size_t*)(ptr + (40+13*sizeof(void*)))) = (*payload33).len;
-              *((uint8_t **)(ptr + (40+12*sizeof(void*)))) = (uint8_t *) (*payload33).ptr;
+              *((size_t*)(ptr + (40+13*sizeof(void*)))) = (*payload38).len;
+              *((uint8_t **)(ptr + (40+12*sizeof(void*)))) = (uint8_t *) (*payload38).ptr;
             } else {
               *((int8_t*)(ptr + (40+11*sizeof(void*)))) = 0;
             }
           } else {
             *((int8_t*)(ptr + (40+2*sizeof(void*)))) = 0;
           }
-          *((int8_t*)(ptr + (40+14*sizeof(void*)))) = (int32_t) (*payload20).http;
+          *((int8_t*)(ptr + (40+14*sizeof(void*)))) = (int32_t) (*payload25).http;
           break;
         }
       }
-      if (((*payload18).key).is_some) {
-        const bindings_list_u8_t *payload35 = &((*payload18).key).val;
+      if (((*payload23).key).is_some) {
+        const bindings_list_u8_t *payload40 = &((*payload23).key).val;
         *((int8_t*)(ptr + (40+15*sizeof(void*)))) = 1;
-        *((size_t*)(ptr + (40+17*sizeof(void*)))) = (*payload35).len;
-        *((uint8_t **)(ptr + (40+16*sizeof(void*)))) = (uint8_t *) (*payload35).ptr;
+        *((size_t*)(ptr + (40+17*sizeof(void*)))) = (*payload40).len;
+        *((uint8_t **)(ptr + (40+16*sizeof(void*)))) = (uint8_t *) (*payload40).ptr;
       } else {
         *((int8_t*)(ptr + (40+15*sizeof(void*)))) = 0;
       }
-      if (((*payload18).method).is_some) {
-        const netwasm_net_http_method_t *payload37 = &((*payload18).method).val;
+      if (((*payload23).method).is_some) {
+        const netwasm_net_http_method_t *payload42 = &((*payload23).method).val;
         *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 1;
-        switch ((int32_t) (*payload37).tag) {
+        switch ((int32_t) (*payload42).tag) {
           case 0: {
             *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 0;
             break;
@@ -4962,25 +5070,25 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
             break;
           }
           case 8: {
-            const bindings_string_t *payload46 = &(*payload37).val.other;
+            const bindings_string_t *payload51 = &(*payload42).val.other;
             *((int8_t*)(ptr + (40+19*sizeof(void*)))) = 8;
-            *((size_t*)(ptr + (40+21*sizeof(void*)))) = (*payload46).len;
-            *((uint8_t **)(ptr + (40+20*sizeof(void*)))) = (uint8_t *) (*payload46).ptr;
+            *((size_t*)(ptr + (40+21*sizeof(void*)))) = (*payload51).len;
+            *((uint8_t **)(ptr + (40+20*sizeof(void*)))) = (uint8_t *) (*payload51).ptr;
             break;
           }
         }
       } else {
         *((int8_t*)(ptr + (40+18*sizeof(void*)))) = 0;
       }
-      if (((*payload18).target).is_some) {
-        const bindings_string_t *payload48 = &((*payload18).target).val;
+      if (((*payload23).target).is_some) {
+        const bindings_string_t *payload53 = &((*payload23).target).val;
         *((int8_t*)(ptr + (40+22*sizeof(void*)))) = 1;
-        *((size_t*)(ptr + (40+24*sizeof(void*)))) = (*payload48).len;
-        *((uint8_t **)(ptr + (40+23*sizeof(void*)))) = (uint8_t *) (*payload48).ptr;
+        *((size_t*)(ptr + (40+24*sizeof(void*)))) = (*payload53).len;
+        *((uint8_t **)(ptr + (40+23*sizeof(void*)))) = (uint8_t *) (*payload53).ptr;
       } else {
         *((int8_t*)(ptr + (40+22*sizeof(void*)))) = 0;
       }
-      switch ((int32_t) ((*payload18).host).tag) {
+      switch ((int32_t) ((*payload23).host).tag) {
         case 0: {
           *((int8_t*)(ptr + (40+25*sizeof(void*)))) = 0;
           break;
@@ -4990,66 +5098,66 @@ uint8_t * __wasm_export_exports_netwasm_net_http_handler_handle(int32_t arg, uin
           break;
         }
         case 2: {
-          const bindings_string_t *payload51 = &((*payload18).host).val.other;
+          const bindings_string_t *payload56 = &((*payload23).host).val.other;
           *((int8_t*)(ptr + (40+25*sizeof(void*)))) = 2;
-          *((size_t*)(ptr + (40+27*sizeof(void*)))) = (*payload51).len;
-          *((uint8_t **)(ptr + (40+26*sizeof(void*)))) = (uint8_t *) (*payload51).ptr;
+          *((size_t*)(ptr + (40+27*sizeof(void*)))) = (*payload56).len;
+          *((uint8_t **)(ptr + (40+26*sizeof(void*)))) = (uint8_t *) (*payload56).ptr;
           break;
         }
       }
-      *((size_t*)(ptr + (40+29*sizeof(void*)))) = (((*payload18).request).remove).len;
-      *((uint8_t **)(ptr + (40+28*sizeof(void*)))) = (uint8_t *) (((*payload18).request).remove).ptr;
-      *((size_t*)(ptr + (40+31*sizeof(void*)))) = (((*payload18).request).set).len;
-      *((uint8_t **)(ptr + (40+30*sizeof(void*)))) = (uint8_t *) (((*payload18).request).set).ptr;
-      *((size_t*)(ptr + (40+33*sizeof(void*)))) = (((*payload18).request).add).len;
-      *((uint8_t **)(ptr + (40+32*sizeof(void*)))) = (uint8_t *) (((*payload18).request).add).ptr;
-      *((size_t*)(ptr + (40+35*sizeof(void*)))) = (((*payload18).response).remove).len;
-      *((uint8_t **)(ptr + (40+34*sizeof(void*)))) = (uint8_t *) (((*payload18).response).remove).ptr;
-      *((size_t*)(ptr + (40+37*sizeof(void*)))) = (((*payload18).response).set).len;
-      *((uint8_t **)(ptr + (40+36*sizeof(void*)))) = (uint8_t *) (((*payload18).response).set).ptr;
-      *((size_t*)(ptr + (40+39*sizeof(void*)))) = (((*payload18).response).add).len;
-      *((uint8_t **)(ptr + (40+38*sizeof(void*)))) = (uint8_t *) (((*payload18).response).add).ptr;
-      *((int8_t*)(ptr + (40+40*sizeof(void*)))) = ((*payload18).tell).via;
-      *((int8_t*)(ptr + (41+40*sizeof(void*)))) = ((*payload18).tell).forwarded;
-      *((int8_t*)(ptr + (42+40*sizeof(void*)))) = ((*payload18).tell).x_forwarded;
-      *((int8_t*)(ptr + (43+40*sizeof(void*)))) = ((*payload18).tell).believe;
-      if (((*payload18).connect_timeout).is_some) {
-        const netwasm_net_http_duration_t *payload53 = &((*payload18).connect_timeout).val;
+      *((size_t*)(ptr + (40+29*sizeof(void*)))) = (((*payload23).request).remove).len;
+      *((uint8_t **)(ptr + (40+28*sizeof(void*)))) = (uint8_t *) (((*payload23).request).remove).ptr;
+      *((size_t*)(ptr + (40+31*sizeof(void*)))) = (((*payload23).request).set).len;
+      *((uint8_t **)(ptr + (40+30*sizeof(void*)))) = (uint8_t *) (((*payload23).request).set).ptr;
+      *((size_t*)(ptr + (40+33*sizeof(void*)))) = (((*payload23).request).add).len;
+      *((uint8_t **)(ptr + (40+32*sizeof(void*)))) = (uint8_t *) (((*payload23).request).add).ptr;
+      *((size_t*)(ptr + (40+35*sizeof(void*)))) = (((*payload23).response).remove).len;
+      *((uint8_t **)(ptr + (40+34*sizeof(void*)))) = (uint8_t *) (((*payload23).response).remove).ptr;
+      *((size_t*)(ptr + (40+37*sizeof(void*)))) = (((*payload23).response).set).len;
+      *((uint8_t **)(ptr + (40+36*sizeof(void*)))) = (uint8_t *) (((*payload23).response).set).ptr;
+      *((size_t*)(ptr + (40+39*sizeof(void*)))) = (((*payload23).response).add).len;
+      *((uint8_t **)(ptr + (40+38*sizeof(void*)))) = (uint8_t *) (((*payload23).response).add).ptr;
+      *((int8_t*)(ptr + (40+40*sizeof(void*)))) = ((*payload23).tell).via;
+      *((int8_t*)(ptr + (41+40*sizeof(void*)))) = ((*payload23).tell).forwarded;
+      *((int8_t*)(ptr + (42+40*sizeof(void*)))) = ((*payload23).tell).x_forwarded;
+      *((int8_t*)(ptr + (43+40*sizeof(void*)))) = ((*payload23).tell).believe;
+      if (((*payload23).connect_timeout).is_some) {
+        const netwasm_net_http_duration_t *payload58 = &((*payload23).connect_timeout).val;
         *((int8_t*)(ptr + (48+40*sizeof(void*)))) = 1;
-        *((int64_t*)(ptr + (56+40*sizeof(void*)))) = (int64_t) (*payload53);
+        *((int64_t*)(ptr + (56+40*sizeof(void*)))) = (int64_t) (*payload58);
       } else {
         *((int8_t*)(ptr + (48+40*sizeof(void*)))) = 0;
       }
-      if (((*payload18).response_timeout).is_some) {
-        const netwasm_net_http_duration_t *payload55 = &((*payload18).response_timeout).val;
+      if (((*payload23).response_timeout).is_some) {
+        const netwasm_net_http_duration_t *payload60 = &((*payload23).response_timeout).val;
         *((int8_t*)(ptr + (64+40*sizeof(void*)))) = 1;
-        *((int64_t*)(ptr + (72+40*sizeof(void*)))) = (int64_t) (*payload55);
+        *((int64_t*)(ptr + (72+40*sizeof(void*)))) = (int64_t) (*payload60);
       } else {
         *((int8_t*)(ptr + (64+40*sizeof(void*)))) = 0;
       }
-      *((int32_t*)(ptr + (80+40*sizeof(void*)))) = (int32_t) ((*payload18).retries);
-      switch ((int32_t) ((*payload18).decides).tag) {
+      *((int32_t*)(ptr + (80+40*sizeof(void*)))) = (int32_t) ((*payload23).retries);
+      switch ((int32_t) ((*payload23).decides).tag) {
         case 0: {
           *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 0;
           break;
         }
         case 1: {
-          const uint64_t *payload57 = &((*payload18).decides).val.missing;
+          const uint64_t *payload62 = &((*payload23).decides).val.missing;
           *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 1;
-          *((int64_t*)(ptr + (96+40*sizeof(void*)))) = (int64_t) (*payload57);
+          *((int64_t*)(ptr + (96+40*sizeof(void*)))) = (int64_t) (*payload62);
           break;
         }
         case 2: {
-          const uint64_t *payload58 = &((*payload18).decides).val.all;
+          const uint64_t *payload63 = &((*payload23).decides).val.all;
           *((int8_t*)(ptr + (88+40*sizeof(void*)))) = 2;
-          *((int64_t*)(ptr + (96+40*sizeof(void*)))) = (int64_t) (*payload58);
+          *((int64_t*)(ptr + (96+40*sizeof(void*)))) = (int64_t) (*payload63);
           break;
         }
       }
-      if (((*payload18).max_body).is_some) {
-        const uint64_t *payload60 = &((*payload18).max_body).val;
+      if (((*payload23).max_body).is_some) {
+        const uint64_t *payload65 = &((*payload23).max_body).val;
         *((int8_t*)(ptr + (104+40*sizeof(void*)))) = 1;
-        *((int64_t*)(ptr + (112+40*sizeof(void*)))) = (int64_t) (*payload60);
+        *((int64_t*)(ptr + (112+40*sizeof(void*)))) = (int64_t) (*payload65);
       } else {
         *((int8_t*)(ptr + (104+40*sizeof(void*)))) = 0;
       }

@@ -780,6 +780,36 @@ typedef struct netwasm_net_http_outgoing_body_t {
   bindings_option_u64_t   length;
 } netwasm_net_http_outgoing_body_t;
 
+typedef struct {
+  bool is_some;
+  netwasm_net_http_duration_t val;
+} netwasm_net_http_option_duration_t;
+
+// The texts of a topic (see the interface `topics`) as events: Server-Sent
+// Events (WHATWG HTML, section 9.2), which a browser's `EventSource` reads.
+//
+// The host writes what is published, without calling the guest. Each text is
+// an event, and each of its lines, which may end by CR, LF or both, a line of
+// `data`. What `publish-binary` sends is left out, since events are text. A
+// comment is sent when there is nothing for `--events-heartbeat`. For a client
+// that takes them too slowly, `--max-websocket-queue` and `--websocket-slow`
+// hold, and it is cut off by an end of the stream.
+//
+// Each event has an `id`, from the first client of a topic on. A client that
+// connects again tells the last one, in `Last-Event-ID`, and gets what it has
+// missed, as far as that is kept (`--events-kept`, `--events-kept-size`). It
+// gets all that is kept if its ID is too old, or of another process. The stream
+// ends at the host's shutdown, and such clients connect again.
+typedef struct netwasm_net_http_topic_events_t {
+  // The topic.
+  bindings_string_t   topic;
+  // The events' type (`event`). `none` is `message`.
+  bindings_option_string_t   event;
+  // How long clients wait before they connect again (`retry`). `none` leaves
+  // it to them.
+  netwasm_net_http_option_duration_t   retry;
+} netwasm_net_http_topic_events_t;
+
 typedef netwasm_net_files_own_file_t netwasm_net_http_own_file_t;
 
 // The body of a response.
@@ -790,6 +820,7 @@ typedef struct netwasm_net_http_body_t {
     netwasm_net_http_own_file_t     file;
     bindings_string_t     path;
     netwasm_net_http_outgoing_body_t     stream;
+    netwasm_net_http_topic_events_t     events;
   } val;
 } netwasm_net_http_body_t;
 
@@ -829,6 +860,11 @@ typedef struct netwasm_net_http_body_t {
 // is sent at once. Then `response-handler.writable` comes for the first
 // time, or `abandoned` if the client wants no body, as after HEAD.
 #define NETWASM_NET_HTTP_BODY_STREAM 4
+// Events, until the client leaves. The host adds `Content-Type:
+// text/event-stream` and `Cache-Control: no-store`, unless the response
+// has its own. A topic without a name or with one of more than 256 bytes,
+// or a type with a line end, is a trap; in `respond`, an error.
+#define NETWASM_NET_HTTP_BODY_EVENTS 5
 
 // A response. The host checks it before it sends a byte. A response that
 // breaks a rule below becomes a 500, and the log says which rule.
@@ -958,11 +994,6 @@ typedef struct {
   bool is_some;
   netwasm_net_http_method_t val;
 } netwasm_net_http_option_method_t;
-
-typedef struct {
-  bool is_some;
-  netwasm_net_http_duration_t val;
-} netwasm_net_http_option_duration_t;
 
 // A request that the host forwards, and whose response it passes on.
 //
@@ -1511,6 +1542,8 @@ extern bool netwasm_net_http_method_request_proxied(netwasm_net_http_borrow_requ
 //   token is in use, and the client gets a 500.
 // - `limit-exceeded`: `--max-handles` responses are deferred or streams,
 //   and the client gets a 500.
+// - `invalid-argument`: the response's events cannot be, and the client gets
+//   a 500.
 extern bool netwasm_net_http_respond(uint64_t token, netwasm_net_http_response_t *response, netwasm_net_http_error_t *err);
 // Forwards a deferred request to a server, and passes its response on, as
 // `answer.forward` does. A body that has yet to arrive is passed on as it
@@ -1837,6 +1870,10 @@ extern netwasm_net_http_borrow_request_t netwasm_net_http_borrow_request(netwasm
 
 void netwasm_net_http_outgoing_body_free(netwasm_net_http_outgoing_body_t *ptr);
 
+void netwasm_net_http_option_duration_free(netwasm_net_http_option_duration_t *ptr);
+
+void netwasm_net_http_topic_events_free(netwasm_net_http_topic_events_t *ptr);
+
 void netwasm_net_http_body_free(netwasm_net_http_body_t *ptr);
 
 void netwasm_net_http_response_free(netwasm_net_http_response_t *ptr);
@@ -1854,8 +1891,6 @@ void netwasm_net_http_forwarded_host_free(netwasm_net_http_forwarded_host_t *ptr
 void netwasm_net_http_judging_free(netwasm_net_http_judging_t *ptr);
 
 void netwasm_net_http_option_method_free(netwasm_net_http_option_method_t *ptr);
-
-void netwasm_net_http_option_duration_free(netwasm_net_http_option_duration_t *ptr);
 
 void netwasm_net_http_forward_free(netwasm_net_http_forward_t *ptr);
 

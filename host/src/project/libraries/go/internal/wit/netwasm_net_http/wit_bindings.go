@@ -143,6 +143,31 @@ type OutgoingBody struct {
 	Length witTypes.Option[uint64]
 }
 
+// The texts of a topic (see the interface `topics`) as events: Server-Sent
+// Events (WHATWG HTML, section 9.2), which a browser's `EventSource` reads.
+//
+// The host writes what is published, without calling the guest. Each text is
+// an event, and each of its lines, which may end by CR, LF or both, a line of
+// `data`. What `publish-binary` sends is left out, since events are text. A
+// comment is sent when there is nothing for `--events-heartbeat`. For a client
+// that takes them too slowly, `--max-websocket-queue` and `--websocket-slow`
+// hold, and it is cut off by an end of the stream.
+//
+// Each event has an `id`, from the first client of a topic on. A client that
+// connects again tells the last one, in `Last-Event-ID`, and gets what it has
+// missed, as far as that is kept (`--events-kept`, `--events-kept-size`). It
+// gets all that is kept if its ID is too old, or of another process. The stream
+// ends at the host's shutdown, and such clients connect again.
+type TopicEvents struct {
+	// The topic.
+	Topic string
+	// The events' type (`event`). `none` is `message`.
+	Event witTypes.Option[string]
+	// How long clients wait before they connect again (`retry`). `none` leaves
+	// it to them.
+	Retry witTypes.Option[uint64]
+}
+
 const (
 	// No body: `Content-Length: 0`, if the status has a length at all.
 	BodyEmpty uint8 = 0
@@ -180,6 +205,11 @@ const (
 	// is sent at once. Then `response-handler.writable` comes for the first
 	// time, or `abandoned` if the client wants no body, as after HEAD.
 	BodyStream uint8 = 4
+	// Events, until the client leaves. The host adds `Content-Type:
+	// text/event-stream` and `Cache-Control: no-store`, unless the response
+	// has its own. A topic without a name or with one of more than 256 bytes,
+	// or a type with a line end, is a trap; in `respond`, an error.
+	BodyEvents uint8 = 5
 )
 
 // The body of a response.
@@ -216,6 +246,12 @@ func (self Body) Stream() OutgoingBody {
 	}
 	return self.value.(OutgoingBody)
 }
+func (self Body) Events() TopicEvents {
+	if self.tag != BodyEvents {
+		panic("tag mismatch")
+	}
+	return self.value.(TopicEvents)
+}
 
 func MakeBodyEmpty() Body {
 	return Body{BodyEmpty, nil}
@@ -231,6 +267,9 @@ func MakeBodyPath(value string) Body {
 }
 func MakeBodyStream(value OutgoingBody) Body {
 	return Body{BodyStream, value}
+}
+func MakeBodyEvents(value TopicEvents) Body {
+	return Body{BodyEvents, value}
 }
 
 // A response. The host checks it before it sends a byte. A response that
@@ -1190,7 +1229,7 @@ func (self *Request) Proxied() witTypes.Option[netwasm_net_types.ProxyInfo] {
 }
 
 //go:wasmimport netwasm:net/http@0.2.0 respond
-func wasm_import_respond(arg0 int64, arg1 int32, arg2 uintptr, arg3 uint32, arg4 int32, arg5 int64, arg6 uint32, arg7 int64, arg8 uintptr, arg9 uint32, arg10 uintptr)
+func wasm_import_respond(arg0 int64, arg1 int32, arg2 uintptr, arg3 uint32, arg4 int32, arg5 int64, arg6 uint32, arg7 int64, arg8 uintptr, arg9 uint32, arg10 int32, arg11 int64, arg12 uintptr, arg13 uint32, arg14 uintptr)
 
 func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, netwasm_net_types.Error] {
 	pinner := &witRuntime.Pinner{}
@@ -1214,16 +1253,24 @@ func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, net
 	}
 
 	var variant int32
-	var variant3 int64
-	var variant4 uint32
-	var variant5 int64
+	var variant10 int64
+	var variant11 uint32
+	var variant12 int64
+	var variant13 uintptr
+	var variant14 uint32
+	var variant15 int32
+	var variant16 int64
 	switch (response).Body.Tag() {
 	case BodyEmpty:
 
 		variant = int32(0)
-		variant3 = 0
-		variant4 = 0
-		variant5 = 0
+		variant10 = 0
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+		variant15 = 0
+		variant16 = 0
 
 	case BodyBytes:
 		payload := (response).Body.Bytes()
@@ -1231,17 +1278,25 @@ func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, net
 		pinner.Pin(data0)
 
 		variant = int32(1)
-		variant3 = int64(uintptr(data0))
-		variant4 = uint32(len(payload))
-		variant5 = 0
+		variant10 = int64(uintptr(data0))
+		variant11 = uint32(len(payload))
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+		variant15 = 0
+		variant16 = 0
 
 	case BodyFile:
 		payload := (response).Body.File()
 
 		variant = int32(2)
-		variant3 = int64((payload).TakeHandle())
-		variant4 = 0
-		variant5 = 0
+		variant10 = int64((payload).TakeHandle())
+		variant11 = 0
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+		variant15 = 0
+		variant16 = 0
 
 	case BodyPath:
 		payload := (response).Body.Path()
@@ -1249,9 +1304,13 @@ func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, net
 		pinner.Pin(utf81)
 
 		variant = int32(3)
-		variant3 = int64(uintptr(utf81))
-		variant4 = uint32(len(payload))
-		variant5 = 0
+		variant10 = int64(uintptr(utf81))
+		variant11 = uint32(len(payload))
+		variant12 = 0
+		variant13 = 0
+		variant14 = 0
+		variant15 = 0
+		variant16 = 0
 
 	case BodyStream:
 		payload := (response).Body.Stream()
@@ -1272,44 +1331,97 @@ func Respond(token uint64, response Response) witTypes.Result[witTypes.Unit, net
 		}
 
 		variant = int32(4)
-		variant3 = int64((payload).Token)
-		variant4 = uint32(option)
-		variant5 = option2
+		variant10 = int64((payload).Token)
+		variant11 = uint32(option)
+		variant12 = option2
+		variant13 = 0
+		variant14 = 0
+		variant15 = 0
+		variant16 = 0
+
+	case BodyEvents:
+		payload := (response).Body.Events()
+		utf83 := unsafe.Pointer(unsafe.StringData((payload).Topic))
+		pinner.Pin(utf83)
+		var option5 int32
+		var option6 uintptr
+		var option7 uint32
+		switch (payload).Event.Tag() {
+		case witTypes.OptionNone:
+
+			option5 = int32(0)
+			option6 = 0
+			option7 = 0
+		case witTypes.OptionSome:
+			payload := (payload).Event.Some()
+			utf84 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf84)
+
+			option5 = int32(1)
+			option6 = uintptr(utf84)
+			option7 = uint32(len(payload))
+		default:
+			panic("unreachable")
+		}
+		var option8 int32
+		var option9 int64
+		switch (payload).Retry.Tag() {
+		case witTypes.OptionNone:
+
+			option8 = int32(0)
+			option9 = 0
+		case witTypes.OptionSome:
+			payload := (payload).Retry.Some()
+
+			option8 = int32(1)
+			option9 = int64(payload)
+		default:
+			panic("unreachable")
+		}
+
+		variant = int32(5)
+		variant10 = int64(uintptr(utf83))
+		variant11 = uint32(len((payload).Topic))
+		variant12 = int64(option5)
+		variant13 = option6
+		variant14 = option7
+		variant15 = option8
+		variant16 = option9
 
 	default:
 		panic("unreachable")
 	}
-	slice8 := (response).Trailers
-	length10 := uint32(len(slice8))
-	result9 := witRuntime.Allocate(pinner, uintptr(length10 * (4*4)), 4)
-	for index, element := range slice8 {
-		base := unsafe.Add(result9, index * (4*4))
-		utf86 := unsafe.Pointer(unsafe.StringData((element).F0))
-		pinner.Pin(utf86)
+	slice19 := (response).Trailers
+	length21 := uint32(len(slice19))
+	result20 := witRuntime.Allocate(pinner, uintptr(length21 * (4*4)), 4)
+	for index, element := range slice19 {
+		base := unsafe.Add(result20, index * (4*4))
+		utf817 := unsafe.Pointer(unsafe.StringData((element).F0))
+		pinner.Pin(utf817)
 		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf86)))
-		data7 := unsafe.Pointer(unsafe.SliceData((element).F1))
-		pinner.Pin(data7)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf817)))
+		data18 := unsafe.Pointer(unsafe.SliceData((element).F1))
+		pinner.Pin(data18)
 		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
-		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data7)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data18)))
 
 	}
 
-	wasm_import_respond(int64(token), int32((response).Status), uintptr(result), length, variant, variant3, variant4, variant5, uintptr(result9), length10, returnArea)
-	var result11 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
+	wasm_import_respond(int64(token), int32((response).Status), uintptr(result), length, variant, variant10, variant11, variant12, variant13, variant14, variant15, variant16, uintptr(result20), length21, returnArea)
+	var result22 witTypes.Result[witTypes.Unit, netwasm_net_types.Error]
 	switch uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 0))) {
 	case 0:
 
-		result11 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
+		result22 = witTypes.Ok[witTypes.Unit, netwasm_net_types.Error](witTypes.Unit{})
 	case 1:
 		value := unsafe.String((*uint8)(unsafe.Pointer(uintptr(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (2*4)))))), *(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (3*4))))
 
-		result11 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
+		result22 = witTypes.Err[witTypes.Unit, netwasm_net_types.Error](netwasm_net_types.Error{Code: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), 4)))), During: uint8(uint8(*(*uint32)(unsafe.Add(unsafe.Pointer(returnArea), (1+1*4))))), Text: value})
 	default:
 		panic("unreachable")
 	}
-	result12 := result11;
-	return result12
+	result23 := result22;
+	return result23
 
 }
 

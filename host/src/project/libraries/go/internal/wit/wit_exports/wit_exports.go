@@ -340,27 +340,64 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 				panic("unreachable")
 			}
 
+		case netwasm_net_http.BodyEvents:
+			payload := (payload).Body.Events()
+			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (16+2*4))) = int8(int32(5))
+			utf84 := unsafe.Pointer(unsafe.StringData((payload).Topic))
+			pinner.Pin(utf84)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+3*4))) = uint32(uint32(len((payload).Topic)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+2*4))) = uint32(uintptr(uintptr(utf84)))
+
+			switch (payload).Event.Tag() {
+			case witTypes.OptionNone:
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+4*4))) = int8(int32(0))
+
+			case witTypes.OptionSome:
+				payload := (payload).Event.Some()
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+4*4))) = int8(int32(1))
+				utf85 := unsafe.Pointer(unsafe.StringData(payload))
+				pinner.Pin(utf85)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+6*4))) = uint32(uint32(len(payload)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (24+5*4))) = uint32(uintptr(uintptr(utf85)))
+
+			default:
+				panic("unreachable")
+			}
+
+			switch (payload).Retry.Tag() {
+			case witTypes.OptionNone:
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (32+6*4))) = int8(int32(0))
+
+			case witTypes.OptionSome:
+				payload := (payload).Retry.Some()
+				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (32+6*4))) = int8(int32(1))
+				*(*int64)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+6*4))) = int64(payload)
+
+			default:
+				panic("unreachable")
+			}
+
 		default:
 			panic("unreachable")
 		}
-		slice6 := (payload).Trailers
-		length8 := uint32(len(slice6))
-		result7 := witRuntime.Allocate(pinner, uintptr(length8 * (4*4)), 4)
-		for index, element := range slice6 {
-			base := unsafe.Add(result7, index * (4*4))
-			utf84 := unsafe.Pointer(unsafe.StringData((element).F0))
-			pinner.Pin(utf84)
+		slice8 := (payload).Trailers
+		length10 := uint32(len(slice8))
+		result9 := witRuntime.Allocate(pinner, uintptr(length10 * (4*4)), 4)
+		for index, element := range slice8 {
+			base := unsafe.Add(result9, index * (4*4))
+			utf86 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf86)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf84)))
-			data5 := unsafe.Pointer(unsafe.SliceData((element).F1))
-			pinner.Pin(data5)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf86)))
+			data7 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data7)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data5)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data7)))
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+3*4))) = uint32(length8)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+2*4))) = uint32(uintptr(uintptr(result7)))
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+7*4))) = uint32(length10)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (48+6*4))) = uint32(uintptr(uintptr(result9)))
 
 	case netwasm_net_http.AnswerDefer:
 		payload := result.Defer()
@@ -392,10 +429,10 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 		case netwasm_net_http.UpstreamGroup:
 			payload := (payload).To.Group()
 			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), 8)) = int8(int32(0))
-			utf89 := unsafe.Pointer(unsafe.StringData(payload))
-			pinner.Pin(utf89)
+			utf811 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf811)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = uint32(uintptr(uintptr(utf89)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = uint32(uintptr(uintptr(utf811)))
 
 		case netwasm_net_http.UpstreamServer:
 			payload := (payload).To.Server()
@@ -438,19 +475,19 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 			case netwasm_net_types.EndpointName:
 				payload := (payload).At.Name()
 				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = int8(int32(1))
-				utf810 := unsafe.Pointer(unsafe.StringData((payload).F0))
-				pinner.Pin(utf810)
+				utf812 := unsafe.Pointer(unsafe.StringData((payload).F0))
+				pinner.Pin(utf812)
 				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+3*4))) = uint32(uint32(len((payload).F0)))
-				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = uint32(uintptr(uintptr(utf810)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = uint32(uintptr(uintptr(utf812)))
 				*(*int16)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+4*4))) = int16(int32((payload).F1))
 
 			case netwasm_net_types.EndpointUnix:
 				payload := (payload).At.Unix()
 				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+1*4))) = int8(int32(2))
-				utf811 := unsafe.Pointer(unsafe.StringData(payload))
-				pinner.Pin(utf811)
+				utf813 := unsafe.Pointer(unsafe.StringData(payload))
+				pinner.Pin(utf813)
 				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+3*4))) = uint32(uint32(len(payload)))
-				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = uint32(uintptr(uintptr(utf811)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (8+2*4))) = uint32(uintptr(uintptr(utf813)))
 
 			default:
 				panic("unreachable")
@@ -471,28 +508,28 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 				case witTypes.OptionSome:
 					payload := (payload).ServerName.Some()
 					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+3*4))) = int8(int32(1))
-					utf812 := unsafe.Pointer(unsafe.StringData(payload))
-					pinner.Pin(utf812)
+					utf814 := unsafe.Pointer(unsafe.StringData(payload))
+					pinner.Pin(utf814)
 					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+5*4))) = uint32(uint32(len(payload)))
-					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+4*4))) = uint32(uintptr(uintptr(utf812)))
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+4*4))) = uint32(uintptr(uintptr(utf814)))
 
 				default:
 					panic("unreachable")
 				}
-				slice14 := (payload).Alpn
-				length16 := uint32(len(slice14))
-				result15 := witRuntime.Allocate(pinner, uintptr(length16 * (2*4)), 4)
-				for index, element := range slice14 {
-					base := unsafe.Add(result15, index * (2*4))
-					utf813 := unsafe.Pointer(unsafe.StringData(element))
-					pinner.Pin(utf813)
+				slice16 := (payload).Alpn
+				length18 := uint32(len(slice16))
+				result17 := witRuntime.Allocate(pinner, uintptr(length18 * (2*4)), 4)
+				for index, element := range slice16 {
+					base := unsafe.Add(result17, index * (2*4))
+					utf815 := unsafe.Pointer(unsafe.StringData(element))
+					pinner.Pin(utf815)
 					*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
-					*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf813)))
+					*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf815)))
 
 				}
 
-				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+7*4))) = uint32(length16)
-				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+6*4))) = uint32(uintptr(uintptr(result15)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+7*4))) = uint32(length18)
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+6*4))) = uint32(uintptr(uintptr(result17)))
 
 				switch (payload).Authority.Tag() {
 				case witTypes.OptionNone:
@@ -501,10 +538,10 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 				case witTypes.OptionSome:
 					payload := (payload).Authority.Some()
 					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+8*4))) = int8(int32(1))
-					utf817 := unsafe.Pointer(unsafe.StringData(payload))
-					pinner.Pin(utf817)
+					utf819 := unsafe.Pointer(unsafe.StringData(payload))
+					pinner.Pin(utf819)
 					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+10*4))) = uint32(uint32(len(payload)))
-					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+9*4))) = uint32(uintptr(uintptr(utf817)))
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+9*4))) = uint32(uintptr(uintptr(utf819)))
 
 				default:
 					panic("unreachable")
@@ -517,10 +554,10 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 				case witTypes.OptionSome:
 					payload := (payload).Identity.Some()
 					*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+11*4))) = int8(int32(1))
-					utf818 := unsafe.Pointer(unsafe.StringData(payload))
-					pinner.Pin(utf818)
+					utf820 := unsafe.Pointer(unsafe.StringData(payload))
+					pinner.Pin(utf820)
 					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+13*4))) = uint32(uint32(len(payload)))
-					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+12*4))) = uint32(uintptr(uintptr(utf818)))
+					*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+12*4))) = uint32(uintptr(uintptr(utf820)))
 
 				default:
 					panic("unreachable")
@@ -542,10 +579,10 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 		case witTypes.OptionSome:
 			payload := (payload).Key.Some()
 			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+15*4))) = int8(int32(1))
-			data19 := unsafe.Pointer(unsafe.SliceData(payload))
-			pinner.Pin(data19)
+			data21 := unsafe.Pointer(unsafe.SliceData(payload))
+			pinner.Pin(data21)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+17*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+16*4))) = uint32(uintptr(uintptr(data19)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+16*4))) = uint32(uintptr(uintptr(data21)))
 
 		default:
 			panic("unreachable")
@@ -595,10 +632,10 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 			case netwasm_net_http.MethodOther:
 				payload := payload.Other()
 				*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+19*4))) = int8(int32(8))
-				utf820 := unsafe.Pointer(unsafe.StringData(payload))
-				pinner.Pin(utf820)
+				utf822 := unsafe.Pointer(unsafe.StringData(payload))
+				pinner.Pin(utf822)
 				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+21*4))) = uint32(uint32(len(payload)))
-				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+20*4))) = uint32(uintptr(uintptr(utf820)))
+				*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+20*4))) = uint32(uintptr(uintptr(utf822)))
 
 			default:
 				panic("unreachable")
@@ -615,10 +652,10 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 		case witTypes.OptionSome:
 			payload := (payload).Target.Some()
 			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+22*4))) = int8(int32(1))
-			utf821 := unsafe.Pointer(unsafe.StringData(payload))
-			pinner.Pin(utf821)
+			utf823 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf823)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+24*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+23*4))) = uint32(uintptr(uintptr(utf821)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+23*4))) = uint32(uintptr(uintptr(utf823)))
 
 		default:
 			panic("unreachable")
@@ -636,142 +673,142 @@ func wasm_export_netwasm_net_http_handler_handle(arg0 int32, arg1 uintptr, arg2 
 		case netwasm_net_http.ForwardedHostOther:
 			payload := (payload).Host.Other()
 			*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+25*4))) = int8(int32(2))
-			utf822 := unsafe.Pointer(unsafe.StringData(payload))
-			pinner.Pin(utf822)
+			utf824 := unsafe.Pointer(unsafe.StringData(payload))
+			pinner.Pin(utf824)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+27*4))) = uint32(uint32(len(payload)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+26*4))) = uint32(uintptr(uintptr(utf822)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+26*4))) = uint32(uintptr(uintptr(utf824)))
 
 		default:
 			panic("unreachable")
 		}
-		slice24 := ((payload).Request).Remove
-		length26 := uint32(len(slice24))
-		result25 := witRuntime.Allocate(pinner, uintptr(length26 * (2*4)), 4)
-		for index, element := range slice24 {
-			base := unsafe.Add(result25, index * (2*4))
-			utf823 := unsafe.Pointer(unsafe.StringData(element))
-			pinner.Pin(utf823)
+		slice26 := ((payload).Request).Remove
+		length28 := uint32(len(slice26))
+		result27 := witRuntime.Allocate(pinner, uintptr(length28 * (2*4)), 4)
+		for index, element := range slice26 {
+			base := unsafe.Add(result27, index * (2*4))
+			utf825 := unsafe.Pointer(unsafe.StringData(element))
+			pinner.Pin(utf825)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf823)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf825)))
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+29*4))) = uint32(length26)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+28*4))) = uint32(uintptr(uintptr(result25)))
-		slice29 := ((payload).Request).Set
-		length31 := uint32(len(slice29))
-		result30 := witRuntime.Allocate(pinner, uintptr(length31 * (4*4)), 4)
-		for index, element := range slice29 {
-			base := unsafe.Add(result30, index * (4*4))
-			utf827 := unsafe.Pointer(unsafe.StringData((element).F0))
-			pinner.Pin(utf827)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+29*4))) = uint32(length28)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+28*4))) = uint32(uintptr(uintptr(result27)))
+		slice31 := ((payload).Request).Set
+		length33 := uint32(len(slice31))
+		result32 := witRuntime.Allocate(pinner, uintptr(length33 * (4*4)), 4)
+		for index, element := range slice31 {
+			base := unsafe.Add(result32, index * (4*4))
+			utf829 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf829)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf827)))
-			data28 := unsafe.Pointer(unsafe.SliceData((element).F1))
-			pinner.Pin(data28)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf829)))
+			data30 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data30)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data28)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data30)))
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+31*4))) = uint32(length31)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+30*4))) = uint32(uintptr(uintptr(result30)))
-		slice34 := ((payload).Request).Add
-		length36 := uint32(len(slice34))
-		result35 := witRuntime.Allocate(pinner, uintptr(length36 * (4*4)), 4)
-		for index, element := range slice34 {
-			base := unsafe.Add(result35, index * (4*4))
-			utf832 := unsafe.Pointer(unsafe.StringData((element).F0))
-			pinner.Pin(utf832)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+31*4))) = uint32(length33)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+30*4))) = uint32(uintptr(uintptr(result32)))
+		slice36 := ((payload).Request).Add
+		length38 := uint32(len(slice36))
+		result37 := witRuntime.Allocate(pinner, uintptr(length38 * (4*4)), 4)
+		for index, element := range slice36 {
+			base := unsafe.Add(result37, index * (4*4))
+			utf834 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf834)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf832)))
-			data33 := unsafe.Pointer(unsafe.SliceData((element).F1))
-			pinner.Pin(data33)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf834)))
+			data35 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data35)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data33)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data35)))
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+33*4))) = uint32(length36)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+32*4))) = uint32(uintptr(uintptr(result35)))
-		slice38 := ((payload).Response).Remove
-		length40 := uint32(len(slice38))
-		result39 := witRuntime.Allocate(pinner, uintptr(length40 * (2*4)), 4)
-		for index, element := range slice38 {
-			base := unsafe.Add(result39, index * (2*4))
-			utf837 := unsafe.Pointer(unsafe.StringData(element))
-			pinner.Pin(utf837)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+33*4))) = uint32(length38)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+32*4))) = uint32(uintptr(uintptr(result37)))
+		slice40 := ((payload).Response).Remove
+		length42 := uint32(len(slice40))
+		result41 := witRuntime.Allocate(pinner, uintptr(length42 * (2*4)), 4)
+		for index, element := range slice40 {
+			base := unsafe.Add(result41, index * (2*4))
+			utf839 := unsafe.Pointer(unsafe.StringData(element))
+			pinner.Pin(utf839)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len(element)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf837)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf839)))
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+35*4))) = uint32(length40)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+34*4))) = uint32(uintptr(uintptr(result39)))
-		slice43 := ((payload).Response).Set
-		length45 := uint32(len(slice43))
-		result44 := witRuntime.Allocate(pinner, uintptr(length45 * (4*4)), 4)
-		for index, element := range slice43 {
-			base := unsafe.Add(result44, index * (4*4))
-			utf841 := unsafe.Pointer(unsafe.StringData((element).F0))
-			pinner.Pin(utf841)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+35*4))) = uint32(length42)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+34*4))) = uint32(uintptr(uintptr(result41)))
+		slice45 := ((payload).Response).Set
+		length47 := uint32(len(slice45))
+		result46 := witRuntime.Allocate(pinner, uintptr(length47 * (4*4)), 4)
+		for index, element := range slice45 {
+			base := unsafe.Add(result46, index * (4*4))
+			utf843 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf843)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf841)))
-			data42 := unsafe.Pointer(unsafe.SliceData((element).F1))
-			pinner.Pin(data42)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf843)))
+			data44 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data44)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data42)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data44)))
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+37*4))) = uint32(length45)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+36*4))) = uint32(uintptr(uintptr(result44)))
-		slice48 := ((payload).Response).Add
-		length50 := uint32(len(slice48))
-		result49 := witRuntime.Allocate(pinner, uintptr(length50 * (4*4)), 4)
-		for index, element := range slice48 {
-			base := unsafe.Add(result49, index * (4*4))
-			utf846 := unsafe.Pointer(unsafe.StringData((element).F0))
-			pinner.Pin(utf846)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+37*4))) = uint32(length47)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+36*4))) = uint32(uintptr(uintptr(result46)))
+		slice50 := ((payload).Response).Add
+		length52 := uint32(len(slice50))
+		result51 := witRuntime.Allocate(pinner, uintptr(length52 * (4*4)), 4)
+		for index, element := range slice50 {
+			base := unsafe.Add(result51, index * (4*4))
+			utf848 := unsafe.Pointer(unsafe.StringData((element).F0))
+			pinner.Pin(utf848)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 4)) = uint32(uint32(len((element).F0)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf846)))
-			data47 := unsafe.Pointer(unsafe.SliceData((element).F1))
-			pinner.Pin(data47)
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), 0)) = uint32(uintptr(uintptr(utf848)))
+			data49 := unsafe.Pointer(unsafe.SliceData((element).F1))
+			pinner.Pin(data49)
 			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (3*4))) = uint32(uint32(len((element).F1)))
-			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data47)))
+			*(*uint32)(unsafe.Add(unsafe.Pointer(base), (2*4))) = uint32(uintptr(uintptr(data49)))
 
 		}
 
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+39*4))) = uint32(length50)
-		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+38*4))) = uint32(uintptr(uintptr(result49)))
-		var result51 int32
-		if ((payload).Tell).Via {
-			result51 = 1
-		} else {
-			result51 = 0
-		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+40*4))) = int8(result51)
-		var result52 int32
-		if ((payload).Tell).Forwarded {
-			result52 = 1
-		} else {
-			result52 = 0
-		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (41+40*4))) = int8(result52)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+39*4))) = uint32(length52)
+		*(*uint32)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+38*4))) = uint32(uintptr(uintptr(result51)))
 		var result53 int32
-		if ((payload).Tell).XForwarded {
+		if ((payload).Tell).Via {
 			result53 = 1
 		} else {
 			result53 = 0
 		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (42+40*4))) = int8(result53)
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (40+40*4))) = int8(result53)
 		var result54 int32
-		if ((payload).Tell).Believe {
+		if ((payload).Tell).Forwarded {
 			result54 = 1
 		} else {
 			result54 = 0
 		}
-		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (43+40*4))) = int8(result54)
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (41+40*4))) = int8(result54)
+		var result55 int32
+		if ((payload).Tell).XForwarded {
+			result55 = 1
+		} else {
+			result55 = 0
+		}
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (42+40*4))) = int8(result55)
+		var result56 int32
+		if ((payload).Tell).Believe {
+			result56 = 1
+		} else {
+			result56 = 0
+		}
+		*(*int8)(unsafe.Add(unsafe.Pointer(exportReturnArea), (43+40*4))) = int8(result56)
 
 		switch (payload).ConnectTimeout.Tag() {
 		case witTypes.OptionNone:
