@@ -3,13 +3,14 @@
 //! `host/exchange`.
 
 use std::io::{Read, Write};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
 use crate::harness::http2::ask;
 use crate::harness::{
-    Http2, Peer, Redis, Run, Server, TcpPeer, administered, directory, eventually, message, post,
-    scrape, text,
+    DEADLINE, Http2, Peer, Redis, Run, Server, TcpPeer, administered, directory, eventually,
+    message, post, scrape, text,
 };
 
 /// A reader of events over HTTP/1.1.
@@ -52,8 +53,10 @@ impl<S: Read + Write> Reader<S> {
 
     /// Receives events until one ends so, without comments.
     fn until(&mut self, end: &str) -> String {
-        let mut text = String::new();
+        let (mut text, begun) = (String::new(), Instant::now());
         while !text.ends_with(end) {
+            // Comments come without an end.
+            assert!(begun.elapsed() < DEADLINE, "no {end:?} after {text:?}");
             let chunk = self.chunk();
             assert!(!chunk.is_empty(), "the end, after {text}");
             text += &chunk.replace(":\n\n", "");
