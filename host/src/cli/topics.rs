@@ -11,10 +11,10 @@ use super::values::{TimeOrNone, count, size, time, time_or_none};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Topics")]
 pub(super) struct TopicFlags {
-    /// Join topics with those of other processes, over a server: redis://HOST:PORT
+    /// Join topics of other processes, over redis://HOST:PORT
     #[arg(long = "topics", value_name = "SERVER", hide_short_help = true)]
     pub(super) server: Option<TopicsServer>,
-    /// Messages of a topic that are kept for readers of events that connect again
+    /// Messages of a topic kept for returning readers
     #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
     #[arg(hide_short_help = true)]
     events_kept: usize,
@@ -22,11 +22,11 @@ pub(super) struct TopicFlags {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256KiB")]
     #[arg(hide_short_help = true)]
     events_kept_size: usize,
-    /// How long they are kept once the topic has no subscribers
+    /// How long they are kept without subscribers
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     events_kept_time: Duration,
-    /// Send a comment to readers of events when there is none for so long
+    /// Send readers a comment after so long a silence
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "15s")]
     #[arg(hide_short_help = true)]
     events_heartbeat: TimeOrNone,
