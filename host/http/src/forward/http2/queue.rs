@@ -57,7 +57,7 @@ impl StreamQueue {
     }
 
     /// Lets a request wait, for at most this time, unless so many do. One that has
-    /// come before keeps its turn, and there is room for it.
+    /// come before keeps its turn.
     ///
     /// # Errors
     /// Fails if too many wait.
@@ -68,7 +68,7 @@ impl StreamQueue {
         turn: Option<u64>,
     ) -> Result<Queued, NoPlace> {
         let mut waiting = self.waiting.borrow_mut();
-        if turn.is_none() && waiting.len() >= most as usize {
+        if waiting.len() >= most as usize {
             return Err(NoPlace::QueueFull);
         }
         let number = turn.unwrap_or_else(|| self.turn());
@@ -157,13 +157,14 @@ mod tests {
     async fn requests_have_their_turns_in_the_order_of_their_coming() {
         let queue = Rc::new(StreamQueue::default());
         let hour = Duration::from_secs(3600);
-        let enter = |turn| queue.enter(2, hour, turn);
+        let enter = |turn| queue.enter(3, hour, turn);
         let dialled = queue.turn();
         let mut one = enter(None).expect("room");
         let mut two = enter(None).expect("room");
-        assert_eq!(enter(None).err(), Some(NoPlace::QueueFull));
         // One that came before, and waited for a connection, keeps its turn.
         let mut before = enter(Some(dialled)).expect("room");
+        assert_eq!(enter(None).err(), Some(NoPlace::QueueFull));
+        assert_eq!(enter(Some(dialled)).err(), Some(NoPlace::QueueFull));
         assert!(poll(&mut one, true).is_pending());
         assert_eq!(poll(&mut before, true), Poll::Ready(Ok(())));
         drop(before);
