@@ -13,7 +13,7 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use netwasm_guest::http::{Request, Response, TopicEvents};
-use netwasm_guest::{shared, sleep, spawn, websocket, yield_now};
+use netwasm_guest::{shared, sleep, spawn, websocket};
 
 netwasm_guest::export!(http: site);
 
@@ -35,8 +35,6 @@ async fn site(request: Request<'_>) -> Response {
         "/" => Response::html(include_str!("page.html")),
         "/events" => {
             tick();
-            // A handler that waits for nothing would not start the timer's task.
-            yield_now().await;
             TopicEvents::of(TOPIC).into()
         }
         _ => Response::error(404),

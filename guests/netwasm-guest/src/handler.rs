@@ -169,7 +169,11 @@ fn respond<M>(
     crate::http::within(request, || {
         let request = crate::http::Request::new(method.into(), target, request.into(), whole);
         match app.respond(request) {
-            Answered::Ready(response) => response.into_raw().into(),
+            Answered::Ready(response) => {
+                // Tasks that it has spawned begin.
+                executor::run();
+                response.into_raw().into()
+            }
             Answered::Collect => http::Answer::Collect(None),
             Answered::Later(later) => defer(later),
         }
@@ -287,9 +291,7 @@ pub fn responded(
     status: u16,
     headers: http::Fields,
 ) -> http::Verdict {
-    decide(&Forwarded::new(token, status, Some(headers)))
-        .into_raw()
-        .into()
+    judge(decide, &Forwarded::new(token, status, Some(headers)))
 }
 
 pub fn forward_failed(
@@ -297,9 +299,13 @@ pub fn forward_failed(
     token: u64,
     status: u16,
 ) -> http::Verdict {
-    decide(&Forwarded::new(token, status, None))
-        .into_raw()
-        .into()
+    judge(decide, &Forwarded::new(token, status, None))
+}
+
+fn judge(decide: impl Fn(&Forwarded) -> Verdict, forwarded: &Forwarded) -> http::Verdict {
+    let verdict = decide(forwarded);
+    executor::run();
+    verdict.into_raw().into()
 }
 
 // `websocket-handler`.
@@ -330,7 +336,10 @@ pub fn websocket_opens<M>(
                 headers: accepted.headers,
             })
         }
-        Decided::Refuse(response) => websocket_handler::Opening::Refuse(response.into_raw().into()),
+        Decided::Refuse(response) => {
+            executor::run();
+            websocket_handler::Opening::Refuse(response.into_raw().into())
+        }
     }
 }
 

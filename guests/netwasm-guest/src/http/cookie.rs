@@ -70,7 +70,7 @@ pub struct Cookie {
     same_site: SameSite,
 }
 
-/// Which requests from other sites carry a cookie.
+/// The requests from other sites that carry a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
     /// None.

@@ -16,7 +16,7 @@ const READ_HIGH: usize = 64 << 10;
 /// Bytes at which it is asked to go on.
 const READ_LOW: usize = 16 << 10;
 
-/// What was agreed on when a connection was opened.
+/// The terms that a connection was opened by.
 #[derive(Default)]
 pub(crate) struct Opened {
     pub(crate) protocol: Option<String>,

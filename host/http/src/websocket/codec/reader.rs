@@ -31,7 +31,7 @@ const NO_TEXT: Fault = Fault::invalid("the text is not UTF-8");
 pub(crate) struct Buffers {
     plain: Vec<u8>,
     inflated: Vec<u8>,
-    /// What has arrived for the connection that is being read.
+    /// Bytes that have arrived for the connection that is being read.
     partial: Partial,
     pub(in crate::websocket) deflate: SharedDeflate,
 }
@@ -61,7 +61,7 @@ pub(in crate::websocket) struct FrameReader {
     max_message: usize,
     max_frame: u64,
     inflater: Option<Box<Inflater>>,
-    /// What has arrived, while the connection waits for more of it.
+    /// Bytes that have arrived, while the connection waits for more.
     kept: Option<Box<Partial>>,
     /// Grows with what arrives. See [`Self::progress`].
     progress: u64,
