@@ -117,9 +117,11 @@ pub(crate) fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// Returns a port for those who must name one. Nobody gets it until then: it is of no
-/// other test, and below those that the system gives out by itself (ip(7),
-/// `ip_local_port_range`).
+/// Returns a port for those who must name one. No other test of this process gets it,
+/// and it is below those that the system gives out by itself (ip(7),
+/// `ip_local_port_range`). It was free for TCP on all IPv4 addresses. Tests of another
+/// process begin elsewhere, and seldom come to the same port. If the system gives out
+/// all ports, nothing keeps this one free.
 pub(crate) fn free_port() -> u16 {
     /// Above those that programs are known by.
     const FIRST: u32 = 10_000;
@@ -136,7 +138,7 @@ pub(crate) fn free_port() -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         return listener.local_addr().expect("its address").port();
     }
-    // Of another process, others.
+    // Of another process, most likely others.
     let first = std::process::id().wrapping_mul(97);
     let ports = (0..count).map(|_| {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -63,17 +63,19 @@ impl Deferred {
         })
     }
 
-    /// Adds an interim response. Returns false if too many wait.
-    pub fn inform(&self, interim: Interim) -> bool {
-        if !self.interims.add(interim) {
-            return false;
-        }
+    /// Adds an interim response.
+    ///
+    /// # Errors
+    /// Fails if too many wait, or if the request has had too many. The text says
+    /// which.
+    pub fn inform(&self, interim: Interim) -> Result<(), &'static str> {
+        self.interims.add(interim)?;
         if let State::Waiting(waker) = &mut *self.state.borrow_mut()
             && let Some(waker) = waker.take()
         {
             waker.wake();
         }
-        true
+        Ok(())
     }
 
     /// Takes the interim responses that wait to be sent.
@@ -161,9 +163,29 @@ mod tests {
             status: 103,
             headers: Vec::new(),
         };
-        let taken = (0..100).take_while(|_| deferred.inform(interim())).count();
+        let taken = (0..100)
+            .take_while(|_| deferred.inform(interim()).is_ok())
+            .count();
         assert_eq!((taken, deferred.take_interim().len()), (16, 16));
-        assert!(deferred.inform(interim()));
+        assert_eq!(deferred.inform(interim()), Ok(()));
+    }
+
+    #[test]
+    fn a_request_has_no_interim_responses_without_end() {
+        let (deferred, _) = told();
+        let inform = || {
+            let interim = Interim {
+                status: 103,
+                headers: vec![("link".into(), vec![b'a'; 8 << 10])],
+            };
+            let added = deferred.inform(interim);
+            // The connection takes each at once.
+            deferred.take_interim();
+            added
+        };
+        let taken = (0..1000).take_while(|_| inform().is_ok()).count();
+        assert!((20..=32).contains(&taken), "{taken}");
+        assert!(inform().is_err_and(|why| why.contains("256 KiB")));
     }
 
     #[test]

@@ -119,8 +119,12 @@ impl Reply {
         wake(&self.connection);
     }
 
-    /// Adds an interim response. Returns false if too many wait.
-    pub fn inform(&self, interim: Interim) -> bool {
+    /// Adds an interim response.
+    ///
+    /// # Errors
+    /// Fails if too many wait, or if the request has had too many. The text says
+    /// which.
+    pub fn inform(&self, interim: Interim) -> Result<(), &'static str> {
         let added = self.interims.add(interim);
         wake(&self.connection);
         added

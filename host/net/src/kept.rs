@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{HashMap, VecDeque, hash_map};
+use std::collections::{BTreeMap, HashMap, VecDeque, hash_map};
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -46,13 +46,19 @@ pub struct Kept {
     /// empty.
     idle: RefCell<HashMap<Purpose, VecDeque<Idle>>>,
     /// Connections for all clients.
-    of_all: Cell<usize>,
+    of_all: RefCell<Ages>,
     /// Connections for one client each.
-    of_clients: Cell<usize>,
+    of_clients: RefCell<Ages>,
+    /// Number of the next connection.
+    next: Cell<u64>,
     alone: RefCell<HashMap<Place, Arc<Group>>>,
     looked: Cell<Tick>,
     shared: OnceCell<Rc<dyn Any>>,
 }
+
+/// What connections are for, by their numbers: the one that was unused for the
+/// longest is first.
+type Ages = BTreeMap<u64, Purpose>;
 
 /// Destination, TLS settings and version of a server that a guest names itself.
 type Place = (Endpoint, Option<ClientTls>, HttpVersion);
@@ -80,6 +86,8 @@ impl Purpose {
 #[derive(Debug)]
 struct Idle {
     transport: Rc<Transport>,
+    /// Grows from one to the next.
+    number: u64,
     /// Connection of the one client that it is for.
     client: Option<Weak<Transport>>,
     since: Tick,
@@ -132,14 +140,17 @@ impl Kept {
         let hash_map::Entry::Occupied(mut entry) = idle.entry(Purpose::new(server, client)) else {
             return None;
         };
-        let count = self.count(client.is_some());
+        let mut ages = self.ages(client.is_some()).borrow_mut();
         let mut found = None;
         while found.is_none()
             && let Some(Idle {
-                transport, counted, ..
+                transport,
+                number,
+                counted,
+                ..
             }) = take_last(entry.get_mut(), wanted)
         {
-            count.set(count.get() - 1);
+            ages.remove(&number);
             let stays = server.is_at(transport.peer()) && !is_old(&transport);
             if stays && transport.is_at_rest() && (!surely || is_open(&transport)) {
                 counted.resume();
@@ -152,8 +163,8 @@ impl Kept {
         found
     }
 
-    /// Returns the number of connections for one client each, or of the others.
-    fn count(&self, of_clients: bool) -> &Cell<usize> {
+    /// Returns the connections for one client each, or the others.
+    fn ages(&self, of_clients: bool) -> &RefCell<Ages> {
         match of_clients {
             true => &self.of_clients,
             false => &self.of_all,
@@ -176,47 +187,54 @@ impl Kept {
             Some(_) => (true, MOST_OF_CLIENTS),
             None => (false, MOST_OF_ALL),
         };
-        let count = self.count(of_clients);
+        let mut ages = self.ages(of_clients).borrow_mut();
         let mut idle = self.idle.borrow_mut();
         let kept = idle.entry(purpose).or_default();
-        if kept.len() >= MOST {
-            kept.pop_front();
-            count.set(count.get() - 1);
+        if kept.len() >= MOST
+            && let Some(oldest) = kept.pop_front()
+        {
+            ages.remove(&oldest.number);
         }
+        let number = self.next.replace(self.next.get() + 1);
+        ages.insert(number, purpose);
+        let is_over = ages.len() > most;
         kept.push_back(Idle {
             transport,
+            number,
             client,
             since: thread.now(),
             counted,
         });
-        count.set(count.get() + 1);
-        drop(idle);
-        if count.get() > most {
-            self.close_oldest_of(|purpose| purpose.client.is_some() == of_clients);
+        drop((idle, ages));
+        if is_over {
+            self.close_oldest_of(of_clients);
         }
     }
 
     /// Closes the connection that was unused for the longest. Returns false if
     /// there is none.
     pub fn close_oldest(&self) -> bool {
-        self.close_oldest_of(|_| true)
+        let first = |ages: &RefCell<Ages>| ages.borrow().keys().next().copied();
+        let of_clients = match (first(&self.of_all), first(&self.of_clients)) {
+            (Some(of_all), Some(of_clients)) => of_clients < of_all,
+            (_, of_clients) => of_clients.is_some(),
+        };
+        self.close_oldest_of(of_clients)
     }
 
-    fn close_oldest_of(&self, is_meant: impl Fn(&Purpose) -> bool) -> bool {
-        let mut idle = self.idle.borrow_mut();
-        let meant = idle.iter().filter(|(purpose, _)| is_meant(purpose));
-        let oldest = meant.min_by_key(|(_, kept)| kept.front().map(|it| it.since));
-        let Some(purpose) = oldest.map(|(purpose, _)| *purpose) else {
+    /// Closes the oldest of those for one client each, or of the others.
+    fn close_oldest_of(&self, of_clients: bool) -> bool {
+        let oldest = self.ages(of_clients).borrow_mut().pop_first();
+        let Some((_, purpose)) = oldest else {
             return false;
         };
-        if let hash_map::Entry::Occupied(mut entry) = idle.entry(purpose) {
+        // It is the first of those for the same.
+        if let hash_map::Entry::Occupied(mut entry) = self.idle.borrow_mut().entry(purpose) {
             entry.get_mut().pop_front();
             if entry.get().is_empty() {
                 entry.remove();
             }
         }
-        let count = self.count(purpose.client.is_some());
-        count.set(count.get() - 1);
         true
     }
 
@@ -229,23 +247,21 @@ impl Kept {
         }
         self.looked.set(thread.now());
         let mut idle = self.idle.borrow_mut();
-        let (mut of_all, mut of_clients) = (0, 0);
         idle.retain(|purpose, kept| {
+            let mut ages = self.ages(purpose.client.is_some()).borrow_mut();
             kept.retain(|it| {
-                !thread.is_draining()
+                let stays = !thread.is_draining()
                     && !thread.passed(it.since, IDLE_TIMEOUT)
                     && !is_old(&it.transport)
                     && it.transport.is_at_rest()
-                    && it.client.as_ref().is_none_or(|it| it.strong_count() > 0)
+                    && it.client.as_ref().is_none_or(|it| it.strong_count() > 0);
+                if !stays {
+                    ages.remove(&it.number);
+                }
+                stays
             });
-            match purpose.client {
-                Some(_) => of_clients += kept.len(),
-                None => of_all += kept.len(),
-            }
             !kept.is_empty()
         });
-        self.of_all.set(of_all);
-        self.of_clients.set(of_clients);
     }
 }
 
@@ -295,16 +311,19 @@ mod tests {
             for (number, (transport, _)) in servers.iter().enumerate() {
                 kept.put(server, of(number), Rc::clone(transport));
             }
-            assert_eq!(kept.of_clients.get(), MOST + 1);
+            assert_eq!(kept.of_clients.borrow().len(), MOST + 1);
             let take = |number| kept.take(server, of(number).as_ref(), true);
             let first = take(0).expect("it is kept");
             assert!(Rc::ptr_eq(&first, &servers[0].0));
             assert!(take(0).is_none() && kept.take(server, None, true).is_none());
+            // The one that was unused for the longest gives way.
+            assert!(kept.close_oldest());
+            assert!(take(1).is_none() && take(2).is_some());
             // They go with their clients.
             drop(clients);
             pass(&worker, 2 * LOOK).await;
             assert!(kept.idle.borrow().is_empty());
-            assert_eq!(kept.of_clients.get(), 0);
+            assert!(kept.of_clients.borrow().is_empty());
         });
     }
 }

@@ -392,6 +392,12 @@ impl Worker {
             transport.check_deadlines();
         }
         self.kept.expire(&self.thread);
+        let mut leaving = self.leaving.borrow_mut();
+        // Even a weak pointer keeps the memory of a connection.
+        leaving.retain(|it| it.transport.strong_count() > 0);
+        if leaving.is_empty() {
+            leaving.shrink_to_fit();
+        }
     }
 
     /// Keeps the clock, and ends connections whose deadline has passed.

@@ -287,7 +287,8 @@ impl State {
     /// Passes on the interim responses to the request being handled.
     fn inform_all(&mut self, deferred: &Deferred) {
         for interim in self.interim.drain(..) {
-            deferred.inform(interim);
+            // It holds none yet, and takes as many.
+            let _ = deferred.inform(interim);
         }
     }
 

@@ -69,8 +69,8 @@ impl Reach {
 /// future closes whatever was begun.
 ///
 /// # Errors
-/// Fails if `--max-outgoing` connections exist already, if the policy denies
-/// all addresses, if there are none, or if none answers. If several were tried,
+/// Fails if `--max-outgoing` connections exist already, and the worker keeps none
+/// that can give way, if the policy denies all addresses, if there are none, or if none answers. If several were tried,
 /// the error is that of the last.
 pub async fn dial(
     worker: &Worker,
@@ -85,7 +85,11 @@ pub(super) async fn dial_within(
     endpoint: &Endpoint,
     reach: Reach,
 ) -> Result<Dialed, ConnectionError> {
-    let permit = worker.env().try_outgoing_permit()?;
+    let permit = match worker.env().try_outgoing_permit() {
+        // A connection that nobody uses gives way.
+        Err(_) if worker.kept.close_oldest() => worker.env().try_outgoing_permit(),
+        taken => taken,
+    }?;
     let socket = match endpoint {
         Endpoint::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;

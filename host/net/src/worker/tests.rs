@@ -39,6 +39,21 @@ fn a_connection_that_was_to_leave_stays_if_the_join_is_undone() {
 }
 
 #[test]
+fn a_connection_that_has_left_keeps_no_memory() {
+    in_worker(Limits::default(), async |worker: Rc<Worker>| {
+        let places = Places::new(Permits::new(1, Vec::new()), &worker.env().counters);
+        let present = PresentPlaces::new(places);
+        let (transport, _peer) = connection(&worker);
+        worker.lets_leave(&present, &transport);
+        worker.tick(worker.thread.now() + 1);
+        assert_eq!(worker.leaving.borrow().len(), 1, "it may stay yet");
+        drop(transport);
+        worker.tick(worker.thread.now() + 1);
+        assert_eq!(worker.leaving.borrow().capacity(), 0);
+    });
+}
+
+#[test]
 fn a_driver_that_panics_leaves_nothing_behind() {
     in_worker(Limits::default(), async |worker: Rc<Worker>| {
         let (one, mut client) = connection(&worker);

@@ -59,8 +59,5 @@ fn inform(
         (name.as_str().to_owned(), value.as_bytes().to_vec())
     };
     let headers = headers.iter().map(field).collect();
-    match reply.inform(Interim { status, headers }) {
-        true => Ok(()),
-        false => internal("too many informational responses wait to be sent"),
-    }
+    reply.inform(Interim { status, headers }).or_else(internal)
 }

@@ -112,10 +112,8 @@ impl Host for State {
         Ok(interim
             .and_then(|interim| {
                 let deferred = deferred.ok_or(ConnectionError::InvalidState)?;
-                match deferred.decision.inform(interim) {
-                    true => Ok(()),
-                    false => Err(TOO_MANY_INTERIM),
-                }
+                let informed = deferred.decision.inform(interim);
+                informed.map_err(ConnectionError::LimitExceeded)
             })
             .map_err(called))
     }

@@ -1,6 +1,6 @@
 //! The connections of a worker to servers that speak HTTP/2.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::io;
@@ -46,10 +46,12 @@ pub(in crate::forward) struct MultiplexedPool {
     lines: RefCell<HashMap<u64, Lines>>,
     /// Servers that have the choice and speak HTTP/1.1.
     http1: RefCell<HashSet<u64>>,
+    /// Number of the next request that waits for a connection, or for room on one.
+    next_turn: Rc<Cell<u64>>,
 }
 
 /// The connections to a server.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lines {
     all: Vec<Rc<Multiplexed>>,
     queue: Rc<StreamQueue>,
@@ -160,7 +162,12 @@ impl MultiplexedPool {
             // Of some, the queue was left after the last connection had ended.
             lines.retain(|_, of_server| !of_server.all.is_empty() || !of_server.queue.is_empty());
         }
-        RefMut::map(lines, |lines| lines.entry(server.number()).or_default())
+        RefMut::map(lines, |lines| {
+            lines.entry(server.number()).or_insert_with(|| Lines {
+                all: Vec::new(),
+                queue: Rc::new(StreamQueue::new(&self.next_turn)),
+            })
+        })
     }
 
     /// Closes a connection of the worker that nobody uses, so that another can be

@@ -19,21 +19,22 @@ use super::line::MOST_STREAMS;
 #[derive(Debug)]
 pub(super) struct StreamQueue {
     waiting: RefCell<VecDeque<(u64, Option<Waker>)>>,
-    next: Cell<u64>,
+    /// Number of the next request. All queues of a worker count together: a
+    /// server's queue may be another when a request comes back with its turn.
+    next: Rc<Cell<u64>>,
     streams: Cell<usize>,
 }
 
-impl Default for StreamQueue {
-    fn default() -> Self {
+impl StreamQueue {
+    /// Returns an empty queue, whose requests have their numbers from this counter.
+    pub(super) fn new(next: &Rc<Cell<u64>>) -> Self {
         Self {
             waiting: RefCell::default(),
-            next: Cell::new(0),
+            next: Rc::clone(next),
             streams: Cell::new(MOST_STREAMS),
         }
     }
-}
 
-impl StreamQueue {
     /// Notes how many streams the server takes on a connection.
     pub(super) fn learn(&self, streams: usize) {
         self.streams.set(streams);
@@ -155,7 +156,7 @@ mod tests {
 
     #[tokio::test]
     async fn requests_have_their_turns_in_the_order_of_their_coming() {
-        let queue = Rc::new(StreamQueue::default());
+        let queue = Rc::new(StreamQueue::new(&Rc::default()));
         let hour = Duration::from_secs(3600);
         let enter = |turn| queue.enter(3, hour, turn);
         let dialled = queue.turn();
@@ -182,5 +183,19 @@ mod tests {
         let mut late = queue.enter(2, Duration::ZERO, None).expect("room");
         let none = std::future::poll_fn(|cx| late.poll(cx, || None::<()>));
         assert_eq!(none.await, Err(NoPlace::Timeout));
+    }
+
+    #[tokio::test]
+    async fn a_turn_holds_in_a_later_queue() {
+        let (counter, hour) = (Rc::default(), Duration::from_secs(3600));
+        // The queue is dropped with the server's last connection.
+        let dialled = [(); 2].map(|()| StreamQueue::new(&counter).turn());
+        let queue = Rc::new(StreamQueue::new(&counter));
+        let enter = |turn| queue.enter(4, hour, turn).expect("room");
+        let mut fresh = enter(None);
+        let mut back = dialled.map(|turn| enter(Some(turn)));
+        assert!(poll(&mut fresh, true).is_pending());
+        assert!(poll(&mut back[1], true).is_pending());
+        assert_eq!(poll(&mut back[0], true), Poll::Ready(Ok(())));
     }
 }

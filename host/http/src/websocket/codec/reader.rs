@@ -167,7 +167,8 @@ impl FrameReader {
             if partial.message.is_none() {
                 self.progress += piece.len() as u64 + u64::from(is_whole);
             } else if !head.opcode.is_control() {
-                self.progress += piece.len() as u64;
+                // The end of a message is progress, even if its last frame is empty.
+                self.progress += piece.len() as u64 + u64::from(is_whole && head.is_final);
             }
             if head.opcode.is_control() {
                 append_unmasked(&mut partial.control, piece, head.key, arrived);

@@ -208,3 +208,26 @@ fn readers_of_a_thread_keep_their_own_parts() {
         assert_eq!(reader.progress(), None);
     }
 }
+
+#[test]
+fn a_message_after_an_empty_last_frame_is_another() {
+    let mut reader = FrameReader::new(&limits(), None);
+    let mut buffers = Buffers::default();
+    let mut after = |input: &[u8]| {
+        let mut input = input;
+        reader.resume(&mut buffers);
+        while reader
+            .read(&mut input, &mut buffers)
+            .expect("no fault")
+            .is_some()
+        {}
+        reader.rest(&mut buffers);
+        reader.progress()
+    };
+    let first = after(&frame(0x01, b"one", KEY));
+    let mut next = frame(0x80, b"", KEY);
+    // The first byte of another message's head comes with the end of this one.
+    next.push(0x81);
+    let second = after(&next);
+    assert!(first.is_some() && second > first, "{first:?} {second:?}");
+}
