@@ -96,6 +96,8 @@ struct EventQueue {
 #[derive(Default)]
 struct QueueState {
     events: VecDeque<Bytes>,
+    /// Rest of an event that the connection has begun to take.
+    begun: Bytes,
     bytes: usize,
     /// Number of the last message of the topic that the client has got, or that it
     /// does not want.
@@ -151,6 +153,8 @@ impl EventsBody {
         {
             ends.push(Box::pin(Rc::clone(transport.thread()).drained()));
         }
+        let listener = reader.transport.as_ref().map(|it| it.thread());
+        let heartbeat = Heartbeat::new(limits, listener.map(|it| &it.env.limits));
         queue.begin(head.into(), missed, last);
         thread.env.counters.event_streams_opened.add();
         Ok(Self {
@@ -160,33 +164,41 @@ impl EventsBody {
             topics: Rc::clone(topics),
             transport: reader.transport,
             event: type_line,
-            heartbeat: Heartbeat::new(limits),
+            heartbeat,
             ends,
             over: false,
         })
     }
 
-    /// True if the stream ends: the client connects again, elsewhere perhaps.
+    /// True if the stream ends once what is queued is sent: the client connects again,
+    /// elsewhere perhaps.
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.over {
+            return true;
+        }
         let transport = self.transport.as_ref();
         let leaves = transport.is_some_and(|it| it.is_leaving());
         let ended = |end: &mut Pin<Box<dyn Future<Output = ()>>>| end.as_mut().poll(cx).is_ready();
-        self.over = self.over
-            || leaves
+        self.over = leaves
             || self.queue.state.borrow().full
             || self.queue.thread.is_draining()
             || self.ends.iter_mut().any(ended);
+        if self.over {
+            // No more is queued.
+            self.topics.unsubscribe(&self.topic, self.id);
+        }
         self.over
     }
 }
 
 impl Heartbeat {
-    fn new(limits: &Limits) -> Option<Self> {
-        let http = &limits.http;
+    /// Returns the timer by the limits of the service and of the connection's listener.
+    fn new(limits: &Limits, listener: Option<&Limits>) -> Option<Self> {
         // Other time-outs are not to end the stream either.
-        let others = [Some(http.response_body_timeout), limits.idle_timeout];
-        let halves = others.into_iter().flatten().map(|time| time / 2);
-        let interval = halves.chain(http.events.heartbeat).min()?;
+        let others = |it: &Limits| [Some(it.http.response_body_timeout), it.idle_timeout];
+        let both = [Some(limits), listener].into_iter().flatten();
+        let halves = both.flat_map(others).flatten().map(|time| time / 2);
+        let interval = halves.chain(limits.http.events.heartbeat).min()?;
         Some(Self {
             interval,
             sleep: Box::pin(sleep(interval)),
@@ -223,35 +235,65 @@ impl EventQueue {
         state.bytes = state.events.iter().map(|it| it.len() + OVERHEAD).sum();
     }
 
-    /// Takes what fits into a piece. `type_line` goes before each event, of which
-    /// the first one ever is none.
+    /// Takes a piece. `type_line` goes before each event, of which the first one ever
+    /// is none.
     fn take(&self, type_line: &[u8]) -> Option<Bytes> {
         let mut state = self.state.borrow_mut();
-        let first = state.take()?;
-        if type_line.is_empty() && state.events.is_empty() {
-            return Some(first);
+        if state.begun.is_empty() {
+            let first = state.next()?;
+            if !type_line.is_empty() || !state.events.is_empty() && first.len() < PIECE {
+                return Some(state.join(first, type_line));
+            }
+            state.begun = first;
         }
-        let mut piece = BytesMut::with_capacity(type_line.len() + first.len());
+        Some(state.go_on(PIECE))
+    }
+}
+
+impl QueueState {
+    /// Takes the next event, whose bytes are yet to be sent.
+    fn next(&mut self) -> Option<Bytes> {
+        let event = self.events.pop_front()?;
+        self.bytes -= OVERHEAD;
+        if self.events.is_empty() {
+            // An idle stream keeps no room for events.
+            self.events = VecDeque::new();
+        }
+        Some(event)
+    }
+
+    /// Takes up to so many bytes of the event that has begun.
+    fn go_on(&mut self, most: usize) -> Bytes {
+        let length = self.begun.len().min(most);
+        self.bytes -= length;
+        self.begun.split_to(length)
+    }
+
+    /// Joins events to a piece.
+    fn join(&mut self, first: Bytes, type_line: &[u8]) -> Bytes {
+        let length = type_line.len() + first.len();
+        let mut piece = BytesMut::with_capacity(length.min(type_line.len() + PIECE));
         let mut next = Some(first);
         while let Some(event) = next {
             if event.starts_with(b"data:") {
                 piece.extend_from_slice(type_line);
             }
-            piece.extend_from_slice(&event);
+            self.begun = event;
+            piece.extend_from_slice(&self.go_on(PIECE.saturating_sub(piece.len())));
             next = match piece.len() < PIECE {
-                true => state.take(),
+                true => self.next(),
                 false => None,
             };
         }
-        Some(piece.freeze())
+        piece.freeze()
     }
-}
 
-impl QueueState {
-    fn take(&mut self) -> Option<Bytes> {
-        let event = self.events.pop_front()?;
-        self.bytes -= event.len() + OVERHEAD;
-        Some(event)
+    /// Drops what is queued.
+    fn clear(&mut self) {
+        self.events = VecDeque::new();
+        // A client ignores an event that has no end.
+        self.begun = Bytes::new();
+        self.bytes = 0;
     }
 }
 
@@ -285,8 +327,7 @@ impl Subscriber for EventQueue {
         meter.add(Measure::MessagesDropped, dropped);
         if state.full {
             // It connects again, and gets what is kept.
-            state.events.clear();
-            state.bytes = 0;
+            state.clear();
         }
         let waker = state.waker.take();
         drop(state);
@@ -305,13 +346,14 @@ impl Body for EventsBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         let this = &mut *self;
+        let is_over = this.is_over(cx);
         if let Some(piece) = this.queue.take(&this.event) {
             if let Some(heartbeat) = &mut this.heartbeat {
                 heartbeat.sent = Instant::now();
             }
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
-        if this.is_over(cx) {
+        if is_over {
             return Poll::Ready(None);
         }
         if let Some(heartbeat) = &mut this.heartbeat

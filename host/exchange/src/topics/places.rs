@@ -221,16 +221,21 @@ impl Topics {
             // No mailbox has room for it, so it is not copied.
             return Delivery { count, lost: count };
         }
+        let text = || std::str::from_utf8(data).ok();
+        let numbered = match kind {
+            MessageKind::Text => ring.and_then(|ring| Some((ring, ring::lines(text()?)))),
+            MessageKind::Binary => None,
+        };
+        // Its line ends make the event longer than the text.
+        let length = numbered.as_ref().map_or(0, |(_, lines)| lines.len());
+        if size(data.len() + length) > most {
+            return Delivery { count, lost: count };
+        }
         let copy = Bytes::copy_from_slice(data);
         let push = |event| {
             let message = Arc::new(Published::new(topic, kind, copy, except, event));
             let full = mailboxes.iter().filter(|(its, _)| !its.push(&message));
             full.map(|(_, count)| count).sum::<u64>()
-        };
-        let text = || std::str::from_utf8(data).ok();
-        let numbered = match kind {
-            MessageKind::Text => ring.and_then(|ring| Some((ring, ring::lines(text()?)))),
-            MessageKind::Binary => None,
         };
         let mut lost = 0;
         match numbered {

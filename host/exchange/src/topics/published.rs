@@ -54,7 +54,8 @@ impl Published {
 
     /// Returns the bytes that it counts for in a mailbox.
     pub(super) fn size(&self) -> usize {
-        size(self.data.len())
+        let event = self.event.as_ref();
+        size(self.data.len() + event.map_or(0, |it| it.text.len()))
     }
 
     /// Returns its content.

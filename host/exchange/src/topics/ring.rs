@@ -152,7 +152,8 @@ impl Drop for Ring {
 /// Returns a text as the data of an event: WHATWG HTML, section 9.2.6. Each of its
 /// lines, which end by CR, LF or both, is one of the data.
 pub(super) fn lines(text: &str) -> String {
-    let count = 1 + memchr::memchr2_iter(b'\r', b'\n', text.as_bytes()).count();
+    let ends = memchr::memchr2_iter(b'\r', b'\n', text.as_bytes()).count();
+    let count = 1 + ends - memchr::memmem::find_iter(text.as_bytes(), b"\r\n").count();
     let mut lines = String::with_capacity(text.len() + count * 7 + ID_LINE);
     let mut rest = text;
     while let Some(end) = memchr::memchr2(b'\r', b'\n', rest.as_bytes()) {

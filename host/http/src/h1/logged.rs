@@ -7,7 +7,7 @@ use std::time::Instant;
 use netwasm_exchange::request::Request;
 
 use crate::access_log::{Entry, Text};
-use crate::h1::Driver;
+use crate::h1::{Driver, Owed};
 use crate::spans;
 use crate::tally::Spoken;
 
@@ -67,6 +67,7 @@ impl Driver {
         while let Some((entry, _)) = owed.unlogged.pop_front_if(|(_, end)| *end <= sent) {
             self.local.record(&entry, entry.length);
         }
+        self.forget_owed();
     }
 
     /// Logs also the requests whose responses are never sent whole.
@@ -81,6 +82,19 @@ impl Driver {
             let missing = end.saturating_sub(sent);
             let length = entry.length.saturating_sub(missing);
             self.local.record(&entry, length);
+        }
+        self.forget_owed();
+    }
+
+    /// Frees the room of what is owed once that is nothing: an idle connection keeps
+    /// none.
+    pub(super) fn forget_owed(&mut self) {
+        let owed = &mut self.exchange.owed;
+        if let Some(Owed { unlogged, untold }) = owed.as_deref()
+            && unlogged.is_empty()
+            && untold.is_empty()
+        {
+            *owed = None;
         }
     }
 

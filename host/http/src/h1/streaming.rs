@@ -419,6 +419,7 @@ impl Driver {
                 let _ = told.send(Ok(()));
             }
         }
+        self.forget_owed();
     }
 
     /// Continues with what follows the request.

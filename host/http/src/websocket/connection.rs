@@ -10,6 +10,7 @@ use netwasm_exchange::handler::Site;
 use netwasm_exchange::websocket::Accepted;
 use netwasm_net::protocol::Lost;
 use netwasm_net::transport::Transport;
+use netwasm_net::turns::REQUEST;
 
 use crate::local::Local;
 use crate::websocket::codec::{Agreed, Side, ThreadBuffers};
@@ -105,7 +106,9 @@ impl Connection {
                 self.session.lost(lost.as_ref());
                 return Poll::Ready(lost);
             }
-            match transport.poll_flush(cx) {
+            let flushed = transport.poll_flush(cx);
+            let was_sent = flushed.is_ready();
+            match flushed {
                 Poll::Ready(Err(reason)) => {
                     transport.fail(reason);
                     continue;
@@ -122,6 +125,16 @@ impl Connection {
             self.session.attend();
             transport.set_alarm_at(self.session.due());
             if self.session.is_over() || transport.over().is_some() {
+                continue;
+            }
+            // A frame of the guest or of the host may have found no room in the socket.
+            // Only a flush waits for that.
+            if was_sent && transport.queued() > 0 {
+                // The guest may send more each time that it hears of room.
+                if transport.turn.is_over(REQUEST) {
+                    transport.turn.give_way(cx);
+                    return Poll::Pending;
+                }
                 continue;
             }
             if self.session.holds() {

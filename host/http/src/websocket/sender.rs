@@ -109,7 +109,9 @@ impl FrameSender {
                 then: websocket.slow,
             },
             packs_alone: agreed.is_some_and(Agreed::packs_alone),
-            deflater: agreed.map(|agreed| Box::new(RefCell::new(Deflater::new(agreed)))),
+            deflater: agreed
+                .filter(|agreed| agreed.packs())
+                .map(|agreed| Box::new(RefCell::new(Deflater::new(agreed)))),
             buffers: Rc::clone(buffers),
             keys: (to == Side::Server).then(Box::default),
             owes: Cell::new(false),

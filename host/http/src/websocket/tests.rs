@@ -44,6 +44,8 @@ struct Noted {
     /// True if it is gone at the next message.
     leaves: Cell<bool>,
     protocol: RefCell<Option<String>>,
+    /// Times that it sends as much as is taken, once it hears of room.
+    refills: Cell<u32>,
     /// Messages that it sends before the connection is open.
     greeting: RefCell<Option<String>>,
     topics: OnceCell<Rc<TopicsOfThread>>,
@@ -119,6 +121,10 @@ impl WebSocketGuest for EchoOf {
 
     fn drained(&self) -> Result<(), Gone> {
         self.note("drained".into());
+        if let Some(left) = self.0.0.refills.get().checked_sub(1) {
+            self.0.0.refills.set(left);
+            sending::fill(&self.1, 0);
+        }
         Ok(())
     }
 

@@ -120,6 +120,29 @@ fn what_waits_for_a_slow_reader_is_bounded_and_then_the_stream_ends_or_has_gaps(
 }
 
 #[test]
+fn an_event_is_sent_in_pieces_and_not_sent_if_it_is_beyond_what_may_wait() {
+    in_worker(Limits::default(), async |worker| {
+        let shared = Arc::<Topics>::default();
+        let topics = TopicsOfThread::new(&shared, &worker.thread);
+        let mut body = read(&topics, Some("line"), None);
+        let ends = "\n".repeat(20_000);
+        // Each line end is seven bytes of an event.
+        let receive = |most| shared.receive("news", MessageKind::Text, ends.as_bytes(), most);
+        assert_eq!((receive(100_000), receive(200_000)), (1, 0));
+        publish(&topics, "after");
+        let mut text = String::new();
+        while !text.ends_with("-2\n\n") {
+            let next = piece(&mut body).await.expect("more");
+            assert!(next.len() <= PIECE, "{}", next.len());
+            text += &next;
+        }
+        assert_eq!(text.matches("event: line\n").count(), 2);
+        assert_eq!(text.matches("data: \n").count(), 20_001);
+        assert_eq!(body.queue.state.borrow().bytes, 0);
+    });
+}
+
+#[test]
 fn a_ring_rests_for_its_time_without_subscribers() {
     let mut limits = Limits::default();
     limits.http.events.kept_time = Duration::from_millis(1);

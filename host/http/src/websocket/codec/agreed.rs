@@ -15,7 +15,8 @@ pub(crate) struct Agreed {
     pub(super) own_is_fresh: bool,
     /// True if the peer keeps nothing of a message for the next.
     pub(super) their_is_fresh: bool,
-    /// Logarithm of this host's window.
+    /// Logarithm of this host's window. With one of 8, which flate2 does not have,
+    /// nothing is compressed.
     pub(super) bits: u8,
     /// True if the client has asked for that window, and is to be told.
     pub(super) tells_bits: bool,
@@ -118,13 +119,16 @@ impl Agreed {
                 ("client_no_context_takeover", None) => agreed.own_is_fresh = true,
                 // Whatever the server's window is, it is within the largest.
                 ("server_max_window_bits", Some(_)) => drop(bits?),
-                ("client_max_window_bits", Some(_)) => {
-                    agreed.bits = bits.filter(|bits| BITS.contains(bits))?;
-                }
+                ("client_max_window_bits", Some(_)) => agreed.bits = bits?,
                 _ => return None,
             }
         }
         Some(agreed)
+    }
+
+    /// True if this host's messages are compressed, which it is free to do.
+    pub(in crate::websocket) fn packs(self) -> bool {
+        BITS.contains(&self.bits)
     }
 
     /// True if the server's messages are compressed as those of all others are that
@@ -263,13 +267,15 @@ mod tests {
             tells_bits: false,
         };
         assert_eq!(granted(&[all], Dedicated), Ok(Some(both)));
-        assert!(granted(&[plain], Off).is_err());
+        let least = granted(&["permessage-deflate; client_max_window_bits=8"], Dedicated);
+        assert!(least.is_ok_and(|it| it.is_some_and(|it| !it.packs())));
+        assert!(both.packs() && granted(&[plain], Off).is_err());
         for wrong in [
             &["permessage-bzip2"][..],
             &[plain, plain],
             &["permessage-deflate, permessage-deflate"],
             &["permessage-deflate; client_max_window_bits"],
-            &["permessage-deflate; client_max_window_bits=8"],
+            &["permessage-deflate; client_max_window_bits=7"],
             &["permessage-deflate; server_no_context_takeover=1"],
             &["permessage-deflate; client_max_window_bits=9; client_max_window_bits=9"],
             &["permessage-deflate; unknown"],

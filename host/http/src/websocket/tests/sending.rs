@@ -7,7 +7,7 @@ use crate::websocket::codec::Agreed;
 use crate::websocket::codec::deflate::{Deflater, Inflater, SharedDeflate};
 
 /// Sends to a client that takes nothing until the queue is beyond its limit.
-fn fill(socket: &Socket, most: u64) {
+pub(super) fn fill(socket: &Socket, most: u64) {
     let piece = vec![0; 64 << 10];
     for _ in 0..1000 {
         socket.send(MessageKind::Binary, &piece);
@@ -55,6 +55,24 @@ fn messages_for_a_slow_client_wait_or_are_dropped_or_end_the_connection() {
             assert_eq!(guest.events(), ["drained"]);
         });
     }
+}
+
+#[test]
+fn a_guest_that_sends_whenever_there_is_room_goes_on() {
+    let mut limits = Limits::default();
+    limits.http.websocket.slow = SlowClient::Wait;
+    // The guest hears of room once all is sent.
+    (limits.write_high, limits.write_low) = (1, 0);
+    in_worker(limits, async |worker| {
+        let guest = Echo::default();
+        let (mut client, _) = guest.open(&worker, "").await;
+        let (socket, refills) = (guest.socket(), &guest.0.refills);
+        refills.set(3);
+        fill(&socket, 0);
+        while refills.get() > 0 || socket.queued() > 0 {
+            assert_eq!(client.frame().await.0, 0x82);
+        }
+    });
 }
 
 #[test]
