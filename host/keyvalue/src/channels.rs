@@ -18,11 +18,13 @@ use std::io;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netwasm_base::config::RedisUrl;
 use redis::aio::{MultiplexedConnection, SendError};
-use redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisError, Value, cmd};
+use redis::{
+    AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, Value, cmd,
+};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
@@ -94,6 +96,8 @@ struct State {
     closed: bool,
     /// Messages lost since the server was there.
     lost: u64,
+    /// True if it was logged that the server refuses a channel.
+    refused: bool,
 }
 
 /// A message for a channel.
@@ -232,6 +236,35 @@ impl Shared {
         format!("{}{name}", self.prefix)
     }
 
+    /// Counts messages that the server has answered to.
+    fn sent(&self, batch: &[Outgoing], answers: &[Value]) {
+        let mut refused = 0;
+        for (message, answer) in batch.iter().zip(answers) {
+            if let Value::ServerError(error) = answer {
+                refused += 1;
+                self.refused(&message.name, &error.to_string());
+            }
+        }
+        let mut state = self.state();
+        state.flight = 0;
+        state.lost += refused;
+        drop(state);
+        self.user.lost(refused);
+        self.user.sent(batch.len() as u64 - refused);
+    }
+
+    /// Logs the first channel that the server refuses.
+    fn refused(&self, name: &str, reason: &str) {
+        if !std::mem::replace(&mut self.state().refused, true) {
+            tracing::warn!(
+                channel = self.channel(name),
+                "a topic is not joined, as {} (--topics) refuses its channel: {reason}; its \
+                 user needs the channel (ACL). Others that are refused are not logged",
+                self.url
+            );
+        }
+    }
+
     /// Counts what waits as lost, and accepts nothing.
     fn disconnect(&self) {
         let mut state = self.state();
@@ -259,11 +292,16 @@ async fn run(shared: &Arc<Shared>) {
         let protocol = ProtocolVersion::RESP3;
         let over = match connect(&shared.url, &*shared.secure, protocol, config).await {
             Ok((connection, driver)) => {
-                let mut serving = pin!(serve(shared, connection, &mut told, &mut wait));
-                tokio::select! {
+                let begun = Instant::now();
+                let mut serving = pin!(serve(shared, connection, &mut told));
+                let over = tokio::select! {
                     over = &mut serving => over,
                     () = driver => Over::Lost("the server has closed it".into()),
+                };
+                if begun.elapsed() >= LAST_WAIT {
+                    wait = FIRST_WAIT;
                 }
+                over
             }
             Err(reason) => Over::Lost(reason),
         };
@@ -294,12 +332,7 @@ async fn run(shared: &Arc<Shared>) {
 
 /// Sends what is published, and tells the server what is wanted, until the
 /// connection is lost.
-async fn serve(
-    shared: &Shared,
-    mut connection: MultiplexedConnection,
-    told: &mut bool,
-    wait: &mut Duration,
-) -> Over {
+async fn serve(shared: &Shared, mut connection: MultiplexedConnection, told: &mut bool) -> Over {
     let (all, lost) = {
         let mut state = shared.state();
         state.connected = true;
@@ -321,7 +354,6 @@ async fn serve(
         ),
         false => tracing::info!("topics are joined, over {} (--topics)", shared.url),
     }
-    *wait = FIRST_WAIT;
     loop {
         let (batch, on, off, closed) = next(shared);
         if closed && batch.is_empty() {
@@ -334,14 +366,15 @@ async fn serve(
         }
         if !batch.is_empty() {
             let mut pipe = redis::pipe();
+            pipe.ignore_errors();
             for Outgoing { name, frame } in &batch {
                 pipe.cmd("PUBLISH").arg(shared.channel(name)).arg(frame);
             }
-            if let Err(error) = pipe.exec_async(&mut connection).await {
-                return gone(error);
-            }
-            shared.state().flight = 0;
-            shared.user.sent(batch.len() as u64);
+            let answers: Vec<Value> = match pipe.query_async(&mut connection).await {
+                Ok(answers) => answers,
+                Err(error) => return gone(error),
+            };
+            shared.sent(&batch, &answers);
             continue;
         }
         if !on.is_empty() || !off.is_empty() {
@@ -349,6 +382,7 @@ async fn serve(
         }
         if timeout(SILENCE, shared.changed.notified()).await.is_err()
             && let Err(error) = cmd("PING").exec_async(&mut connection).await
+            && !is_refusal(&error)
         {
             return gone(error);
         }
@@ -379,18 +413,35 @@ fn next(shared: &Shared) -> Next {
     (batch, on, off, *closed)
 }
 
-/// Tells the server which channels are wanted, or are no more.
+/// True if the server is there, and does not do what it was asked.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
+}
+
+/// Tells the server which channels are wanted, or are no more. Those that it refuses
+/// are left out.
 async fn tell(
     shared: &Shared,
     connection: &mut MultiplexedConnection,
     names: &[Arc<str>],
     wanted: bool,
 ) -> Result<(), RedisError> {
-    for names in names.chunks(CHANNELS) {
+    let mut parts: Vec<_> = names.chunks(CHANNELS).collect();
+    while let Some(names) = parts.pop() {
         let channels: Vec<_> = names.iter().map(|name| shared.channel(name)).collect();
-        match wanted {
-            true => connection.subscribe(&channels).await?,
-            false => connection.unsubscribe(&channels).await?,
+        let told = match wanted {
+            true => connection.subscribe(&channels).await,
+            false => connection.unsubscribe(&channels).await,
+        };
+        match told {
+            Ok(()) => {}
+            Err(error) if !is_refusal(&error) => return Err(error),
+            Err(error) => match names {
+                [] => {}
+                [name] => shared.refused(name, &error.to_string()),
+                // One that is refused takes all of its command with it.
+                _ => parts.extend(<[_; 2]>::from(names.split_at(names.len() / 2))),
+            },
         }
     }
     Ok(())

@@ -216,13 +216,14 @@ impl Worker {
         let before = present.replace(Arc::clone(places));
         let (from, to) = (before.permits(), places.permits());
         let mut left = 0;
-        self.lets_stay(present);
         for (_, transport) in &*self.transports.borrow() {
             if !transport.core.borrow_mut().moves_permit(from, to) {
                 self.lets_leave(present, transport);
                 left += 1;
             }
         }
+        // Last, so that they take no places of those above.
+        self.lets_stay(present);
         if left > 0 {
             tracing::info!(
                 connections = left,

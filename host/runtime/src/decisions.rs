@@ -31,7 +31,7 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
             wasmtime::bail!("it forwards a request whose body it reads")
         }
         WitAnswer::Forward(forward) => {
-            match forwards::forward(&state.local, state.judging(), forward)? {
+            match forwards::forward(&state.local, state.judging(), || state.asker(), forward)? {
                 Ok(forward) => Decision::Forward(Box::new(forward)),
                 // The denial was logged.
                 Err(_) => Decision::Answer(Answer::status(502, "")),
@@ -47,20 +47,26 @@ pub(crate) fn decision(state: &mut State, decided: WitAnswer) -> wasmtime::Resul
 
 /// Converts a response to the request that a guest handled.
 pub(crate) fn response(state: &mut State, given: Response) -> wasmtime::Result<Decision> {
-    let answer = answer_at_once(state, given)?;
+    let answer = answer_at_once(state, given, None)?;
     Ok(match answer.body {
         Body::Stream(_) => Decision::Later(state.given(answer)),
         _ => Decision::Answer(answer),
     })
 }
 
-/// Converts a guest's decision about the response to a forwarded request.
-pub(crate) fn verdict(state: &mut State, decided: WitVerdict) -> wasmtime::Result<Verdict> {
+/// Converts a guest's decision about the response to a forwarded request of a client.
+pub(crate) fn verdict(
+    state: &mut State,
+    decided: WitVerdict,
+    asker: &Asker,
+) -> wasmtime::Result<Verdict> {
     Ok(match decided {
         WitVerdict::Pass(edits) => Verdict::Pass(forwards::edits(edits)),
-        WitVerdict::Respond(response) => Verdict::Answer(answer_at_once(state, response)?),
+        WitVerdict::Respond(response) => {
+            Verdict::Answer(answer_at_once(state, response, Some(asker.clone()))?)
+        }
         WitVerdict::Forward(forward) => {
-            match forwards::forward(&state.local, state.judging(), forward)? {
+            match forwards::forward(&state.local, state.judging(), || asker.clone(), forward)? {
                 Ok(forward) => Verdict::Forward(Box::new(forward)),
                 // The denial was logged.
                 Err(_) => Verdict::Answer(Answer::status(502, "")),
@@ -69,12 +75,17 @@ pub(crate) fn verdict(state: &mut State, decided: WitVerdict) -> wasmtime::Resul
     })
 }
 
-/// Converts a response. One that cannot be begun is a trap.
-fn answer_at_once(state: &mut State, response: Response) -> wasmtime::Result<Answer> {
+/// Converts a response, for a client as [`answer`] does. One that cannot be begun is
+/// a trap.
+fn answer_at_once(
+    state: &mut State,
+    response: Response,
+    asker: Option<Asker>,
+) -> wasmtime::Result<Answer> {
     if matches!(response.body, WitBody::Stream(_)) && !state.streams {
         wasmtime::bail!("it streams a body and does not export netwasm:net/response-handler");
     }
-    let answer = answer(state, response, None)?;
+    let answer = answer(state, response, asker)?;
     answer.map_err(|error| wasmtime::Error::msg(format!("the body cannot be streamed: {error}")))
 }
 

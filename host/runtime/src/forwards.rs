@@ -20,11 +20,12 @@ use crate::bindings::netwasm::net::http::{
 };
 use crate::convert::client_tls;
 use crate::local::Local;
+use crate::responses::Asker;
 
 /// A guest that decides about responses to forwarded requests.
 pub(crate) trait Judges {
-    /// Calls the guest to decide.
-    fn judge(&self, token: u64, about: About<'_>) -> Result<Verdict, Gone>;
+    /// Calls the guest to decide, for the client of the request.
+    fn judge(&self, token: u64, about: About<'_>, asker: &Asker) -> Result<Verdict, Gone>;
 }
 
 /// Subject of a guest's decision.
@@ -42,13 +43,15 @@ struct JudgeOfGuest<G> {
     token: u64,
     /// True if it decides about responses, too.
     sees_responses: bool,
+    /// The client of the request.
+    asker: Asker,
 }
 
 impl<G: Judges> JudgeOfGuest<G> {
     fn judge(&self, about: About<'_>) -> Verdict {
         let instance = self.instance.upgrade();
         // A trap is already logged.
-        let judged = instance.and_then(|it| it.judge(self.token, about).ok());
+        let judged = instance.and_then(|it| it.judge(self.token, about, &self.asker).ok());
         judged.unwrap_or(Verdict::Gone)
     }
 }
@@ -71,8 +74,8 @@ impl<G: Judges> Judge for JudgeOfGuest<G> {
     }
 }
 
-/// Converts a decision to forward a request. `judging` is the instance, if it
-/// exports `forward-handler`.
+/// Converts a decision to forward a request of a client. `judging` is the instance,
+/// if it exports `forward-handler`.
 ///
 /// # Errors
 /// Fails if the guest may not reach the upstream, which was logged, or if that
@@ -80,6 +83,7 @@ impl<G: Judges> Judge for JudgeOfGuest<G> {
 pub(crate) fn forward<G: Judges + 'static>(
     local: &Local,
     judging: Option<&Weak<G>>,
+    asker: impl FnOnce() -> Asker,
     forward: WitForward,
 ) -> wasmtime::Result<Result<Forward, ConnectionError>> {
     let decides = match forward.decides {
@@ -93,6 +97,7 @@ pub(crate) fn forward<G: Judges + 'static>(
             instance: Weak::clone(instance),
             token,
             sees_responses,
+            asker: asker(),
         }) as Box<dyn Judge>),
         (Some(_), None) => wasmtime::bail!(
             "it decides about responses and does not export netwasm:net/forward-handler"

@@ -120,6 +120,7 @@ impl State {
         self.close_datagrams();
         self.close_websockets(GOING_AWAY);
         // An instance that a worker keeps may stay for long.
+        self.subscribed.clear();
         self.datagrams = Numbers::default();
         self.websockets = Numbers::default();
         self.pooling = Pooling::default();

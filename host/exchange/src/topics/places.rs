@@ -15,7 +15,7 @@ use crate::message::MessageKind;
 
 use super::mailbox::Mailbox;
 use super::published::{Published, SubscriberId, size};
-use super::ring::{self, Ring};
+use super::ring::{self, Event, Ring};
 
 /// Maximum of rings of topics without subscribers.
 const MOST_RESTING: usize = 1024;
@@ -59,6 +59,16 @@ struct KeptRing {
 }
 
 impl Places {
+    /// Returns the mailboxes of a topic's subscribers.
+    fn mailboxes(&self, topic: &str) -> Vec<Subscribers> {
+        let of_topic = self.subscribers.get(topic).into_iter().flatten();
+        let found = of_topic.filter_map(|(number, count)| {
+            let mailbox = self.mailboxes.get(*number)?;
+            Some((Arc::clone(mailbox), *count))
+        });
+        found.collect()
+    }
+
     /// Notes that a topic has no subscribers any more. Its ring is kept for a while.
     fn rest(&mut self, topic: &Arc<str>, remote: Option<&dyn Remote>) {
         let Some((name, kept)) = self.rings.get_key_value(topic) else {
@@ -68,9 +78,20 @@ impl Places {
             return;
         };
         let until = Instant::now() + kept.ring.limits.kept_time;
-        self.resting.push_back((until, Arc::clone(name)));
+        let name = Arc::clone(name);
+        self.wake(topic);
+        self.resting.push_back((until, name));
         if let Some(kept) = self.rings.get_mut(topic) {
             kept.until = Some(until);
+        }
+    }
+
+    /// Notes that a topic's ring is no longer kept only for a while.
+    fn wake(&mut self, topic: &str) {
+        let rested = (self.rings.get_mut(topic)).and_then(|kept| kept.until.take());
+        if rested.is_some() {
+            // It takes no place of another one.
+            self.resting.retain(|(_, name)| **name != *topic);
         }
     }
 
@@ -131,14 +152,9 @@ impl Topics {
         let subscribed = places.subscribers.get_key_value(topic);
         let name = subscribed.map(|(name, _)| name);
         let name = name.or_else(|| ring.map(|(name, _)| name))?;
-        let of_topic = subscribed.into_iter().flat_map(|(_, of_topic)| of_topic);
-        let found = of_topic.filter_map(|(number, count)| {
-            let mailbox = places.mailboxes.get(*number)?;
-            Some((Arc::clone(mailbox), *count))
-        });
         Some(Route {
             topic: Arc::clone(name),
-            mailboxes: found.collect(),
+            mailboxes: places.mailboxes(name),
             ring: ring.map(|(_, kept)| Arc::clone(&kept.ring)),
         })
     }
@@ -147,8 +163,8 @@ impl Topics {
     pub(super) fn ring(&self, topic: &str, limits: &EventLimits) -> Arc<Ring> {
         let mut places = self.places();
         places.sweep(self.remote());
-        if let Some(kept) = places.rings.get_mut(topic) {
-            kept.until = None;
+        places.wake(topic);
+        if let Some(kept) = places.rings.get(topic) {
             return Arc::clone(&kept.ring);
         }
         let ring = Arc::new(Ring::new(limits, &places.kept));
@@ -216,10 +232,13 @@ impl Topics {
         else {
             return Delivery::default();
         };
-        let count = mailboxes.iter().map(|(_, count)| count).sum::<u64>();
+        let refuse = |mailboxes: &[Subscribers]| {
+            let count = mailboxes.iter().map(|(_, count)| count).sum();
+            Delivery { count, lost: count }
+        };
         if size(data.len()) > most {
             // No mailbox has room for it, so it is not copied.
-            return Delivery { count, lost: count };
+            return refuse(&mailboxes);
         }
         let text = || std::str::from_utf8(data).ok();
         let numbered = match kind {
@@ -229,22 +248,31 @@ impl Topics {
         // Its line ends make the event longer than the text.
         let length = numbered.as_ref().map_or(0, |(_, lines)| lines.len());
         if size(data.len() + length) > most {
-            return Delivery { count, lost: count };
+            return refuse(&mailboxes);
         }
         let copy = Bytes::copy_from_slice(data);
-        let push = |event| {
+        let push = |event: Option<Event>| {
+            let mailboxes = match event {
+                // Those of now: a reader that came while this one waited for the
+                // ring, and looks into that when the message is there, gets it.
+                Some(_) => self.places().mailboxes(&topic),
+                None => mailboxes,
+            };
             let message = Arc::new(Published::new(topic, kind, copy, except, event));
             let full = mailboxes.iter().filter(|(its, _)| !its.push(&message));
-            full.map(|(_, count)| count).sum::<u64>()
+            Delivery {
+                count: mailboxes.iter().map(|(_, count)| count).sum(),
+                lost: full.map(|(_, count)| count).sum(),
+            }
         };
-        let mut lost = 0;
+        let mut delivery = Delivery::default();
         match numbered {
             // All mailboxes get it before the next one, so that the numbers are in
             // their order.
-            Some((ring, lines)) => ring.add(lines, |event| lost = push(Some(event))),
-            None => lost = push(None),
+            Some((ring, lines)) => ring.add(lines, |event| delivery = push(Some(event))),
+            None => delivery = push(None),
         }
-        Delivery { count, lost }
+        delivery
     }
 
     /// Adds a mailbox. Returns its number.

@@ -1,4 +1,6 @@
-use netwasm_base::config::Limits;
+use std::thread;
+
+use netwasm_base::config::{EventLimits, Limits};
 use netwasm_net::testing::{in_worker, until};
 
 use super::published::OVERHEAD;
@@ -92,4 +94,42 @@ fn what_waits_for_a_thread_is_bounded() {
         let most = 11 + (106 << 10) / OVERHEAD;
         until("those that have room", || reader.0.borrow().len() == most).await;
     });
+}
+
+#[test]
+fn a_reader_that_comes_while_a_message_waits_for_its_number_gets_it() {
+    let topics = Topics::default();
+    let ring = topics.ring("news", &EventLimits::default());
+    let mailbox = topics.join(&Arc::new(Mailbox::new(10_000)));
+    let delivery = thread::scope(|scope| {
+        let (mut publisher, shared) = (None, &topics);
+        ring.add(String::new(), |_| {
+            let publish = move || shared.publish("news", MessageKind::Text, b"text", None, 10_000);
+            publisher = Some(scope.spawn(publish));
+            // It has found the ring, whose lock is held here.
+            while Arc::strong_count(&ring) < 3 {
+                thread::yield_now();
+            }
+            topics.add("news", mailbox);
+        });
+        publisher.expect("a thread").join().expect("it publishes")
+    });
+    assert_eq!(delivery, Delivery { count: 1, lost: 0 });
+}
+
+#[test]
+fn a_topic_that_comes_and_goes_takes_no_place_of_a_resting_one() {
+    let topics = Topics::default();
+    let mailbox = topics.join(&Arc::new(Mailbox::new(10_000)));
+    let rest = |topic: &str| {
+        let ring = topics.ring(topic, &EventLimits::default());
+        topics.add(topic, mailbox);
+        topics.remove(topic, mailbox);
+        ring
+    };
+    let quiet = rest("quiet");
+    for _ in 0..2000 {
+        rest("busy");
+    }
+    assert!(Arc::ptr_eq(&quiet, &rest("quiet")));
 }

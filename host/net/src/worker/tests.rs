@@ -32,6 +32,12 @@ fn a_connection_that_was_to_leave_stays_if_the_join_is_undone() {
         let present = PresentPlaces::new(before);
         worker.replace_places(&present, &joined);
         assert_eq!(leaving(), 1, "the member has two");
+        // Another one has as few, and those that stay have its places.
+        let other = Permits::new(2, Vec::new());
+        let joined = places(Permits::joined(&owner, [&other].into_iter()));
+        let last = || connections.last().is_some_and(|it| it.1.is_leaving());
+        worker.replace_places(&present, &joined);
+        assert_eq!((leaving(), last()), (1, true));
         worker.replace_places(&present, &alone());
         assert_eq!(leaving(), 0);
         assert!(member.try_take().is_some() && worker.leaving.borrow().is_empty());

@@ -76,7 +76,9 @@ impl State {
         if deferred.is_read {
             return Ok(Err(called(ConnectionError::InvalidState)));
         }
-        let (settled, outcome) = match forwards::forward(&self.local, self.judging(), forward)? {
+        let asker = || deferred.asker.clone();
+        let forward = forwards::forward(&self.local, self.judging(), asker, forward)?;
+        let (settled, outcome) = match forward {
             Ok(forward) => (Settled::Forward(Box::new(forward)), Ok(())),
             // The denial was logged.
             Err(error) => (Settled::Answer(Answer::status(502, "")), Err(called(error))),

@@ -6,9 +6,10 @@ use netwasm_net::guest::Gone;
 use super::{Instance, Party, exported};
 use crate::decisions::verdict;
 use crate::forwards::{About, Judges};
+use crate::responses::Asker;
 
 impl Judges for Instance {
-    fn judge(&self, token: u64, about: About<'_>) -> Result<Verdict, Gone> {
+    fn judge(&self, token: u64, about: About<'_>, asker: &Asker) -> Result<Verdict, Gone> {
         let event = match about {
             About::Response(..) => "responded",
             About::Missing(_) => "failed",
@@ -22,7 +23,7 @@ impl Judges for Instance {
                 }
                 About::Missing(status) => guest.call_failed(&mut *store, token, status)?,
             };
-            verdict(store.data_mut(), decided)
+            verdict(store.data_mut(), decided, asker)
         })
     }
 }

@@ -205,12 +205,18 @@ export function connect(url, options = {}) {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();
     checked(() => beginConnect(BigInt(number), String(url), wire));
-    connecting.set(number, { resolve, reject });
-    signal?.addEventListener('abort', () => {
+    const abort = () => {
       if (!connecting.delete(number)) return;
       cancelConnect(BigInt(number));
       reject(signal.reason);
-    });
+    };
+    // The signal may outlive many connections.
+    const last = (settle) => (value) => {
+      signal?.removeEventListener('abort', abort);
+      settle(value);
+    };
+    connecting.set(number, { resolve: last(resolve), reject: last(reject) });
+    signal?.addEventListener('abort', abort, { once: true });
   });
 }
 

@@ -278,6 +278,11 @@ async def connect(
     _connecting[token] = future
     try:
         return await future
+    except asyncio.CancelledError:
+        # It may have opened before the task could run, and nobody has it.
+        if future.done() and not future.cancelled() and future.exception() is None:
+            future.result()._close(1000, "")
+        raise
     finally:
         if _connecting.pop(token, None) is not None:
             websocket_client.cancel(token)
