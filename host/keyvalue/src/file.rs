@@ -130,16 +130,19 @@ impl FileBucket {
         if let Some(store) = open.get(&path).and_then(Weak::upgrade) {
             return Ok(Self(store));
         }
-        let database = File::open(&path)?;
-        let create = || {
-            let write = database.begin_write()?;
-            write.open_table(TABLE)?;
-            write.commit()?;
-            Ok(())
-        };
-        create().map_err(|error: redb::Error| {
-            let path = path.display();
-            Error::new(format!("cannot write to the file {path}: {error}"))
+        let database = opening(&path, || {
+            let database = File::open(&path)?;
+            let create = || {
+                let write = database.begin_write()?;
+                write.open_table(TABLE)?;
+                write.commit()?;
+                Ok(())
+            };
+            create().map_err(|error: redb::Error| {
+                let path = path.display();
+                Error::new(format!("cannot write to the file {path}: {error}"))
+            })?;
+            Ok(database)
         })?;
         let file = Arc::new(File {
             path: path.clone(),
@@ -244,6 +247,16 @@ pub(crate) fn place_of(path: &Path) -> Result<PathBuf, Error> {
     })?;
     let path = folder.join(name);
     Ok(path.canonicalize().unwrap_or(path))
+}
+
+/// Opens a store. A panic of redb, as of a broken file, is an error.
+fn opening<T>(path: &Path, open: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        let path = path.display();
+        Err(Error::new(format!(
+            "cannot open the file {path}: the store panicked"
+        )))
+    })
 }
 
 fn gone() -> Error {
@@ -395,5 +408,8 @@ mod tests {
         let missing = folder.path().join("x/y.redb");
         let error = FileBucket::open(&missing).expect_err("it is refused");
         assert!(error.to_string().contains("folder"), "{error}");
+        let error = opening::<()>(&path, || panic!("for a test")).expect_err("it is refused");
+        let text = error.to_string();
+        assert!(text.ends_with("state.redb: the store panicked"), "{text}");
     }
 }

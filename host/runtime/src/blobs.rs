@@ -245,8 +245,9 @@ impl Container {
     ///
     /// # Errors
     /// Fails as open(2) does.
-    pub(crate) fn list(&self) -> Result<Listing, Failure> {
-        Listing::of(&self.directory).map_err(|errno| Failure::told("list", &self.name, errno))
+    pub(crate) fn list(&self, going: &Going) -> Result<Listing, Failure> {
+        let listing = Listing::of(&self.directory, going);
+        listing.map_err(|errno| Failure::told("list", &self.name, errno))
     }
 
     /// Deletes all objects.
@@ -255,17 +256,21 @@ impl Container {
     /// Fails with the first that cannot be deleted, or once nobody wants it.
     pub(crate) fn clear(&self, going: &Going) -> Result<(), Failure> {
         self.check_writable()?;
+        let check = || {
+            let going = going.check();
+            going.map_err(|error| Failure::told("clear", &self.name, error))
+        };
         // Objects that are deleted while a directory is read may hide something else.
         for _ in 0..PASSES {
-            let mut listing = self.list()?;
+            let mut listing = self.list(going)?;
             let mut found = false;
-            while let Some(name) = listing.next_name() {
-                going
-                    .check()
-                    .map_err(|error| Failure::told("clear", &self.name, error))?;
+            while let Some(name) = listing.next_name(going) {
+                check()?;
                 self.delete(&name)?;
                 found = true;
             }
+            // The listing may have ended early.
+            check()?;
             if !found {
                 break;
             }

@@ -71,6 +71,14 @@ fn made(module: &[u8], outline: &Outline, adapter: &Outline) -> Result<Vec<u8>, 
         false => None,
     };
     let module = match &moved {
+        // The room is the adapter's. An interface would pass strings and lists by it.
+        Some(Heap::Moved(_)) if outline.has_interface => {
+            return Err(format!(
+                "it is one of Go with an interface, and exports no `{REALLOC}`, by which it is \
+                 given strings and lists: build it with the bindings of wit-bindgen, which \
+                 export that"
+            ));
+        }
         Some(Heap::Moved(moved)) => moved.as_slice(),
         Some(Heap::Apart) | None => module,
     };
@@ -296,6 +304,25 @@ mod tests {
                 assert!(told.contains(part), "{part}: {told}");
             }
         }
+        // Of Go, with room for the adapter's pages alone.
+        let told = made(
+            r#"(module (@custom "go:buildid" "1") (@custom "component-type:x" "")
+                (type $size (func (result i32)))
+                (type $start (func))
+                (import "wasi_snapshot_preview1" "sched_yield" (func (type $size)))
+                (memory (export "memory") 3)
+                (global i32 (i32.const 0))
+                (func $size (type $size) (memory.size))
+                (func $init (type $start)
+                    (i64.store (i32.const 16) (i64.and
+                        (i64.add (i64.load (i32.wrap_i64 (i64.const 8))) (i64.const 0xffff))
+                        (i64.const -0x10000)))
+                    (drop (call $size)))
+                (func (export "_start") (type $start) (call $init))
+                (data (i32.const 8) "\34\12\01"))"#,
+        );
+        let told = told.expect_err("it is refused");
+        assert!(told.contains("exports no `cabi_realloc`"), "{told}");
         let told = made(&format!(
             "(module {p1} \"fd_write\" (func)) (func (export \"_start\")))"
         ));

@@ -32,8 +32,8 @@ pub(crate) fn cpu_time() -> Duration {
     Duration::from_secs(seconds) + Duration::from_nanos(time.tv_nsec.unsigned_abs())
 }
 
-/// Time that a call has computed for, or kept its thread otherwise. It counts from the first epoch step within
-/// the call.
+/// Time that a call has computed for, or kept its thread otherwise. What it
+/// computes counts from the first epoch step within the call.
 #[derive(Debug, Default)]
 pub(crate) struct Computed {
     /// Time of the thread's clock at the last step.
@@ -58,9 +58,13 @@ impl Computed {
         !is_late && step.saturating_mul(self.steps) <= longest
     }
 
-    /// Notes time for which the call has kept its thread without computing.
-    pub(crate) fn waited(&mut self, time: Duration) {
+    /// Notes time for which the call has kept its thread waiting. For a part of it,
+    /// `busy`, the thread has computed, which the next step does not count again.
+    pub(crate) fn waited(&mut self, time: Duration, busy: Duration) {
         self.used += time;
+        if let Some(last) = &mut self.last {
+            *last += busy;
+        }
     }
 
     /// Returns the time that is left of the limit.
@@ -118,11 +122,26 @@ mod tests {
         };
         let mut computed = Computed::default();
         let wait = Duration::from_millis(60);
-        computed.waited(wait);
+        computed.waited(wait, Duration::ZERO);
         assert!(computed.step(Duration::ZERO, Duration::MAX, &limits));
         assert_eq!(computed.left(&limits), limits.event_timeout - wait);
-        computed.waited(wait);
+        computed.waited(wait, Duration::ZERO);
         assert_eq!(computed.left(&limits), Duration::ZERO);
         assert!(!computed.step(Duration::ZERO, Duration::MAX, &limits));
+    }
+
+    #[test]
+    fn what_a_thread_computes_while_a_call_waits_counts_once() {
+        let limits = Limits {
+            event_timeout: Duration::from_millis(100),
+            ..Limits::default()
+        };
+        let ms = Duration::from_millis;
+        let mut computed = Computed::default();
+        assert!(computed.step(ms(0), Duration::MAX, &limits));
+        // It computes for 5 ms, waits for 40, 30 of them busy, and computes for 5.
+        computed.waited(ms(40), ms(30));
+        assert!(computed.step(ms(40), Duration::MAX, &limits));
+        assert_eq!(computed.left(&limits), ms(50));
     }
 }

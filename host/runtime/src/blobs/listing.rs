@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode};
 
-use super::{DIRECTORY, MAX_SEGMENTS, beneath, is_segment};
+use super::{DIRECTORY, Going, MAX_SEGMENTS, beneath, is_segment};
 
 /// A listing that is under way. What is made or deleted meanwhile may be in it
 /// or not.
@@ -16,14 +16,14 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    pub(super) fn of(directory: &OwnedFd) -> rustix::io::Result<Self> {
+    pub(super) fn of(directory: &OwnedFd, going: &Going) -> rustix::io::Result<Self> {
         // Its own, as two listings do not share a position.
         let root = beneath(directory, ".", DIRECTORY, Mode::empty())?;
         let mut listing = Self {
             open: vec![(String::new(), Dir::new(root)?)],
             found: None,
         };
-        listing.found = listing.search();
+        listing.found = listing.search(going);
         Ok(listing)
     }
 
@@ -32,15 +32,18 @@ impl Listing {
         self.found.is_none()
     }
 
-    /// Returns the name of the next object.
-    pub(crate) fn next_name(&mut self) -> Option<String> {
+    /// Returns the name of the next object. Once nobody wants it, the listing is
+    /// over.
+    pub(crate) fn next_name(&mut self, going: &Going) -> Option<String> {
         let name = self.found.take()?;
-        self.found = self.search();
+        self.found = self.search(going);
         Some(name)
     }
 
-    fn search(&mut self) -> Option<String> {
+    /// Passes over what is no object: over as much as there is.
+    fn search(&mut self, going: &Going) -> Option<String> {
         loop {
+            going.check().ok()?;
             let depth = self.open.len();
             let (path, directory) = self.open.last_mut()?;
             let Some(Ok(entry)) = directory.next() else {

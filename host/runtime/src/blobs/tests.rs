@@ -23,9 +23,10 @@ fn content(container: &Container, name: &str) -> Result<String, String> {
 }
 
 fn names(container: &Container) -> Vec<String> {
-    let mut listing = container.list().expect("a listing");
+    let going = Going::default();
+    let mut listing = container.list(&going).expect("a listing");
     let mut names = Vec::new();
-    while let Some(name) = listing.next_name() {
+    while let Some(name) = listing.next_name(&going) {
         names.push(name);
     }
     assert!(listing.is_over());
@@ -194,7 +195,11 @@ fn work_that_nobody_wants_ends_and_leaves_nothing() {
     container
         .copy_from("two", &container, "one", &going)
         .expect("copied");
+    let mut listing = container.list(&going).expect("a listing");
     drop(wanted);
+    assert!(listing.next_name(&going).is_some(), "it was found before");
+    assert!(listing.is_over());
+    assert!(container.list(&going).expect("a listing").is_over());
     let copied = container.copy_from("three", &container, "one", &going);
     assert!(matches!(copied, Err(Failure::Told(_))), "{copied:?}");
     let moved = container.move_from("four", &container, "one", &going);

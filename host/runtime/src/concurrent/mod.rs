@@ -10,6 +10,7 @@
 pub(crate) mod background;
 mod bindings;
 mod blobstore;
+mod bucket_calls;
 mod client;
 mod failure;
 mod files;

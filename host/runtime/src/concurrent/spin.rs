@@ -1,14 +1,27 @@
 //! Interfaces of Spin 4, whose functions are async: `spin:variables` and
 //! `spin:key-value`, over the same values and buckets as those of Spin 2.
 
-use netwasm_keyvalue::{Answer, Bucket};
-use wasmtime::component::{Accessor, FutureReader, Linker, Resource, ResourceType, StreamReader};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
 
+use netwasm_keyvalue::{Answer, Bucket};
+use wasmtime::StoreContextMut;
+use wasmtime::component::{
+    Accessor, Destination, FutureReader, Linker, Resource, ResourceType, StreamProducer,
+    StreamReader, StreamResult, VecBuffer,
+};
+
+use crate::concurrent::bucket_calls::{BucketCalls, Kept, size_of_keys};
 use crate::concurrent::state::{AsyncState, Store};
 use crate::standard::spin::{Handle, StoreFailure, opened, variable};
 
 type Outcome<T> = Result<T, StoreFailure>;
-type Keys = (StreamReader<String>, FutureReader<Outcome<()>>);
+type Listed = (StreamReader<String>, FutureReader<Outcome<()>>);
+
+/// Most keys that a reader of the host gets at once.
+const PIECE: usize = 1000;
 
 /// Links both.
 ///
@@ -50,8 +63,17 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
     stores.func_wrap_concurrent(
         "[method]store.set",
         |accessor: &Accessor<AsyncState>, (handle, key, value): (Handle, String, Vec<u8>)| {
+            let size = key.len().saturating_add(value.len());
             let answer = ask(accessor, &handle, |bucket| bucket.set(key, value));
-            Box::pin(async move { Ok((settled(answer?).await,)) })
+            // The value is the host's already, so the call may not wait to be counted.
+            let answer = answer.map(|asked| asked.keeping(size));
+            Box::pin(async move {
+                let (answer, _kept) = match answer? {
+                    Ok(kept) => kept,
+                    Err(refused) => return Ok((Err(refused),)),
+                };
+                Ok((settled(answer).await,))
+            })
         },
     )?;
     stores.func_wrap_concurrent(
@@ -73,11 +95,33 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
         |accessor: &Accessor<AsyncState>, (handle,): (Handle,)| {
             let answer = ask(accessor, &handle, Bucket::keys);
             Box::pin(async move {
-                let keys = settled(answer?).await;
+                let asked = answer?;
+                let calls = Arc::clone(&asked.calls);
+                let keys = settled(asked).await.and_then(|keys| Keys::of(keys, &calls));
                 Ok((accessor.with(|store| told(store, keys))?,))
             })
         },
     )
+}
+
+/// What a bucket was asked.
+struct Asked<T> {
+    answer: Answer<T>,
+    calls: Arc<BucketCalls>,
+}
+
+impl<T> Asked<T> {
+    /// Counts bytes that it keeps until it is answered.
+    ///
+    /// # Errors
+    /// Fails if calls of the instance keep too many.
+    fn keeping(self, bytes: usize) -> Outcome<(Self, Option<Kept>)> {
+        let kept = match &self.answer {
+            Answer::Now(_) => None,
+            Answer::Later(_) => Some(self.calls.keep(bytes).map_err(StoreFailure::Other)?),
+        };
+        Ok((self, kept))
+    }
 }
 
 /// Asks the bucket of a handle.
@@ -85,26 +129,82 @@ fn ask<T>(
     accessor: &Accessor<AsyncState>,
     handle: &Handle,
     call: impl FnOnce(&Bucket) -> Answer<T>,
-) -> wasmtime::Result<Answer<T>> {
-    accessor.with(|mut store| Ok(call(store.data_mut().table.get(handle)?)))
+) -> wasmtime::Result<Asked<T>> {
+    accessor.with(|mut store| {
+        let state = store.data_mut();
+        let calls = Arc::clone(state.bucket_calls());
+        let answer = call(state.table.get(handle)?);
+        Ok(Asked { answer, calls })
+    })
 }
 
-async fn settled<T>(answer: Answer<T>) -> Outcome<T> {
+/// Waits for an answer. The store's work begins once there is a place for it.
+async fn settled<T>(asked: Asked<T>) -> Outcome<T> {
+    let Asked { answer, calls } = asked;
     let outcome = match answer {
         Answer::Now(outcome) => outcome,
-        Answer::Later(later) => later.await,
+        Answer::Later(later) => {
+            let _place = calls.place().await;
+            later.await
+        }
     };
     outcome.map_err(Into::into)
+}
+
+/// Keys that the guest has yet to read. They count as kept until then.
+#[derive(Default)]
+struct Keys {
+    left: vec::IntoIter<String>,
+    kept: Option<Kept>,
+}
+
+impl Keys {
+    /// # Errors
+    /// Fails if calls of the instance keep too many.
+    fn of(keys: Vec<String>, calls: &BucketCalls) -> Outcome<Self> {
+        let kept = calls.keep(size_of_keys(&keys));
+        Ok(Self {
+            kept: Some(kept.map_err(StoreFailure::Other)?),
+            left: keys.into_iter(),
+        })
+    }
+}
+
+impl<D> StreamProducer<D> for Keys {
+    type Item = String;
+    type Buffer = VecBuffer<String>;
+
+    fn poll_produce<'a>(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: StoreContextMut<'a, D>,
+        mut destination: Destination<'a, String, Self::Buffer>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<StreamResult>> {
+        let Self { left, kept } = self.get_mut();
+        // No more than are read now: what wasmtime keeps is not counted.
+        let room = destination.remaining(store).unwrap_or(PIECE);
+        let piece: Vec<String> = left.by_ref().take(room).collect();
+        destination.set_buffer(piece.into());
+        Poll::Ready(Ok(match left.len() {
+            0 => {
+                // The guest may keep its end.
+                *kept = None;
+                StreamResult::Dropped
+            }
+            _ => StreamResult::Completed,
+        }))
+    }
 }
 
 /// Returns keys as the interface does. With an error there are none.
 fn told(
     mut store: impl wasmtime::AsContextMut<Data = AsyncState>,
-    keys: Outcome<Vec<String>>,
-) -> wasmtime::Result<Keys> {
+    keys: Outcome<Keys>,
+) -> wasmtime::Result<Listed> {
     let (keys, ended) = match keys {
         Ok(keys) => (keys, Ok(())),
-        Err(error) => (Vec::new(), Err(error)),
+        Err(error) => (Keys::default(), Err(error)),
     };
     let keys = StreamReader::new(&mut store, keys)?;
     let ended = FutureReader::new(&mut store, async move {

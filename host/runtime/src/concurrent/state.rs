@@ -18,6 +18,7 @@ use netwasm_base::config::Isolation;
 use netwasm_net::health::Health;
 use netwasm_net::tls::engine::{Configs, Held};
 
+use crate::concurrent::bucket_calls::BucketCalls;
 use crate::concurrent::permissions::Permissions;
 use crate::concurrent::sending::Http;
 use crate::concurrent::sockets::Sockets;
@@ -52,6 +53,8 @@ pub(crate) struct AsyncState {
     pub(crate) tls_configs: Configs,
     /// Bytes that these sessions hold.
     pub(crate) tls_held: SendWrapper<Held>,
+    /// Made when first used.
+    bucket_calls: Option<Arc<BucketCalls>>,
     pub(crate) table: ResourceTable,
 }
 
@@ -75,6 +78,7 @@ impl AsyncState {
             wasi_tls: None,
             tls_configs: Configs::default(),
             tls_held: SendWrapper::new(Held::default()),
+            bucket_calls: None,
             table,
         }
     }
@@ -117,6 +121,12 @@ impl AsyncState {
         } = self;
         let context = wasi_tls.get_or_insert_with(|| Box::new(make(local)));
         (context, table)
+    }
+
+    /// Returns the bounds of calls of buckets that do not keep the instance from
+    /// making others.
+    pub(super) fn bucket_calls(&mut self) -> &Arc<BucketCalls> {
+        self.bucket_calls.get_or_insert_default()
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -16,6 +16,7 @@ use wasmtime::component::{ComponentNamedList, Lift, LinkerInstance, Lower, Resou
 use super::{Call, Guest, Reply};
 use crate::local::Local;
 use crate::state::State;
+use crate::steps::cpu_time;
 
 /// Longest pause without a look at the clock.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -35,14 +36,17 @@ impl Guest for State {
         let Answer::Later(later) = answer else {
             return Ok(answer);
         };
-        let begun = Instant::now();
+        let (begun, busy) = (Instant::now(), cpu_time());
         // All that an event waits for counts together, with what it computes.
         let left = self.computed.left(&self.local.env.net.limits);
         let waited = wait(later, left);
-        self.computed.waited(begun.elapsed());
+        let busy = cpu_time().saturating_sub(busy);
+        self.computed.waited(begun.elapsed(), busy);
         match waited {
             Some(outcome) => Ok(Answer::Now(outcome)),
-            None => wasmtime::bail!("the disk takes longer than an event may (--event-timeout)"),
+            None => wasmtime::bail!(
+                "the event takes longer than it may (--event-timeout), with what it waited for"
+            ),
         }
     }
 

@@ -153,7 +153,9 @@ pub(super) fn add_methods(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
     define(
         linker,
         "[method]container.list-objects",
-        |state, (container,): (Handle,)| of(state, &container, Container::list),
+        |state, (container,): (Handle,)| {
+            long_of(state, &container, Container::list).map(Work::made_short)
+        },
         |state, listing| Ok(state.table.push(Names(Some(listing)))?),
     )?;
     define(
@@ -216,10 +218,10 @@ fn add_names(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
         linker,
         "[method]stream-object-names.read-stream-object-names",
         |state, (names, most): (Resource<Names>, u64)| {
-            let reading = read_on(state, &names, move |listing, _| {
+            let reading = read_on(state, &names, move |listing, going| {
                 let mut read = Vec::new();
                 while (read.len() as u64) < most.min(MOST_NAMES) {
-                    let Some(name) = listing.next_name() else {
+                    let Some(name) = listing.next_name(going) else {
                         break;
                     };
                     read.push(name);
@@ -236,7 +238,7 @@ fn add_names(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
         |state, (names, count): (Resource<Names>, u64)| {
             read_on(state, &names, move |listing, going| {
                 let mut skipped = 0;
-                while skipped < count && going.check().is_ok() && listing.next_name().is_some() {
+                while skipped < count && listing.next_name(going).is_some() {
                     skipped += 1;
                 }
                 skipped

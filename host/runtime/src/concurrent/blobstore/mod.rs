@@ -55,7 +55,7 @@ impl<A> Work<A> {
 }
 
 impl<A: Send + 'static> Work<A> {
-    /// Returns it as work that is soon done.
+    /// Returns it as work that is soon done, but ends with its instance.
     fn made_short(self) -> Self {
         Self {
             is_long: false,

@@ -181,7 +181,7 @@ pub(super) fn add_to_linker(linker: &mut LinkerInstance<'_, AsyncState>) -> wasm
         |state, (handle,): (Resource<Incoming>,)| {
             let Incoming(range) = state.table.delete(handle)?;
             let most = state.env().net.limits.max_memory;
-            Ok(Work::short(move || {
+            Ok(Work::long(move |_| {
                 if range.length > most as u64 {
                     return Err(Failure::Told(format!(
                         "it has {} bytes, and the guest has memory for {most}: read it as a stream",
