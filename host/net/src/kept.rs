@@ -56,7 +56,7 @@ pub struct Kept {
     shared: OnceCell<Rc<dyn Any>>,
 }
 
-/// What connections are for, by their numbers: the one that was unused for the
+/// The purposes of connections by their numbers: the one that was unused for the
 /// longest is first.
 type Ages = BTreeMap<u64, Purpose>;
 
