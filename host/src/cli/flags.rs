@@ -127,7 +127,7 @@ pub(super) struct Guest {
     /// Give it a value of wasi:config, or NAME to take the variable's; repeatable
     #[arg(long, value_name = "NAME=VALUE", value_parser = variable, hide_short_help = true)]
     pub(super) config_var: Vec<Variable>,
-    /// Let it open a bucket of wasi:keyvalue: memory:, file:PATH or redis[s]://HOST:PORT/DB; repeatable
+    /// Let it open a bucket of wasi:keyvalue: memory:, file:PATH or redis(s)://HOST:PORT/DB; repeatable
     #[arg(long, value_name = "NAME=STORE", hide_short_help = true)]
     pub(super) keyvalue: Vec<KeyvalueBucket>,
     /// Run a file that `netwasm compile` made: native code, to be trusted like any program

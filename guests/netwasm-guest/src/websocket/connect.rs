@@ -87,7 +87,7 @@ pub(crate) fn release(token: u64) -> Option<Rc<SharedWebSocket>> {
 /// ```
 ///
 /// A component that takes no WebSocket connections itself has `websockets` in its
-/// [`export!`](crate::export): `export!(http: site, websockets)`.
+/// [`export!`](crate::export!): `export!(http: site, websockets)`.
 ///
 /// # Errors
 /// - [`NotOpened::Refused`]: the server has answered with another status than 101.

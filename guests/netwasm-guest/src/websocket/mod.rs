@@ -51,7 +51,7 @@
 //! `export!(websocket: ..., http: ...)` answers other requests, too: with the page
 //! that connects, say. Without `http`, they get a 426.
 //!
-//! [`connect`] opens a connection to another server, as a client. Its type is the
+//! [`connect()`] opens a connection to another server, as a client. Its type is the
 //! same.
 
 mod connect;

@@ -52,7 +52,7 @@ pub fn try_websocket<M>(
     }
 }
 
-/// Lets handlers connect to a URL, by [`websocket::connect`](crate::websocket::connect).
+/// Lets handlers connect to a URL, by [`websocket::connect`](crate::websocket::connect()).
 pub fn listen_websocket(url: &str) -> WebSocketListener {
     WebSocketListener(memory::listen_websocket(url))
 }
