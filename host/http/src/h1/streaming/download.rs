@@ -172,7 +172,7 @@ impl Driver {
             && framing != Framed::Closed
             && !waits
             && !closes
-            && !self.transport.is_leaving();
+            && !self.transport.ends_with_answer();
         let persistence = match (keeps, request.head.minor_version()) {
             (false, _) => Persistence::Closed,
             (true, 0) => Persistence::KeptOnRequest,
