@@ -50,6 +50,7 @@ mod leaving;
 mod library;
 mod limits;
 mod log;
+mod manifests;
 mod messages;
 mod metrics;
 mod modules;

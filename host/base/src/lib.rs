@@ -23,6 +23,7 @@
 //! | [`listen`] | kinds and addresses of listeners |
 //! | [`policy`] | what a guest may reach; denies by default, asked before any system call |
 //! | [`descriptors`] | the limit of open files, and how many connections fit below it |
+//! | [`memory`] | the memory that a container has, and how many connections fit below it |
 //! | [`config`] | the settings of a run, checked once and passed down in parts |
 //! | [`error`] | errors, grouped by who is at fault |
 //! | [`guest_metrics`] | metrics that guests make |
@@ -45,6 +46,7 @@ pub mod guest_metrics;
 pub mod identity;
 pub mod limiter;
 pub mod listen;
+pub mod memory;
 pub mod meter;
 pub mod notify;
 pub mod policy;

@@ -8,9 +8,9 @@ use netwasm_base::config::{
     MessageCompression, NEVER, Origin, SlowClient, TcpOptions, TlsFiles, TlsVersion,
     WebSocketLimits,
 };
-use netwasm_base::descriptors;
 use netwasm_base::policy::Policy;
 use netwasm_base::unix::UnixRights;
+use netwasm_base::{descriptors, memory};
 
 use super::*;
 use crate::logging::{LogFormat, Verbosity};
@@ -19,8 +19,8 @@ use crate::logging::{LogFormat, Verbosity};
 fn without_flags_the_limits_are_the_defaults() {
     let (config, log) = run("a.wasm --tcp 1");
     let limits = Limits {
-        max_connections: descriptors::connections(false),
-        max_outgoing: descriptors::connections(false),
+        max_connections: descriptors::connections(false).min(memory::connections()),
+        max_outgoing: descriptors::connections(false).min(memory::connections()),
         ..Limits::default()
     };
     assert_eq!(config.limits, limits);
