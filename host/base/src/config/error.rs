@@ -77,7 +77,7 @@ pub enum ConfigError {
     AdminInPublic(ListenAddress),
     /// Probes over a socket that is its owner's alone.
     #[error(
-        "--probes {0} is of others, who cannot open a Unix socket of this user: write PORT, \
+        "--probes {0} would be this user's alone, and others are to ask there: write PORT, \
          IP:PORT or [IPV6]:PORT, or ask --admin {0}"
     )]
     ProbesOverUnix(ListenAddress),
