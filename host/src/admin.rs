@@ -15,6 +15,7 @@
 
 mod accepting;
 mod ask;
+mod client;
 mod metrics;
 
 use std::convert::Infallible;
@@ -46,8 +47,8 @@ use crate::server::takeover::{self, Luggage};
 
 use self::accepting::{Accept, OwnListener, is_allowed};
 
-pub use self::ask::reload;
 pub(crate) use self::ask::{Ask, Connections, ListenerView, ServerView, ServiceView, View};
+pub use self::client::{ready, reload};
 
 /// Connections at once. Others wait in the backlog.
 const MOST: usize = 16;
