@@ -20,6 +20,7 @@ mod accepting;
 mod ask;
 mod audience;
 mod handing;
+mod client;
 mod metrics;
 
 use std::convert::Infallible;
@@ -49,9 +50,9 @@ use crate::server::Event;
 
 use self::accepting::{Accept, OwnListener};
 
-pub use self::ask::reload;
 pub(crate) use self::ask::{Ask, Connections, ListenerView, ServerView, ServiceView, View};
 pub(crate) use self::audience::Audience;
+pub use self::client::{ready, reload};
 
 /// Connections at once. Others wait in the backlog.
 const MOST: usize = 16;

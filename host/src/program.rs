@@ -77,13 +77,8 @@ fn run(command: Command) -> anyhow::Result<u8> {
             serve(&run, log, watched)
         }
         Command::Check { file } => check(&file),
-        Command::Reload { socket } => match admin::reload(&socket) {
-            Ok(changes) => {
-                print(&changes)?;
-                Ok(SUCCESS)
-            }
-            Err(reason) => anyhow::bail!(reason),
-        },
+        Command::Reload { socket } => told(admin::reload(&socket)),
+        Command::Ready { admin } => told(admin::ready(&admin)),
         Command::Print(text) => {
             print(&text)?;
             Ok(SUCCESS)
@@ -387,6 +382,17 @@ fn serve(
         Outcome { code: 0, .. } => FAILURE,
         Outcome { code, .. } => code,
     })
+}
+
+/// Prints what a run has told, or fails with its reason.
+fn told(answer: Result<String, String>) -> anyhow::Result<u8> {
+    match answer {
+        Ok(text) => {
+            print(&text)?;
+            Ok(SUCCESS)
+        }
+        Err(reason) => anyhow::bail!(reason),
+    }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
