@@ -1,9 +1,11 @@
 //! Embeds the files that `netwasm wit` and `netwasm new` write: for each tree a
-//! list of paths and contents, so that no new file can be forgotten.
+//! list of paths and contents, so that no new file can be forgotten. Tells the
+//! program what it is built for.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 /// A tree of files: the name of its list, its directory from this package, the
@@ -78,6 +80,31 @@ fn main() -> Result<(), Box<dyn Error>> {
         writeln!(text, "];")?;
     }
     fs::write(Path::new(&env::var("OUT_DIR")?).join("embedded.rs"), text)?;
+    tell_target()
+}
+
+/// Sets the variables of `--version`. None of them changes with a commit, which
+/// would have this package compiled anew.
+fn tell_target() -> Result<(), Box<dyn Error>> {
+    let compiler = Command::new(env::var("RUSTC")?).arg("--version").output()?;
+    let compiler = String::from_utf8(compiler.stdout)?;
+    let features = env::vars().filter_map(|(name, _)| {
+        let name = name.strip_prefix("CARGO_FEATURE_")?;
+        Some(name.to_lowercase().replace('_', "-"))
+    });
+    let mut features: Vec<_> = features.collect();
+    features.sort();
+    for (name, value) in [
+        ("TARGET", env::var("TARGET")?),
+        ("PROFILE", env::var("PROFILE")?),
+        (
+            "RUSTC",
+            compiler.trim().trim_start_matches("rustc ").to_owned(),
+        ),
+        ("FEATURES", features.join(" ")),
+    ] {
+        println!("cargo::rustc-env=NETWASM_{name}={value}");
+    }
     Ok(())
 }
 

@@ -50,6 +50,7 @@
 //! | `netwasm-exchange` | the types between an HTTP driver and a handler | h2, hyper, wasmtime |
 //! | `netwasm-http` | HTTP/1.1 and 2, the client, files as bodies, the access log | runtime, wasmtime |
 //! | `netwasm-runtime` | engines, instances, host functions, WASI, `inspect` | http |
+//! | `netwasm-commit` | a macro: the commit that the program is built from | anything else |
 //! | `netwasm` | the program: below | |
 //!
 //! A new limit or setting belongs in `base::config`. A new protocol is a
@@ -62,6 +63,7 @@
 //! | module | contents | not there |
 //! | --- | --- | --- |
 //! | [`cli`] | the command line, and configuration files with its flags as keys | their meaning |
+//! | `prose` | text for terminals and manual pages, from Markdown | what it says |
 //! | [`logging`] | where the log goes, and how much of it | what is logged |
 //! | `wiring` | the protocol of each listener, and its handler: the one place that names a transport, a protocol and a guest together | |
 //! | [`admin`] | the interface for operators: metrics, state, reload | what they ask of |
@@ -82,6 +84,7 @@ pub mod logging;
 mod otlp;
 pub mod program;
 pub mod project;
+mod prose;
 pub mod server;
 mod signals;
 mod wiring;

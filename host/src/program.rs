@@ -34,7 +34,13 @@ const FAILURE: u8 = 1;
 /// and returns its exit code. Arguments that are wrong, or ask for help, end the
 /// process.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let command = match cli::parse(args) {
+    main_of("", args)
+}
+
+/// Like [`main`], of a program that is built from this commit, as
+/// `netwasm_commit::commit` has it.
+pub fn main_of(commit: &str, args: impl IntoIterator<Item = OsString>) -> u8 {
+    let command = match cli::parse(commit, args) {
         Ok(command) => command,
         // Help goes to standard output and is a success.
         Err(error) => error.exit(),
@@ -86,6 +92,16 @@ fn run(command: Command) -> anyhow::Result<u8> {
         },
         Command::Print(text) => {
             print(&text)?;
+            Ok(SUCCESS)
+        }
+        Command::Write { directory, files } => {
+            for (file, text) in files {
+                let path = directory.join(file);
+                let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+                written
+                    .and_then(|()| std::fs::write(&path, text))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
             Ok(SUCCESS)
         }
         Command::Watch(watched) => Ok(watch::watch(&watched)?),

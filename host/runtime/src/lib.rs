@@ -94,3 +94,4 @@ mod wasi;
 pub use cache::{Fingerprint, Stamps};
 pub use loading::compile;
 pub use room::mappings_of_instances;
+pub use wasmtime_environ::VERSION as WASMTIME;

@@ -16,6 +16,7 @@ use crate::logging::{LogFormat, Verbosity};
 /// Parses the arguments after `netwasm`, given as one string.
 fn parse_line(line: &str) -> Result<Command, clap::Error> {
     parse(
+        "",
         std::iter::once("netwasm")
             .chain(line.split_whitespace())
             .map(OsString::from),
