@@ -24,6 +24,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use netwasm_base::config::{ComponentSource, Config, Limits, ListenAddress, RunConfig};
 
+use crate::doctor::DoctorOptions;
 use crate::logging::LogOptions;
 use crate::project::build::BuildOptions;
 use crate::project::new::{Language, ProjectKind};
@@ -43,6 +44,8 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Say what of the machine is wrong or slow.
+    Doctor(DoctorOptions),
     /// Print a text.
     Print(String),
     /// Write files.
@@ -133,6 +136,7 @@ pub fn parse(
             }
         }
         Subcommands::Check(check) => Ok(check.into_command()),
+        Subcommands::Doctor(doctor) => Ok(doctor.into_command()),
         Subcommands::Reload(reload) => reload.into_command(),
         Subcommands::New(new) => Ok(new.into_command()),
         Subcommands::Build(build) => build.into_command(),
@@ -179,6 +183,8 @@ enum Subcommands {
     Run(Box<RunFlags>),
     /// Says what is wrong with a configuration file, and where
     Check(Check),
+    /// Says what of this machine is wrong, or will be slow, and what helps
+    Doctor(Doctor),
     /// Lets a run read its settings and components anew, and says how that went
     Reload(Reload),
     /// Makes a project: a handler with its test, which builds and runs
@@ -215,6 +221,29 @@ impl Check {
             Some(file) => Command::Check { file },
             None => Command::Print(format!("{:#}\n", config::schema())),
         }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Doctor {
+    /// Look at this configuration as well: at all that `check` does, and its addresses
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Ask the name servers, and connect to the servers that the configuration names
+    #[arg(long)]
+    network: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    fn into_command(self) -> Command {
+        Command::Doctor(DoctorOptions {
+            json: self.json,
+            network: self.network,
+            config: self.config,
+        })
     }
 }
 

@@ -73,13 +73,18 @@
 //! | [`program`] | the commands and their exit codes | how a run goes |
 //! | [`server`] | a run from start to end: services, their generations, reloads | TLS or WIT details |
 //! | [`project`] | writing a handler: `new`, `build`, `wit`, `run --watch` | running a component |
+//! | [`doctor`] | what of the machine keeps a run from being right, or fast | curing it |
 //! | [`bench`] | internals for micro-benchmarks | |
+//!
+//! `unsafe` is denied except in `doctor::clock`, which asks the kernel for the state of
+//! its clock.
 
 pub mod admin;
 #[doc(hidden)]
 pub mod bench;
 pub mod changes;
 pub mod cli;
+pub mod doctor;
 pub mod logging;
 mod otlp;
 pub mod program;

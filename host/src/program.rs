@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use netwasm_base::config::{ComponentSource, Config, RunConfig};
+use netwasm_base::config::{ComponentSource, Config, RunConfig, connections_wanted};
 use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
 use netwasm_http::access_log;
@@ -21,7 +21,8 @@ use netwasm_runtime::{compile, inspect};
 
 use crate::admin;
 use crate::changes::Watcher;
-use crate::cli::{self, Command, Examined};
+use crate::cli::{self, Command, Examined, Mistakes};
+use crate::doctor::{self, DoctorOptions, Examination};
 use crate::logging::{self, LogOptions};
 use crate::project::build::BuildOptions;
 use crate::project::{build, new, watch, wit};
@@ -83,6 +84,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
             serve(&run, log, watched)
         }
         Command::Check { file } => check(&file),
+        Command::Doctor(options) => doctor(&options),
         Command::Reload { socket } => match admin::reload(&socket) {
             Ok(changes) => {
                 print(&changes)?;
@@ -253,14 +255,20 @@ fn files_of(run: &RunConfig) -> Vec<PathBuf> {
     files
 }
 
-/// Reads a configuration file and all that it names, and says what is wrong.
-fn check(file: &Path) -> anyhow::Result<u8> {
+/// Reads a configuration file and all that it names. Returns the services whose
+/// settings are right, the settings of the process, the number of all services, and
+/// all mistakes.
+fn examine(file: &Path) -> (Vec<Config>, RunConfig, usize, Option<Mistakes>) {
     let Examined {
         run,
         services,
         count,
         mut mistakes,
     } = cli::examine(file);
+    let configs = services
+        .iter()
+        .map(|(_, service)| service.clone())
+        .collect();
     let mut faults: Vec<(usize, &[&str], String)> = Vec::new();
     if let Err(error) = run.identity() {
         faults.push((0, &["user", "group"], error.to_string()));
@@ -303,6 +311,12 @@ fn check(file: &Path) -> anyhow::Result<u8> {
             None => more,
         });
     }
+    (configs, run, count, mistakes)
+}
+
+/// Says what is wrong with a configuration file, and with what it names.
+fn check(file: &Path) -> anyhow::Result<u8> {
+    let (_, _, count, mistakes) = examine(file);
     match mistakes {
         None => {
             let services = if count == 1 { "service" } else { "services" };
@@ -317,6 +331,22 @@ fn check(file: &Path) -> anyhow::Result<u8> {
             Ok(FAILURE)
         }
     }
+}
+
+/// Says what of the machine, and of a configuration, is wrong or slow.
+fn doctor(options: &DoctorOptions) -> anyhow::Result<u8> {
+    let examined = options.config.as_ref().map(|file| {
+        let (services, run, _, mistakes) = examine(file);
+        Examination {
+            file: file.clone(),
+            services,
+            admin: run.admin,
+            mistakes: mistakes.map(|mistakes| mistakes.in_a_line()),
+        }
+    });
+    let (text, is_right) = doctor::report(options, examined.as_ref());
+    print(&text)?;
+    Ok(if is_right { SUCCESS } else { FAILURE })
 }
 
 /// Runs services or commands. Succeeds if all connections ended by themselves
@@ -349,11 +379,7 @@ fn serve(
             tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
         }
     }
-    let limits = run.services.iter().map(|it| &it.limits);
-    let given = limits.clone().filter(|it| it.connections_given);
-    let given: usize = given.map(|it| it.max_connections).sum();
-    // Services share what they are not given.
-    let wanted = given.max(limits.map(|it| it.max_connections).max().unwrap_or(0));
+    let wanted = connections_wanted(&run.services);
     let possible = descriptors::connections(false);
     if wanted > possible && possible < descriptors::MAX_CONNECTIONS {
         tracing::warn!(

@@ -276,3 +276,52 @@ fn notes(text: &str) -> Vec<Block> {
     }
     blocks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::parse;
+
+    fn answer(line: &str) -> Result<String, String> {
+        let words = std::iter::once("netwasm").chain(line.split_whitespace());
+        match parse("0123456789ab 2026-11-30", words.map(Into::into)) {
+            Ok(Command::Print(text)) => Ok(text),
+            Ok(other) => panic!("{line}: {other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn each_topic_has_a_text_and_the_help_lists_it() {
+        let help = answer("help").expect_err("the program's help");
+        for name in names() {
+            let text = answer(&format!("help {name}")).expect(name);
+            assert!(text.lines().count() > 4, "{text}");
+            assert!(text.lines().all(|it| !it.ends_with(' ')), "{text}");
+            assert!(help.contains(&format!("\n  {name} ")), "{help}");
+        }
+        assert!(answer("help run").expect_err("its flags").contains("--tcp"));
+    }
+
+    #[test]
+    fn an_unknown_topic_or_page_names_the_one_that_was_meant() {
+        let told = answer("help permisions").expect_err("no topic");
+        assert!(told.contains("Did you mean permissions?"), "{told}");
+        let told = answer("man netwasm-rum").expect_err("no page");
+        assert!(told.contains("Did you mean netwasm-run?"), "{told}");
+    }
+
+    #[test]
+    fn a_page_is_found_by_each_of_its_names() {
+        let page = answer("man netwasm-run.1").expect("a page");
+        assert!(
+            page.contains("\n.TH \"netwasm-run\" \"1\" \"2026-11-30\""),
+            "{page}"
+        );
+        for name in ["run", "netwasm-run", "netwasm-run(1)"] {
+            assert_eq!(answer(&format!("man {name}")).as_ref(), Ok(&page));
+        }
+        let list = answer("man").expect("a list");
+        assert!(list.contains("netwasm.toml(5)"), "{list}");
+    }
+}
