@@ -90,7 +90,7 @@ impl Finding {
 }
 
 /// Returns the report, and true if nothing is wrong. `examined` is what was found
-/// in the configuration.
+/// in its configuration.
 pub(crate) fn report(options: &DoctorOptions, examined: Option<&Examination>) -> (String, bool) {
     let mut findings = limits::findings();
     findings.extend(kernel::findings());
@@ -98,8 +98,8 @@ pub(crate) fn report(options: &DoctorOptions, examined: Option<&Examination>) ->
     findings.extend(files::findings());
     findings.extend(clock::findings());
     findings.extend(manager::findings());
-    if let Some(examined) = examined {
-        findings.extend(config::findings(examined, options.network));
+    if let (Some(file), Some(examined)) = (&options.config, examined) {
+        findings.extend(config::findings(file, examined, options.network));
     }
     let worst = findings.iter().map(|it| it.status).max();
     let text = match options.json {

@@ -21,8 +21,8 @@ use netwasm_runtime::{compile, inspect};
 
 use crate::admin;
 use crate::changes::Watcher;
-use crate::cli::{self, Command, Examined, Mistakes};
-use crate::doctor::{self, DoctorOptions, Examination};
+use crate::cli::{self, Command, Examined};
+use crate::doctor::{self, Examination};
 use crate::logging::{self, LogOptions};
 use crate::project::build::BuildOptions;
 use crate::project::{build, new, watch, wit};
@@ -84,7 +84,12 @@ fn run(command: Command) -> anyhow::Result<u8> {
             serve(&run, log, watched)
         }
         Command::Check { file } => check(&file),
-        Command::Doctor(options) => doctor(&options),
+        Command::Doctor(options) => {
+            let examined = options.config.as_deref().map(examine);
+            let (text, is_right) = doctor::report(&options, examined.as_ref());
+            print(&text)?;
+            Ok(if is_right { SUCCESS } else { FAILURE })
+        }
         Command::Reload { socket } => match admin::reload(&socket) {
             Ok(changes) => {
                 print(&changes)?;
@@ -255,10 +260,8 @@ fn files_of(run: &RunConfig) -> Vec<PathBuf> {
     files
 }
 
-/// Reads a configuration file and all that it names. Returns the services whose
-/// settings are right, the settings of the process, the number of all services, and
-/// all mistakes.
-fn examine(file: &Path) -> (Vec<Config>, RunConfig, usize, Option<Mistakes>) {
+/// Reads a configuration file and all that it names.
+fn examine(file: &Path) -> Examination {
     let Examined {
         run,
         services,
@@ -311,12 +314,19 @@ fn examine(file: &Path) -> (Vec<Config>, RunConfig, usize, Option<Mistakes>) {
             None => more,
         });
     }
-    (configs, run, count, mistakes)
+    Examination {
+        services: read,
+        admin: run.admin,
+        count,
+        mistakes,
+    }
 }
 
 /// Says what is wrong with a configuration file, and with what it names.
 fn check(file: &Path) -> anyhow::Result<u8> {
-    let (_, _, count, mistakes) = examine(file);
+    let Examination {
+        count, mistakes, ..
+    } = examine(file);
     match mistakes {
         None => {
             let services = if count == 1 { "service" } else { "services" };
@@ -331,22 +341,6 @@ fn check(file: &Path) -> anyhow::Result<u8> {
             Ok(FAILURE)
         }
     }
-}
-
-/// Says what of the machine, and of a configuration, is wrong or slow.
-fn doctor(options: &DoctorOptions) -> anyhow::Result<u8> {
-    let examined = options.config.as_ref().map(|file| {
-        let (services, run, _, mistakes) = examine(file);
-        Examination {
-            file: file.clone(),
-            services,
-            admin: run.admin,
-            mistakes: mistakes.map(|mistakes| mistakes.in_a_line()),
-        }
-    });
-    let (text, is_right) = doctor::report(options, examined.as_ref());
-    print(&text)?;
-    Ok(if is_right { SUCCESS } else { FAILURE })
 }
 
 /// Runs services or commands. Succeeds if all connections ended by themselves

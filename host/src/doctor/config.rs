@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 
 use rustix::fs::{Access, access};
@@ -17,38 +17,41 @@ use netwasm_base::config::{
 };
 use netwasm_base::descriptors;
 
+use crate::cli::Mistakes;
+
 use super::network::LIMIT;
 use super::{Finding, network};
 
 /// What was found in a configuration.
 #[derive(Debug)]
 pub(crate) struct Examination {
-    /// The file.
-    pub(crate) file: PathBuf,
     /// The services whose settings are right.
     pub(crate) services: Vec<Config>,
     /// Address of the admin interface.
     pub(crate) admin: Option<ListenAddress>,
-    /// All mistakes in a line.
-    pub(crate) mistakes: Option<String>,
+    /// Number of all services.
+    pub(crate) count: usize,
+    /// All mistakes.
+    pub(crate) mistakes: Option<Mistakes>,
 }
 
-pub(super) fn findings(examined: &Examination, network: bool) -> Vec<Finding> {
+/// Returns findings about a file, and what was found in it.
+pub(super) fn findings(file: &Path, examined: &Examination, network: bool) -> Vec<Finding> {
     let Examination {
-        file,
         services,
         admin,
+        count,
         mistakes,
     } = examined;
     let mut findings = vec![match mistakes {
         Some(mistakes) => Finding::wrong(
             "configuration",
-            mistakes,
+            mistakes.in_a_line(),
             format!("netwasm check {}", file.display()),
         ),
         None => Finding::ok(
             "configuration",
-            format!("{} has nothing wrong", file.display()),
+            format!("{} has {count} services, and nothing wrong", file.display()),
         ),
     }];
     let (wanted, possible) = (
