@@ -1,11 +1,13 @@
 //! Embeds the files that `netwasm wit` and `netwasm new` write, compressed: for
 //! each tree a list of paths and places, so that no new file can be forgotten.
-//! Says where the guests are that are part of the program.
+//! Says where the guests are that are part of the program, and what it is built
+//! for.
 
 use std::error::Error;
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::{env, fs};
 
 use flate2::Compression;
@@ -112,6 +114,31 @@ fn main() -> Result<(), Box<dyn Error>> {
     ] {
         let path = repository.join(path);
         println!("cargo::rustc-env={variable}={}", path.display());
+    }
+    tell_target()
+}
+
+/// Sets the variables of `--version`. None of them changes with a commit, which
+/// would have this package compiled anew.
+fn tell_target() -> Result<(), Box<dyn Error>> {
+    let compiler = Command::new(env::var("RUSTC")?).arg("--version").output()?;
+    let compiler = String::from_utf8(compiler.stdout)?;
+    let features = env::vars().filter_map(|(name, _)| {
+        let name = name.strip_prefix("CARGO_FEATURE_")?;
+        Some(name.to_lowercase().replace('_', "-"))
+    });
+    let mut features: Vec<_> = features.collect();
+    features.sort();
+    for (name, value) in [
+        ("TARGET", env::var("TARGET")?),
+        ("PROFILE", env::var("PROFILE")?),
+        (
+            "RUSTC",
+            compiler.trim().trim_start_matches("rustc ").to_owned(),
+        ),
+        ("FEATURES", features.join(" ")),
+    ] {
+        println!("cargo::rustc-env=NETWASM_{name}={value}");
     }
     Ok(())
 }

@@ -77,15 +77,6 @@ fn short_help_is_shorter_and_both_name_the_listeners() {
 }
 
 #[test]
-fn the_version_is_told() {
-    let version = netwasm(&["--version"]);
-    assert_eq!(
-        version.stdout.trim(),
-        format!("netwasm {}", env!("CARGO_PKG_VERSION"))
-    );
-}
-
-#[test]
 fn the_built_in_echo_needs_no_file() {
     let server = Run::command(&["run", "echo"]).tcp().start();
     server.serves_echo();

@@ -11,8 +11,9 @@ use serde_json::Value;
 
 /// A crate, the crates of ours that it may depend on, and the crates that it
 /// must not reach through any dependency.
-const CRATES: [(&str, &[&str], &[&str]); 7] = [
+const CRATES: [(&str, &[&str], &[&str]); 8] = [
     ("netwasm-base", &[], &["tokio", "rustls", "wasmtime"]),
+    ("netwasm-commit", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-net", &["base"], &["netwasm-http", "wasmtime"]),
     (
         "netwasm-keyvalue",
@@ -36,7 +37,9 @@ const CRATES: [(&str, &[&str], &[&str]); 7] = [
     ),
     (
         "netwasm",
-        &["base", "keyvalue", "net", "exchange", "http", "runtime"],
+        &[
+            "base", "commit", "keyvalue", "net", "exchange", "http", "runtime",
+        ],
         &[],
     ),
 ];

@@ -56,7 +56,7 @@ impl Bench {
     pub fn new(component: &Path, listener: &str) -> Result<Self, String> {
         let args = ["netwasm", "run", listener, "0"].map(OsString::from);
         let args = args.into_iter().chain([component.into()]);
-        let services = match cli::parse(args) {
+        let services = match cli::parse("", args) {
             Ok(Command::Run(run, _)) => run.services,
             Ok(_) => return Err("not a run".into()),
             Err(error) => return Err(error.to_string()),

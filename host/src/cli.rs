@@ -1,14 +1,17 @@
 //! The command line: raw arguments are parsed once into a checked [`Config`].
 
 mod built_in;
+mod completions;
 mod config;
 mod flags;
 mod help;
+mod manual;
 mod mistakes;
 mod python;
 mod run;
 mod topics;
 mod values;
+mod version;
 mod websocket;
 mod writing;
 
@@ -21,6 +24,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use netwasm_base::config::{ComponentSource, Config, Limits, ListenAddress, RunConfig};
 
+use crate::doctor::DoctorOptions;
 use crate::logging::LogOptions;
 use crate::project::build::BuildOptions;
 use crate::project::new::{Language, ProjectKind};
@@ -40,8 +44,17 @@ pub enum Command {
         /// The file.
         file: PathBuf,
     },
+    /// Say what of the machine is wrong or slow.
+    Doctor(DoctorOptions),
     /// Print a text.
     Print(String),
+    /// Write files.
+    Write {
+        /// The directory.
+        directory: PathBuf,
+        /// The files: their paths in the directory, and their texts.
+        files: Vec<(PathBuf, String)>,
+    },
     /// Let a run read its settings and components anew.
     Reload {
         /// The Unix socket of its admin interface.
@@ -102,14 +115,18 @@ pub enum Command {
     },
 }
 
-/// Parses the program's arguments, with the program's name first.
+/// Parses the program's arguments, with the program's name first. `commit` is
+/// that of the program, for `--version`; empty if it is unknown.
 ///
 /// # Errors
 /// Fails if the arguments cannot be used, or ask for help. The error prints
 /// itself, and has its own exit code.
-pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::Error> {
+pub fn parse(
+    commit: &str,
+    args: impl IntoIterator<Item = OsString>,
+) -> Result<Command, clap::Error> {
     let args = plain(args.into_iter().collect());
-    let mut command = command(&args);
+    let mut command = command(commit, &args);
     let matches = command.try_get_matches_from_mut(&args);
     let matches = matches.map_err(|error| mistakes::explain(error, &args, &command))?;
     match Cli::from_arg_matches(&matches)?.command {
@@ -124,11 +141,15 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, clap::
             }
         }
         Subcommands::Check(check) => Ok(check.into_command()),
+        Subcommands::Doctor(doctor) => Ok(doctor.into_command()),
         Subcommands::Reload(reload) => reload.into_command(),
         Subcommands::Ready(ready) => ready.into_command(),
         Subcommands::New(new) => Ok(new.into_command()),
         Subcommands::Build(build) => build.into_command(),
         Subcommands::Wit(wit) => Ok(wit.into_command()),
+        Subcommands::Help(help) => help.into_command(),
+        Subcommands::Man(man) => man.into_command(explained(), commit),
+        Subcommands::Completions(completions) => Ok(completions.into_command()),
         Subcommands::Inspect(Inspect {
             component,
             plugs,
@@ -168,6 +189,8 @@ enum Subcommands {
     Run(Box<RunFlags>),
     /// Says what is wrong with a configuration file, and where
     Check(Check),
+    /// Says what of this machine is wrong, or will be slow, and what helps
+    Doctor(Doctor),
     /// Lets a run read its settings and components anew, and says how that went
     Reload(Reload),
     /// Asks a run if it takes new connections, and exits with 0 if it does: a health check
@@ -182,6 +205,12 @@ enum Subcommands {
     Inspect(Inspect),
     /// Compiles a component ahead of time, for `run --allow-compiled`
     Compile(Compile),
+    /// Explains a topic, or the flags of a command
+    Help(manual::HelpFlags),
+    /// Prints a manual page, or writes all of them
+    Man(manual::ManFlags),
+    /// Prints the script by which a shell completes commands, flags and values
+    Completions(completions::CompletionsFlags),
 }
 
 #[derive(Args, Debug)]
@@ -200,6 +229,29 @@ impl Check {
             Some(file) => Command::Check { file },
             None => Command::Print(format!("{:#}\n", config::schema())),
         }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Doctor {
+    /// Look at this configuration as well: at all that `check` does, and its addresses
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Ask the name servers, and connect to the servers that the configuration names
+    #[arg(long)]
+    network: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Doctor {
+    fn into_command(self) -> Command {
+        Command::Doctor(DoctorOptions {
+            json: self.json,
+            network: self.network,
+            config: self.config,
+        })
     }
 }
 
@@ -346,13 +398,17 @@ pub fn usage(message: &dyn Display) -> clap::Error {
 }
 
 /// Returns the arguments with `help` and `version` as the flags that they
-/// stand for: `netwasm help run` is `netwasm run --help`.
+/// stand for: `netwasm help run` is `netwasm run --help`. Topics stay.
 fn plain(mut args: Vec<OsString>) -> Vec<OsString> {
     match args.get(1).and_then(|word| word.to_str()) {
         Some("help") => {
-            args.remove(1);
-            args.truncate(2);
-            args.push("--help".into());
+            let wanted = args.get(2).and_then(|word| word.to_str());
+            let is_command = |word| Cli::command().find_subcommand(word).is_some();
+            if wanted.is_none_or(is_command) {
+                args.remove(1);
+                args.truncate(2);
+                args.push("--help".into());
+            }
         }
         Some("version") if args.len() == 2 => {
             args.truncate(1);
@@ -365,13 +421,21 @@ fn plain(mut args: Vec<OsString>) -> Vec<OsString> {
 
 /// Returns the flags. If some are hidden from `-h`, clap's `--help` takes three
 /// lines per flag. For `--help`, this therefore hides none from the short form.
-fn command(args: &[OsString]) -> clap::Command {
-    let command = Cli::command();
+fn command(commit: &str, args: &[OsString]) -> clap::Command {
     let mut flags = args.iter().take_while(|arg| *arg != "--");
-    if !flags.any(|arg| arg == "--help") {
-        return command;
-    }
+    let command = match flags.any(|arg| arg == "--help") {
+        true => explained(),
+        false => Cli::command(),
+    };
+    // Texts of clap are as static as those of its attributes. There are two.
     command
+        .version(&*version::short(commit).leak())
+        .long_version(&*version::long(commit).leak())
+}
+
+/// Returns the flags with all that `--help` tells.
+fn explained() -> clap::Command {
+    Cli::command()
         .after_help(help::program())
         .mut_subcommands(|command| command.mut_args(|arg| arg.hide_short_help(false)))
         .mut_subcommand("run", |run| run.after_help(help::run()))

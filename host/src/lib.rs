@@ -50,6 +50,7 @@
 //! | `netwasm-exchange` | the types between an HTTP driver and a handler | h2, hyper, wasmtime |
 //! | `netwasm-http` | HTTP/1.1 and 2, the client, files as bodies, the access log | runtime, wasmtime |
 //! | `netwasm-runtime` | engines, instances, host functions, WASI, `inspect` | http |
+//! | `netwasm-commit` | a macro: the commit that the program is built from | anything else |
 //! | `netwasm` | the program: below | |
 //!
 //! A new limit or setting belongs in `base::config`. A new protocol is a
@@ -62,6 +63,7 @@
 //! | module | contents | not there |
 //! | --- | --- | --- |
 //! | [`cli`] | the command line, and configuration files with its flags as keys | their meaning |
+//! | `prose` | text for terminals and manual pages, from Markdown | what it says |
 //! | [`logging`] | where the log goes, and how much of it | what is logged |
 //! | `wiring` | the protocol of each listener, and its handler: the one place that names a transport, a protocol and a guest together | |
 //! | [`admin`] | the interface for operators: metrics, state, reload | what they ask of |
@@ -71,17 +73,23 @@
 //! | [`program`] | the commands and their exit codes | how a run goes |
 //! | [`server`] | a run from start to end: services, their generations, reloads | TLS or WIT details |
 //! | [`project`] | writing a handler: `new`, `build`, `wit`, `run --watch` | running a component |
+//! | [`doctor`] | what of the machine keeps a run from being right, or fast | curing it |
 //! | [`bench`] | internals for micro-benchmarks | |
+//!
+//! `unsafe` is denied except in `doctor::clock`, which asks the kernel for the state of
+//! its clock.
 
 pub mod admin;
 #[doc(hidden)]
 pub mod bench;
 pub mod changes;
 pub mod cli;
+pub mod doctor;
 pub mod logging;
 mod otlp;
 pub mod program;
 pub mod project;
+mod prose;
 pub mod server;
 mod signals;
 mod wiring;

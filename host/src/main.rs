@@ -9,5 +9,6 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    ExitCode::from(netwasm::program::main(std::env::args_os()))
+    let commit = netwasm_commit::commit!();
+    ExitCode::from(netwasm::program::main_of(commit, std::env::args_os()))
 }

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use netwasm_base::config::{ComponentSource, Config, RunConfig};
+use netwasm_base::config::{ComponentSource, Config, RunConfig, connections_wanted};
 use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
 use netwasm_http::access_log;
@@ -22,6 +22,7 @@ use netwasm_runtime::{compile, inspect};
 use crate::admin;
 use crate::changes::Watcher;
 use crate::cli::{self, Command, Examined};
+use crate::doctor::{self, Examination};
 use crate::logging::{self, LogOptions};
 use crate::project::build::BuildOptions;
 use crate::project::{build, new, watch, wit};
@@ -34,7 +35,13 @@ const FAILURE: u8 = 1;
 /// and returns its exit code. Arguments that are wrong, or ask for help, end the
 /// process.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let command = match cli::parse(args) {
+    main_of("", args)
+}
+
+/// Like [`main`], of a program that is built from this commit, as
+/// `netwasm_commit::commit` has it.
+pub fn main_of(commit: &str, args: impl IntoIterator<Item = OsString>) -> u8 {
+    let command = match cli::parse(commit, args) {
         Ok(command) => command,
         // Help goes to standard output and is a success.
         Err(error) => error.exit(),
@@ -77,10 +84,26 @@ fn run(command: Command) -> anyhow::Result<u8> {
             serve(&run, log, watched)
         }
         Command::Check { file } => check(&file),
+        Command::Doctor(options) => {
+            let examined = options.config.as_deref().map(examine);
+            let (text, is_right) = doctor::report(&options, examined.as_ref());
+            print(&text)?;
+            Ok(if is_right { SUCCESS } else { FAILURE })
+        }
         Command::Reload { socket } => told(admin::reload(&socket)),
         Command::Ready { admin } => told(admin::ready(&admin)),
         Command::Print(text) => {
             print(&text)?;
+            Ok(SUCCESS)
+        }
+        Command::Write { directory, files } => {
+            for (file, text) in files {
+                let path = directory.join(file);
+                let written = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+                written
+                    .and_then(|()| std::fs::write(&path, text))
+                    .with_context(|| format!("cannot write {}", path.display()))?;
+            }
             Ok(SUCCESS)
         }
         Command::Watch(watched) => Ok(watch::watch(&watched)?),
@@ -232,14 +255,18 @@ fn files_of(run: &RunConfig) -> Vec<PathBuf> {
     files
 }
 
-/// Reads a configuration file and all that it names, and says what is wrong.
-fn check(file: &Path) -> anyhow::Result<u8> {
+/// Reads a configuration file and all that it names.
+fn examine(file: &Path) -> Examination {
     let Examined {
         run,
         services,
         count,
         mut mistakes,
     } = cli::examine(file);
+    let configs = services
+        .iter()
+        .map(|(_, service)| service.clone())
+        .collect();
     let mut faults: Vec<(usize, &[&str], String)> = Vec::new();
     if let Err(error) = run.identity() {
         faults.push((0, &["user", "group"], error.to_string()));
@@ -282,6 +309,19 @@ fn check(file: &Path) -> anyhow::Result<u8> {
             None => more,
         });
     }
+    Examination {
+        services: read,
+        admin: run.admin,
+        count,
+        mistakes,
+    }
+}
+
+/// Says what is wrong with a configuration file, and with what it names.
+fn check(file: &Path) -> anyhow::Result<u8> {
+    let Examination {
+        count, mistakes, ..
+    } = examine(file);
     match mistakes {
         None => {
             let services = if count == 1 { "service" } else { "services" };
@@ -328,11 +368,7 @@ fn serve(
             tracing::warn!(%error, "cannot raise the limit of open files to its hard limit");
         }
     }
-    let limits = run.services.iter().map(|it| &it.limits);
-    let given = limits.clone().filter(|it| it.connections_given);
-    let given: usize = given.map(|it| it.max_connections).sum();
-    // Services share what they are not given.
-    let wanted = given.max(limits.map(|it| it.max_connections).max().unwrap_or(0));
+    let wanted = connections_wanted(&run.services);
     let possible = descriptors::connections(false);
     if wanted > possible && possible < descriptors::MAX_CONNECTIONS {
         tracing::warn!(

@@ -51,6 +51,12 @@ impl Manager {
         })
     }
 
+    /// True if somebody listens there.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        UnixDatagram::unbound().is_ok_and(|it| it.connect_addr(&self.address).is_ok())
+    }
+
     /// Returns the time within which the manager wants to hear that the process
     /// is alive; `None` if it does not.
     #[must_use]

@@ -18,12 +18,13 @@ mod servers;
 
 use std::cell::{Cell, Ref, RefCell};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use hickory_proto::rr::{Name, RecordType};
 use tokio::sync::{Mutex, mpsc};
 
 use netwasm_base::config::DnsConfig;
@@ -33,9 +34,12 @@ use netwasm_base::policy::{Resolved, canonical_name, is_host_name};
 
 use crate::destinations::Destinations;
 
-use self::files::{Conf, HOSTS, Hosts, RESOLV_CONF};
+use self::exchange::{Undecided, Way};
+use self::files::{Conf, HOSTS, Hosts};
 use self::questions::Questions;
 use self::servers::Servers;
+
+pub use self::files::RESOLV_CONF;
 
 /// Error text if no server answers in time.
 pub const SILENT: &str = "the resolver does not answer (--dns-timeout)";
@@ -171,6 +175,32 @@ impl Resolver {
     pub(crate) fn remember(&self, host: &str, addresses: &[IpAddr]) {
         let mut names = self.names.borrow_mut();
         names.remember(host, addresses.iter().copied());
+    }
+}
+
+/// Returns the system's servers, in the order of asking.
+///
+/// # Errors
+/// Fails if [`RESOLV_CONF`] cannot be read.
+pub fn system_servers() -> std::io::Result<Vec<SocketAddr>> {
+    std::fs::read(RESOLV_CONF)?;
+    Ok(Conf::load(&DnsConfig::default()).servers)
+}
+
+/// Asks a server for the servers of the root, which all servers know and which
+/// tells it nothing. Waits until it answers: with them, or that it does not tell.
+///
+/// # Errors
+/// Fails if it cannot be asked, or if what it sends is no answer.
+pub async fn probe(server: SocketAddr) -> Result<(), String> {
+    let way = Way {
+        server,
+        edns: false,
+        tcp: false,
+    };
+    match exchange::ask(way, &Name::root(), RecordType::NS).await {
+        Ok(_) | Err(Undecided::Code(_) | Undecided::Referral | Undecided::Aliases) => Ok(()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

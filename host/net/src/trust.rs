@@ -82,6 +82,29 @@ pub(crate) fn default_roots(extra: &[CertificateDer<'static>]) -> Result<RootCer
     roots(system(), extra)
 }
 
+/// Authorities that the system has.
+#[derive(Clone, Debug, Default)]
+pub struct SystemAuthorities {
+    /// Number of those that can be used.
+    pub count: usize,
+    /// True if a variable names their location; then no others are trusted.
+    pub named: bool,
+    /// Reasons why some cannot be read.
+    pub errors: Vec<String>,
+}
+
+/// Looks for the system's authorities.
+#[must_use]
+pub fn system_authorities() -> SystemAuthorities {
+    let found = system();
+    let mut roots = RootCertStore::empty();
+    SystemAuthorities {
+        count: roots.add_parsable_certificates(found.certificates).0,
+        named: found.named,
+        errors: found.errors,
+    }
+}
+
 /// Returns an empty store of sessions to resume.
 pub(crate) fn resumption() -> Resumption {
     Resumption::in_memory_sessions(SESSIONS)
@@ -92,6 +115,7 @@ struct System {
     certificates: Vec<CertificateDer<'static>>,
     /// True if a variable names their location; then no others are trusted.
     named: bool,
+    errors: Vec<String>,
 }
 
 fn system() -> System {
@@ -104,6 +128,7 @@ fn system() -> System {
         named: VARIABLES
             .iter()
             .any(|name| std::env::var_os(name).is_some()),
+        errors: found.errors.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -163,6 +188,7 @@ mod tests {
         let system = System {
             certificates: certificates.to_vec(),
             named,
+            errors: Vec::new(),
         };
         let roots = roots(system, authority().get(..extra).expect("at most one"));
         roots.ok().map(|roots| roots.len())

@@ -127,6 +127,13 @@ impl Key {
     }
 }
 
+/// Returns the directory of compiled code; `None` if the environment names no
+/// place for it.
+#[must_use]
+pub fn directory() -> Option<PathBuf> {
+    Some(Cache::of_code()?.directory)
+}
+
 impl Cache {
     /// Returns the cache of compiled code: `$XDG_CACHE_HOME/netwasm/code` or
     /// `~/.cache/netwasm/code`; `None` if the environment has neither.

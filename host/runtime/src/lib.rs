@@ -91,6 +91,7 @@ mod timed;
 mod timer;
 mod wasi;
 
-pub use cache::{Fingerprint, Stamps};
+pub use cache::{Fingerprint, Stamps, directory as cache_directory};
 pub use loading::compile;
-pub use room::mappings_of_instances;
+pub use room::{connections_by_mappings, is_pagemap_scan_available, mappings_of_instances};
+pub use wasmtime_environ::VERSION as WASMTIME;

@@ -401,6 +401,26 @@ fn address_space() -> usize {
     limit.map_or(ADDRESS_SPACE, |limit| limit.min(ADDRESS_SPACE))
 }
 
+/// Returns how many connections have room in the mappings that the system allows,
+/// if each has an instance with one memory, beside a second generation. Those that
+/// `awaits` have a stack, too.
+#[must_use]
+pub fn connections_by_mappings(awaits: bool) -> usize {
+    let stacks = if awaits {
+        GENERATIONS * STACK_MAPPINGS
+    } else {
+        0
+    };
+    mappings_of_instances() / (MEMORY_MAPPINGS + stacks)
+}
+
+/// True if the kernel tells which pages of an instance's memory were used:
+/// ioctl_pagemap_scan(2).
+#[must_use]
+pub fn is_pagemap_scan_available() -> bool {
+    PoolingAllocationConfig::is_pagemap_scan_available()
+}
+
 /// Returns the number of mappings that the instances of a process may have.
 #[must_use]
 pub fn mappings_of_instances() -> usize {

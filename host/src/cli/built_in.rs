@@ -59,6 +59,11 @@ pub(super) fn names() -> [&'static str; ALL.len()] {
     ALL.map(|it| it.name)
 }
 
+/// Returns the name of each component, and what it does.
+pub(super) fn described() -> [(&'static str, &'static str); ALL.len()] {
+    ALL.map(|it| (it.name, it.about))
+}
+
 /// Returns a line for each component, for the help.
 pub(super) fn list() -> String {
     let mut text = String::from("Built-in components:\n");

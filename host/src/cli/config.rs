@@ -11,6 +11,7 @@
 mod document;
 mod keys;
 mod mistake;
+mod page;
 mod schema;
 
 use std::path::Path;
@@ -32,6 +33,7 @@ use self::mistake::{Mistake, find_flag, first_paragraph, in_keys, position};
 
 pub use self::mistake::Mistakes;
 
+pub(super) use self::page::described;
 pub(super) use self::schema::schema;
 
 /// Largest size of a file, in bytes.

@@ -1,6 +1,6 @@
 //! Texts below the flags in the help.
 
-use super::built_in;
+use super::{built_in, manual};
 
 pub(super) const EXAMPLES: &str = "\
 Examples:
@@ -15,7 +15,7 @@ Examples:
   netwasm run server.py --allow-listen 127.0.0.1:8888 -- --verbose
   netwasm inspect guests/echo.wasm
 
-`netwasm help` lists the built-in components, `netwasm help COMMAND` the flags of a command.";
+`netwasm help` lists topics and built-in components, `netwasm help COMMAND` the flags of a command.";
 
 pub(super) const RUN_SHORT: &str = "\
 --help lists all flags and built-in components, explains ADDR, PATTERN, MODE, DIR, SIZE and TIME,
@@ -37,7 +37,9 @@ NAME     a name, *.NAME, or * for all
 DIR      HOST[::GUEST][:ro|:rw]; without GUEST it has the same path there, without the end :ro
 SIZE     a number of bytes, or one with a unit: 64KiB, 1.5MB, 1GiB
 TIME     a number with a unit: 100ms, 30s, 5m, 1h, 1d; 0 or none is no limit
+";
 
+const RUN_EXAMPLES: &str = "\
 Examples:
   netwasm run echo --tcp 8888 --udp 8888
   netwasm run guests/echo.wasm --tls 0.0.0.0:8889 --cert certs/cert.pem --key certs/key.pem
@@ -63,7 +65,7 @@ pub(super) const ISOLATION: [(&str, &str); 3] = [
     ),
 ];
 
-const EXIT_CODES: &str = "\
+pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  all connections ended by themselves, or the program succeeded
   1  it could not start, a worker failed, or connections were aborted at the end
@@ -73,13 +75,20 @@ Exit codes:
 /// Returns what `netwasm run --help` has below the flags.
 pub(super) fn run() -> String {
     let built_in = built_in::list();
+    let terms = terms();
+    format!("{terms}\n{RUN_EXAMPLES}\n{built_in}\n{EXIT_CODES}")
+}
+
+/// Returns what kinds of values flags and keys have.
+pub(super) fn terms() -> String {
     let modes = modes();
-    format!("{RUN_TERMS}{modes}{RUN_MORE_TERMS}\n{built_in}\n{EXIT_CODES}")
+    format!("{RUN_TERMS}{modes}{RUN_MORE_TERMS}")
 }
 
 /// Returns what `netwasm --help` has below the commands.
 pub(super) fn program() -> String {
-    format!("{EXAMPLES}\n\n{}\n{EXIT_CODES}", built_in::list())
+    let (topics, built_in) = (manual::list_of_topics(), built_in::list());
+    format!("{EXAMPLES}\n\n{topics}\n{built_in}\n{EXIT_CODES}")
 }
 
 /// Returns the lines of the values of `--isolation`.

@@ -64,7 +64,7 @@ fn unknown_command(
         .get_subcommands()
         .map(clap::Command::get_name)
         .collect();
-    commands.extend(["help", "version"]);
+    commands.push("version");
     if let Some(meant) = nearest(first, &commands) {
         let meant = ContextValue::Strings(vec![meant.to_owned()]);
         error.insert(ContextKind::SuggestedSubcommand, meant);

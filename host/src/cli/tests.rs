@@ -8,6 +8,7 @@ use super::*;
 /// Parses the arguments after `netwasm`, given as one string.
 fn parse_line(line: &str) -> Result<Command, clap::Error> {
     parse(
+        "",
         std::iter::once("netwasm")
             .chain(line.split_whitespace())
             .map(OsString::from),

@@ -10,6 +10,9 @@ use crate::project::new::{Language, ProjectKind};
 
 use super::{Command, usage};
 
+/// Names of languages; [`language`] takes others for them, too.
+pub(super) const LANGUAGES: [&str; 6] = ["rust", "js", "ts", "python", "c", "go"];
+
 #[derive(Args, Debug)]
 #[command(group(
     ArgGroup::new("kind").required(true).args(["tcp", "udp", "http", "stream", "program"])

@@ -385,6 +385,16 @@ fn differing(one: &Config, other: &Config, listener: &ListenerConfig) -> Option<
     wrong.map(|(flag, _)| *flag)
 }
 
+/// Returns how many connections at once these services ask for together: the sum of
+/// what each is given, as they share what they are not given.
+#[must_use]
+pub fn connections_wanted(services: &[Config]) -> usize {
+    let limits = services.iter().map(|it| &it.limits);
+    let given = limits.clone().filter(|it| it.connections_given);
+    let given: usize = given.map(|it| it.max_connections).sum();
+    given.max(limits.map(|it| it.max_connections).max().unwrap_or(0))
+}
+
 /// A listener of HTTP whose requests go to services by their host and path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SharedListener {

@@ -12,7 +12,9 @@ use netwasm_base::config::{DNS_PORT, DnsConfig, DnsServer};
 use netwasm_base::policy::{canonical_name, is_host_name};
 
 pub(super) const HOSTS: &str = "/etc/hosts";
-pub(super) const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// File with the system's servers.
+pub const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// File with this machine's name.
 const HOST_NAME: &str = "/proc/sys/kernel/hostname";

@@ -50,6 +50,8 @@ pub(super) struct Key {
     pub(super) scope: Scope,
     /// Text of the help.
     pub(super) about: String,
+    /// Heading above it in the help.
+    pub(super) heading: String,
     /// Default value, as a flag has it.
     pub(super) default: Option<String>,
     /// Kind of value, such as `TIME`.
@@ -106,6 +108,7 @@ impl Key {
             form,
             scope,
             about: arg.get_help().map(ToString::to_string).unwrap_or_default(),
+            heading: arg.get_help_heading().unwrap_or("Component").to_owned(),
             default: default.map(|it| it.to_string_lossy().into_owned()),
             value,
             name,
