@@ -113,7 +113,7 @@ class Session:
             if status is None and (found := re.search(f"{END}([0-9]+)\n", printed)):
                 status = int(found[1])
                 deadline = min(deadline, time.monotonic() + LINES)
-            printed = re.sub(f"{END}[0-9]+\n", "", printed)
+            printed = re.sub(f"{END}[0-9]+\n", "", printed).replace("\r\n", "\n")
             if status is not None and (status or not expected or matches(expected, printed)):
                 break
             if time.monotonic() > deadline or self.shell.poll() is not None:
@@ -214,7 +214,7 @@ def check_settings(session: Session, fence: Fence) -> None:
     # No such file, and no right to write where there is no such directory.
     session.run("netwasm check settings.toml >.found 2>&1 || true", [], fence.place)
     found = (session.folder / ".found").read_text().splitlines()
-    if wrong := [line for line in found if line.startswith("settings.toml:") and "No such file" not in line]:
+    if wrong := [line for line in found if re.match(r"settings\.toml:\d", line) and "No such file" not in line]:
         raise Wrong(f"{fence.place}: " + "\n".join(wrong))
 
 
