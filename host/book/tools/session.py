@@ -22,7 +22,7 @@ from .pages import ROOT, Fence, Line, Wrong, fences, headings
 
 # Seconds that a command may take, and the rest of its lines to come.
 COMMAND = 300
-LINES = 20
+LINES = 300
 END = "\x01"
 SHELL = """
 export PS1=; exec 8>&1
