@@ -11,13 +11,18 @@ use serde_json::Value;
 
 /// A crate, the crates of ours that it may depend on, and the crates that it
 /// must not reach through any dependency.
-const CRATES: [(&str, &[&str], &[&str]); 7] = [
+const CRATES: [(&str, &[&str], &[&str]); 8] = [
     ("netwasm-base", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-net", &["base"], &["netwasm-http", "wasmtime"]),
     (
         "netwasm-keyvalue",
         &["base"],
         &["netwasm-net", "rustls", "wasmtime"],
+    ),
+    (
+        "netwasm-registry",
+        &["base", "net"],
+        &["netwasm-http", "netwasm-runtime", "wasmtime"],
     ),
     (
         "netwasm-exchange",
@@ -36,7 +41,9 @@ const CRATES: [(&str, &[&str], &[&str]); 7] = [
     ),
     (
         "netwasm",
-        &["base", "keyvalue", "net", "exchange", "http", "runtime"],
+        &[
+            "base", "keyvalue", "net", "registry", "exchange", "http", "runtime",
+        ],
         &[],
     ),
 ];
