@@ -21,6 +21,11 @@ const CRATES: [(&str, &[&str], &[&str]); 8] = [
         &["netwasm-net", "rustls", "wasmtime"],
     ),
     (
+        "netwasm-registry",
+        &["base", "net"],
+        &["netwasm-http", "netwasm-runtime", "wasmtime"],
+    ),
+    (
         "netwasm-exchange",
         &["base", "net"],
         &["h2", "hyper", "wasmtime"],
@@ -38,7 +43,7 @@ const CRATES: [(&str, &[&str], &[&str]); 8] = [
     (
         "netwasm",
         &[
-            "base", "commit", "keyvalue", "net", "exchange", "http", "runtime",
+            "base", "commit", "keyvalue", "net", "registry", "exchange", "http", "runtime",
         ],
         &[],
     ),

@@ -15,6 +15,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
+//! | [`base64`] | Base64 |
 //! | [`users`] | users and groups of the machine |
 //! | [`identity`] | the user that a run goes on as |
 //! | [`unix`] | names and rights of Unix sockets |
@@ -38,6 +39,7 @@
 //! | [`spool`] | a queue of lines that a thread writes to a file |
 
 pub mod address;
+pub mod base64;
 pub mod config;
 pub mod counters;
 pub mod descriptors;
