@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// A crate, the crates of ours that it may depend on, and the crates that it
 /// must not reach through any dependency.
-const CRATES: [(&str, &[&str], &[&str]); 8] = [
+const CRATES: [(&str, &[&str], &[&str]); 9] = [
     ("netwasm-base", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-commit", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-net", &["base"], &["netwasm-http", "wasmtime"]),

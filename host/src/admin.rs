@@ -19,8 +19,8 @@
 mod accepting;
 mod ask;
 mod audience;
-mod handing;
 mod client;
+mod handing;
 mod metrics;
 
 use std::convert::Infallible;

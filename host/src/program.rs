@@ -310,7 +310,7 @@ fn examine(file: &Path) -> Examination {
         });
     }
     Examination {
-        services: read,
+        services: configs,
         admin: run.admin,
         count,
         mistakes,

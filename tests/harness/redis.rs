@@ -34,10 +34,11 @@ impl Redis {
     /// port, too.
     pub(crate) fn start_secure(folder: &Path) -> Option<(Self, u16)> {
         let port = free_port();
+        let (certificate, key) = (cert("cert.pem"), cert("key.pem"));
         let options = [
             ["--tls-port", &port.to_string()],
-            ["--tls-cert-file", text(&cert("cert.pem"))],
-            ["--tls-key-file", text(&cert("key.pem"))],
+            ["--tls-cert-file", text(&certificate)],
+            ["--tls-key-file", text(&key)],
             ["--tls-auth-clients", "no"],
         ];
         Some((Self::start_with(folder, options.as_flattened())?, port))

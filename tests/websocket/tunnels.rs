@@ -7,7 +7,7 @@ use http::{Method, Request};
 
 use super::{close_frame, frame, probe};
 use crate::harness::http2::settings;
-use crate::harness::{Client, Http2, Run};
+use crate::harness::{Http2, Run};
 
 /// Opens a connection on a stream.
 fn open(client: &mut Http2) -> (SendStream<Bytes>, RecvStream) {

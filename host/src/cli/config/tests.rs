@@ -32,7 +32,7 @@ fn loaded(text: &str) -> Loaded {
 
 fn printed(line: &str) -> String {
     let args = ["netwasm", "run", "--print-config"].into_iter();
-    match parse(args.chain(line.split_whitespace()).map(OsString::from)) {
+    match parse("", args.chain(line.split_whitespace()).map(OsString::from)) {
         Ok(Command::Print(text)) => text,
         Ok(other) => panic!("{line} gave {other:?}"),
         Err(error) => panic!("{line}: {error}"),
@@ -41,7 +41,7 @@ fn printed(line: &str) -> String {
 
 fn run_of(line: &str) -> (Config, LogOptions) {
     let args = ["netwasm", "run"].into_iter();
-    match parse(args.chain(line.split_whitespace()).map(OsString::from)) {
+    match parse("", args.chain(line.split_whitespace()).map(OsString::from)) {
         Ok(Command::Run(run, log)) => (run.services.first().expect("one").clone(), log),
         other => panic!("{line} gave {other:?}"),
     }
@@ -400,7 +400,7 @@ fn a_command_line_with_a_file_has_nothing_else() {
     let parse = |more: &[&str]| {
         let args = ["netwasm", "run", "--config", file].into_iter();
         let args = args.chain(more.iter().copied());
-        parse(args.map(OsString::from))
+        parse("", args.map(OsString::from))
     };
     assert!(matches!(parse(&[]), Ok(Command::Run(..))));
     assert!(matches!(parse(&["--print-config"]), Ok(Command::Print(_))));
@@ -426,7 +426,7 @@ fn what_a_command_line_means_is_printed_as_toml_whatever_its_letters() {
         "--env",
     ];
     let args = args.into_iter().chain(["A=\"\\\t\u{7f}\n'é"]);
-    let Ok(Command::Print(text)) = parse(args.map(OsString::from)) else {
+    let Ok(Command::Print(text)) = parse("", args.map(OsString::from)) else {
         panic!("it prints")
     };
     let Loaded { run, .. } = loaded(&text);
