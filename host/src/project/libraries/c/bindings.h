@@ -798,8 +798,14 @@ typedef struct {
 // Each event has an `id`, from the first client of a topic on. A client that
 // connects again tells the last one, in `Last-Event-ID`, and gets what it has
 // missed, as far as that is kept (`--events-kept`, `--events-kept-size`). It
-// gets all that is kept if its ID is too old, or of another process. The stream
-// ends at the host's shutdown, and such clients connect again.
+// gets all that is kept if its ID is too old, or of another process.
+//
+// An end of the stream is none for a client, which connects again. The stream
+// ends at the host's shutdown, and before a message that was published faster
+// than the host could take it to the client's thread (see `topics`): no
+// client takes a later message for the next one. What is published once the
+// shutdown has begun is kept in this process alone, and so reaches no client
+// that connects to another one, unless a server joins their topics.
 typedef struct netwasm_net_http_topic_events_t {
   // The topic.
   bindings_string_t   topic;
@@ -1284,7 +1290,8 @@ extern bool netwasm_net_transports_send_file(netwasm_net_transports_connection_i
 //
 // # Errors
 // - `invalid-state`: either connection is closing, this one is already
-//   relayed, or another one is relayed to `to`.
+//   relayed, or another one is relayed to `to`, or `to` is subscribed to
+//   topics.
 extern bool netwasm_net_transports_relay(netwasm_net_transports_connection_id_t *connection, netwasm_net_transports_connection_id_t *to, netwasm_net_transports_error_t *err);
 // Continues in TLS.
 //
@@ -1512,10 +1519,13 @@ extern void netwasm_net_http_method_request_body(netwasm_net_http_borrow_request
 // - `limit-exceeded`: `--max-handles` bodies are being read.
 extern bool netwasm_net_http_method_request_read_body(netwasm_net_http_borrow_request_t self, uint64_t token, uint64_t credit, netwasm_net_http_error_t *err);
 // Sends an interim response, if the handler then defers or streams its
-// response. See the function `inform`.
+// response. See the function `inform`. They are sent when `handle` has
+// returned.
 //
 // # Errors
-// Those of the function `inform`, except for `invalid-state`.
+// - `invalid-argument`: the status is not 102 to 199.
+// - `limit-exceeded`: there are 16 already, or this one's headers are
+//   longer than `--max-head`.
 extern bool netwasm_net_http_method_request_inform(netwasm_net_http_borrow_request_t self, uint16_t status, netwasm_net_http_fields_t *headers, netwasm_net_http_error_t *err);
 // Returns the trailers, which followed a chunked body (RFC 9112,
 // section 7.1.2) or the body of an HTTP/2 request.
@@ -1567,7 +1577,10 @@ extern bool netwasm_net_http_forward_deferred(uint64_t token, netwasm_net_http_f
 // - `invalid-argument`: the status is not 102 to 199. The host sends 100
 //   and 101 itself.
 // - `invalid-state`: no request is deferred under this token.
-// - `limit-exceeded`: 16 interim responses wait to be sent.
+// - `limit-exceeded`: 16 interim responses wait to be sent, as for a client
+//   that takes none; this one's headers are longer than `--max-head`; or the
+//   connection has taken 256 KiB of them for this request, headers with 128
+//   bytes each for what the host keeps of them, and 512 for each response.
 extern bool netwasm_net_http_inform(uint64_t token, uint16_t status, netwasm_net_http_fields_t *headers, netwasm_net_http_error_t *err);
 // Sends a piece of a streamed body, as soon as the client takes it. Returns
 // the room that is left: the number of bytes that may follow before the

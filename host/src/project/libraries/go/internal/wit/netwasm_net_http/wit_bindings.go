@@ -156,8 +156,14 @@ type OutgoingBody struct {
 // Each event has an `id`, from the first client of a topic on. A client that
 // connects again tells the last one, in `Last-Event-ID`, and gets what it has
 // missed, as far as that is kept (`--events-kept`, `--events-kept-size`). It
-// gets all that is kept if its ID is too old, or of another process. The stream
-// ends at the host's shutdown, and such clients connect again.
+// gets all that is kept if its ID is too old, or of another process.
+//
+// An end of the stream is none for a client, which connects again. The stream
+// ends at the host's shutdown, and before a message that was published faster
+// than the host could take it to the client's thread (see `topics`): no
+// client takes a later message for the next one. What is published once the
+// shutdown has begun is kept in this process alone, and so reaches no client
+// that connects to another one, unless a server joins their topics.
 type TopicEvents struct {
 	// The topic.
 	Topic string
