@@ -268,7 +268,7 @@ struct Reload {
 impl Reload {
     fn into_command(self) -> Result<Command, clap::Error> {
         let admin = match self.config {
-            Some(file) => config::admin(&file).map_err(|mistakes| usage(&mistakes))?,
+            Some(file) => config::address(&file, "admin").map_err(|mistakes| usage(&mistakes))?,
             None => self.admin,
         };
         match admin {
@@ -286,23 +286,25 @@ impl Reload {
 
 #[derive(Args, Debug)]
 struct Ready {
-    /// The run's --admin
+    /// The run's --admin or --probes
     #[arg(value_name = "ADDR", required_unless_present = "config")]
     admin: Option<ListenAddress>,
-    /// The run's configuration file, which names that address
+    /// The run's configuration file, which names one of them
     #[arg(long, value_name = "FILE", conflicts_with = "admin")]
     config: Option<PathBuf>,
 }
 
 impl Ready {
     fn into_command(self) -> Result<Command, clap::Error> {
-        let admin = match self.config {
-            Some(file) => config::admin(&file).map_err(|mistakes| usage(&mistakes))?,
-            None => self.admin,
-        };
+        let mut admin = self.admin;
+        for key in ["admin", "probes"] {
+            if let (None, Some(file)) = (&admin, &self.config) {
+                admin = config::address(file, key).map_err(|mistakes| usage(&mistakes))?;
+            }
+        }
         let Some(admin) = admin else {
             return Err(usage(
-                &"the file has no admin, of which a run can be asked: write \
+                &"the file has neither admin nor probes, of which a run can be asked: write \
                   admin = \"unix:PATH\" there",
             ));
         };

@@ -132,17 +132,17 @@ pub fn examine(file: &Path) -> Examined {
     }
 }
 
-/// Returns the address of the admin interface that a file names. Other settings
+/// Returns the address that a file names by a key, such as `admin`. Other settings
 /// are not looked at: who reloads a run need not be able to read its secrets.
 ///
 /// # Errors
 /// Fails if the file cannot be read, or its address.
-pub(super) fn admin(file: &Path) -> Result<Option<ListenAddress>, Mistakes> {
+pub(super) fn address(file: &Path, key: &str) -> Result<Option<ListenAddress>, Mistakes> {
     let text = read(file)?;
     let (_, keys) = flags();
     let (document, mistakes) = Document::read(&text, &keys);
-    let admin = document.shared.iter().find(|it| it.key.name == "admin");
-    let Some(Setting::Words(words)) = admin.map(|entry| &entry.setting) else {
+    let found = document.shared.iter().find(|it| it.key.name == key);
+    let Some(Setting::Words(words)) = found.map(|entry| &entry.setting) else {
         return match mistakes.is_empty() {
             true => Ok(None),
             false => Err(Mistakes::new(file, &text, mistakes)),
