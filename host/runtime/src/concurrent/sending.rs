@@ -21,6 +21,7 @@ use wasmtime_wasi_http::{
 
 use crate::concurrent::failure::{of_failure, of_guest};
 use crate::concurrent::permissions::Permissions;
+use crate::concurrent::transmission::Transmissions;
 use crate::local::Local;
 use crate::moving::Moving;
 
@@ -33,6 +34,7 @@ pub(crate) struct Http {
     pub(super) context: WasiHttpCtx,
     pub(super) hooks: Hooks,
     pub(super) replying: Option<Replying>,
+    pub(super) transmissions: Transmissions,
 }
 
 impl Http {
@@ -44,6 +46,7 @@ impl Http {
         Self {
             context: WasiHttpCtx::new(),
             replying: None,
+            transmissions: Transmissions::default(),
             hooks: Hooks {
                 local: SendWrapper::new(Rc::clone(local)),
                 health: SendWrapper::new(Rc::clone(health)),
