@@ -90,6 +90,27 @@ fn a_reactor_of_p1_is_what_its_interface_says() {
     assert_eq!(done.code, Some(0), "{done:?}");
 }
 
+/// Exceptions of C++, and longjmp(3), are compiled to these.
+#[test]
+fn exceptions_are_thrown_and_caught() {
+    let scratch = directory();
+    let module = write(
+        scratch.path(),
+        "throw.wat",
+        r#"(module
+            (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+            (memory (export "memory") 1)
+            (tag $code (param i32))
+            (func $fail (throw $code (i32.const 7)))
+            (func (export "_start")
+                (call $exit (block $caught (result i32)
+                    (try_table (catch $code $caught) (call $fail))
+                    (i32.const 1)))))"#,
+    );
+    let done = Run::component(&module).output();
+    assert_eq!(done.code, Some(7), "{done:?}");
+}
+
 #[test]
 fn a_module_that_needs_more_than_p1_is_told_what() {
     let scratch = directory();

@@ -39,6 +39,28 @@ fn what_is_not_allowed_is_denied_and_the_log_names_the_flag() {
     }
 }
 
+/// As WASI's own suite has it (wasmtime issue 14112, and WASI issue 949).
+#[test]
+fn a_request_that_was_not_sent_says_so_and_one_without_a_path_is_for_the_root() {
+    let upstream = Upstream::answering(OK);
+    let allowed = upstream.address.to_string();
+    let server = probe("client-probe", &allowed).start();
+    let denied = "error: ErrorCode::DestinationIpProhibited";
+    assert_eq!(
+        ask(&server, "/unsent?http://127.0.0.1:81/"),
+        format!(
+            "{denied}, sent Err({})",
+            denied.trim_start_matches("error: ")
+        )
+    );
+    assert_eq!(
+        ask(&server, &format!("/get-pathless?http://{allowed}")),
+        SAID
+    );
+    server.stop();
+    assert_eq!(upstream.connections(), 1);
+}
+
 #[test]
 fn a_name_that_leads_to_a_private_address_is_denied() {
     let dns = Dns::new(|_, _| DnsReply::addresses(&["127.0.0.1"]));

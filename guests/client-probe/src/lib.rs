@@ -76,6 +76,23 @@ impl Guest for Probe {
                     Err(error) => format!("error: {error:?}"),
                 }
             }
+            // Tells what the sending of a request that fails says of itself.
+            "/unsent" => {
+                let (message, sent) = sending(&request, Method::Get, url, None);
+                match client::send(message).await {
+                    Ok(response) => told(response).await,
+                    Err(error) => format!("error: {error:?}, sent {:?}", sent.await),
+                }
+            }
+            "/get-pathless" => {
+                let sent = message(Method::Get, None);
+                let set = sent.set_path_with_query(None);
+                set.expect("no path");
+                match client::send(sent).await {
+                    Ok(response) => told(response).await,
+                    Err(error) => format!("error: {error:?}"),
+                }
+            }
             // It says that its body was not whole.
             "/upload-fails" => {
                 let body = bytes(number, End::Error);

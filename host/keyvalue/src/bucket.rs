@@ -282,7 +282,8 @@ async fn all_keys(bucket: Kind) -> Outcome<Vec<String>> {
             Answer::Now(page) => page?,
             Answer::Later(page) => page.await?,
         };
-        bytes += page.keys.iter().map(String::len).sum::<usize>();
+        let size = |key: &String| size_of::<String>() + key.len();
+        bytes += page.keys.iter().map(size).sum::<usize>();
         check_sum(bytes)?;
         keys.extend(page.keys);
         from = page.next;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::task::AbortHandle;
@@ -409,6 +410,14 @@ impl WasiHost for State {
 
     fn max_memory(&self) -> usize {
         self.local.env.net.limits.max_memory
+    }
+
+    fn time_left(&self) -> Duration {
+        self.computed.left(&self.local.env.net.limits)
+    }
+
+    fn waited(&mut self, time: Duration) {
+        self.computed.waited(time, Duration::ZERO);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::concurrent::blobstore;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
     bindings, files, host, http_error, informing, lookup, opening, outgoing, response, sockets,
-    spin, tcp, tls, tls_engine, udp,
+    spin, tcp, tls, tls_engine, transmission, udp,
 };
 use crate::kind::Kind;
 use crate::standard;
@@ -51,6 +51,7 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     opening::add_to_linker(&mut linker)?;
     outgoing::add_to_linker(&mut linker)?;
     response::add_to_linker(&mut linker)?;
+    transmission::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
     tls_engine::add_to_linker(&mut linker)?;
     standard::add_to_linker(&mut linker)?;

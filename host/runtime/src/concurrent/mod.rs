@@ -36,4 +36,5 @@ mod streams;
 mod tcp;
 mod tls;
 mod tls_engine;
+mod transmission;
 mod udp;

@@ -20,9 +20,26 @@ pub(crate) struct Need {
 
 impl Display for Need {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, for {}", self.flag, self.imports.join(", "))
+        write!(f, "{}, for ", self.flag)?;
+        let mut before = "";
+        for (index, import) in self.imports.iter().take(MOST_TOLD).enumerate() {
+            let (interface, function) = import.split_once(' ').unwrap_or(("", import));
+            let comma = if index > 0 { ", " } else { "" };
+            match interface == before {
+                true => write!(f, "{comma}{function}")?,
+                false => write!(f, "{comma}{import}")?,
+            }
+            before = interface;
+        }
+        match self.imports.len().saturating_sub(MOST_TOLD) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }
+
+/// Most imports that are told as the reason for a flag.
+const MOST_TOLD: usize = 4;
 
 const CONNECT: &str = "--allow-connect HOST:PORT";
 const UDP: &str = "--allow-udp HOST:PORT";
@@ -59,8 +76,8 @@ const OWN: [(&str, &str, &str); 16] = [
     ("files", "[static]file.open", DIR),
 ];
 
-/// Functions of WASI, 0.2 and 0.3, and the flag that each needs.
-const WASI: [(&str, &str, &str); 23] = [
+/// Functions of WASI, 0.2 and 0.3, and the flag that each needs, besides [`PATHS`].
+const WASI: [(&str, &str, &str); 22] = [
     ("fermyon:spin/key-value", "[static]store.open", KEYVALUE),
     ("fermyon:spin/variables", "get", CONFIG),
     ("spin:key-value/key-value", "[static]store.open", KEYVALUE),
@@ -95,7 +112,24 @@ const WASI: [(&str, &str, &str); 23] = [
         LISTEN,
     ),
     ("wasi:sockets/types", "[method]tcp-socket.listen", LISTEN),
-    ("wasi:filesystem/preopens", "get-directories", DIR),
+];
+
+/// Methods of `wasi:filesystem/types` that take a path, or list a directory. Standard
+/// libraries ask for the directories, and write to standard output as to a file,
+/// even if the program knows no files.
+const PATHS: [&str; 12] = [
+    "create-directory-at",
+    "link-at",
+    "metadata-hash-at",
+    "open-at",
+    "read-directory",
+    "readlink-at",
+    "remove-directory-at",
+    "rename-at",
+    "set-times-at",
+    "stat-at",
+    "symlink-at",
+    "unlink-file-at",
 ];
 
 impl Interface {
@@ -148,6 +182,10 @@ fn is_denied(interface: &str, kind: Kind) -> bool {
 fn flag_of(interface: &str, function: &str) -> Option<&'static str> {
     let own = interface.strip_prefix(PACKAGE);
     let own = own.and_then(|it| it.strip_prefix('/'));
+    if interface == "wasi:filesystem/types" {
+        let method = function.strip_prefix("[method]descriptor.")?;
+        return PATHS.contains(&method).then_some(DIR);
+    }
     let found = match own {
         Some(own) => OWN.iter().find(|it| (it.0, it.1) == (own, function)),
         None => WASI.iter().find(|it| (it.0, it.1) == (interface, function)),

@@ -344,11 +344,6 @@ fn a_report_tells_what_may_be_needed_and_which_import_is_the_reason() {
             "--allow-connect HOST:PORT, for wasi:http/outgoing-handler handle",
         ),
         (
-            "wasi:filesystem/preopens@0.2.6",
-            "get-directories",
-            "--dir HOST::GUEST, for wasi:filesystem/preopens get-directories",
-        ),
-        (
             "wasi:keyvalue/store@0.2.0-draft2",
             "open",
             "--keyvalue NAME=memory:, for wasi:keyvalue/store open",
@@ -379,7 +374,9 @@ fn a_report_tells_what_may_be_needed_and_which_import_is_the_reason() {
     // An import alone is no permission to need, and not each function has one.
     let types = import("wasi:http/outgoing-handler@0.2.0", &[]);
     let clock = import("wasi:clocks/wall-clock@0.2.0", &["now"]);
-    assert!(needs(Kind::Command, &format!("{types}{clock}")).is_empty());
+    // Standard libraries ask for the directories unasked.
+    let preopens = import("wasi:filesystem/preopens@0.2.6", &["get-directories"]);
+    assert!(needs(Kind::Command, &format!("{types}{clock}{preopens}")).is_empty());
     // Handlers of events are denied what a language's library imports.
     assert!(needs(Kind::Events, &lookup).is_empty());
     let denied = "wasi:sockets/ip-name-lookup resolve-addresses";
@@ -388,32 +385,56 @@ fn a_report_tells_what_may_be_needed_and_which_import_is_the_reason() {
 }
 
 #[test]
-fn sockets_of_wasi_may_need_what_their_functions_do() {
-    for (name, socket, function, line) in [
+fn methods_of_wasi_may_need_what_they_do() {
+    for (name, resource, functions, line) in [
         (
-            "tcp@0.2.6",
-            "tcp",
-            "start-connect",
+            "sockets/tcp@0.2.6",
+            "tcp-socket",
+            &["start-connect"][..],
             "--allow-connect HOST:PORT, for wasi:sockets/tcp start-connect",
         ),
         (
-            "types@0.3.0",
-            "tcp",
-            "listen",
+            "sockets/types@0.3.0",
+            "tcp-socket",
+            &["listen"],
             "--allow-listen ADDR, for wasi:sockets/types listen",
         ),
         (
-            "types@0.3.0",
-            "udp",
-            "send",
+            "sockets/types@0.3.0",
+            "udp-socket",
+            &["send"],
             "--allow-udp HOST:PORT, for wasi:sockets/types send",
         ),
+        (
+            "filesystem/types@0.2.6",
+            "descriptor",
+            &["open-at", "write-via-stream"],
+            "--dir HOST::GUEST, for wasi:filesystem/types open-at",
+        ),
+        (
+            "filesystem/types@0.3.0",
+            "descriptor",
+            &[
+                "link-at",
+                "open-at",
+                "read-directory",
+                "rename-at",
+                "stat-at",
+            ],
+            "--dir HOST::GUEST, for wasi:filesystem/types link-at, open-at, read-directory, \
+             rename-at and 1 more",
+        ),
     ] {
+        let methods = functions.iter().map(|function| {
+            format!(
+                "(export \"[method]{resource}.{function}\" \
+                 (func (param \"self\" (borrow $resource))))"
+            )
+        });
+        let methods: String = methods.collect();
         let import = format!(
-            "(import \"wasi:sockets/{name}\" (instance \
-             (export \"{socket}-socket\" (type $socket (sub resource))) \
-             (export \"[method]{socket}-socket.{function}\" \
-             (func (param \"self\" (borrow $socket))))))"
+            "(import \"wasi:{name}\" (instance \
+             (export \"{resource}\" (type $resource (sub resource))) {methods}))"
         );
         assert_eq!(needs(Kind::Command, &import), [line]);
     }

@@ -54,6 +54,10 @@ pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits) -> String {
             "it took longer than {} (--event-timeout)",
             humantime::format_duration(limits.event_timeout)
         ),
+        Some(trap @ Trap::WaitableSyncAndAsync) => format!(
+            "{trap}: wit-bindgen 0.57 and 0.58 do that where the guest waits; build it anew \
+             with 0.59 or later"
+        ),
         Some(trap) => trap.to_string(),
         None => wasi::reason(error).unwrap_or_else(|| one_line(error)),
     }
@@ -76,4 +80,19 @@ pub(crate) fn one_line(error: &wasmtime::Error) -> String {
         }
     }
     parts.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trap_that_comes_of_old_tools_names_them() {
+        let told = |trap: Trap| reason(&trap.into(), &Limits::default());
+        assert!(told(Trap::WaitableSyncAndAsync).contains("0.59"));
+        assert_eq!(
+            told(Trap::UnreachableCodeReached),
+            Trap::UnreachableCodeReached.to_string()
+        );
+    }
 }

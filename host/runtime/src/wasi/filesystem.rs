@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Instant;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -16,7 +17,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{
 };
 use wasmtime_wasi::p2::{FsResult, IoError};
 
-use super::{Wasi, WasiHost, at_once, drop_handle, files};
+use super::{WasiHost, at_once, drop_handle, files};
 
 /// Converts a result to `result<_, error-code>` for the guest.
 fn file_result<R>(result: FsResult<R>) -> wasmtime::Result<(Result<R, types::ErrorCode>,)> {
@@ -91,13 +92,13 @@ pub(super) fn add_to_linker<T: WasiHost>(l: &mut LinkerInstance<'_, T>) -> wasmt
     l.func_wrap(
         "[method]descriptor.sync",
         |mut store: StoreContextMut<'_, T>, (file,): (Handle,)| {
-            sync(store.data_mut().wasi(), &file, fs::File::sync_all)
+            sync(store.data_mut(), &file, fs::File::sync_all)
         },
     )?;
     l.func_wrap(
         "[method]descriptor.sync-data",
         |mut store: StoreContextMut<'_, T>, (file,): (Handle,)| {
-            sync(store.data_mut().wasi(), &file, fs::File::sync_data)
+            sync(store.data_mut(), &file, fs::File::sync_data)
         },
     )?;
     l.func_wrap(
@@ -216,14 +217,14 @@ fn is_leased(
     Ok(opened.is_err_and(|errno| errno == Errno::AGAIN))
 }
 
-/// Waits for the disk on a separate thread. Once that has taken as long as an
-/// event may, the guest traps and the worker goes on.
-fn sync(
-    wasi: &Wasi,
+/// Waits for the disk on a separate thread. Once the event has taken as long as it
+/// may, with all that it waited for, the guest traps and the worker goes on.
+pub(super) fn sync<T: WasiHost>(
+    state: &mut T,
     descriptor: &Resource<Descriptor>,
     wait: fn(&fs::File) -> io::Result<()>,
 ) -> wasmtime::Result<(Result<(), types::ErrorCode>,)> {
-    let file = match wasi.table.get(descriptor)? {
+    let file = match state.wasi().table.get(descriptor)? {
         Descriptor::File(file) => Arc::clone(&file.file),
         Descriptor::Dir(directory) => {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -241,7 +242,10 @@ fn sync(
     if let Err(error) = thread::Builder::new().name("sync".into()).spawn(waiting) {
         return Ok((Err(error.into()),));
     }
-    match result.recv_timeout(wasi.setup.0.event_timeout) {
+    let begun = Instant::now();
+    let result = result.recv_timeout(state.time_left());
+    state.waited(begun.elapsed());
+    match result {
         Ok(result) => Ok((result.map_err(Into::into),)),
         Err(_) => wasmtime::bail!("the disk takes longer than an event may (--event-timeout)"),
     }

@@ -66,6 +66,12 @@ pub(crate) trait WasiHost: 'static {
 
     /// Returns the memory limit of the instance in bytes.
     fn max_memory(&self) -> usize;
+
+    /// Returns the time that is left of the event's limit.
+    fn time_left(&self) -> Duration;
+
+    /// Notes time for which the event has kept its thread waiting.
+    fn waited(&mut self, time: Duration);
 }
 
 /// Setup that all instances of a guest share. Made once, cheap to clone.
@@ -83,8 +89,6 @@ struct Setup {
     /// Directories, opened. Instances share the descriptors.
     files: WasiFilesystemCtx,
     max_handles: usize,
-    /// Longest time that a handler may wait for a disk.
-    event_timeout: Duration,
     log: GuestLog,
 }
 
@@ -122,7 +126,6 @@ impl WasiSetup {
             guest: guest.clone(),
             files: builder.build().filesystem().clone(),
             max_handles: limits.max_handles,
-            event_timeout: limits.event_timeout,
             log,
         })))
     }

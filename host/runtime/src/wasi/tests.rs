@@ -11,7 +11,7 @@ use wasmtime_wasi::p2::bindings::filesystem::types::{self as fs, HostDescriptor}
 
 use netwasm_base::config::Directory;
 
-use super::filesystem::may_open;
+use super::filesystem::{may_open, sync};
 use super::io::{read, write, write_zeroes};
 use super::*;
 
@@ -69,6 +69,7 @@ const HOARDER: &str = r#"(component
 
 struct State {
     wasi: Wasi,
+    time_left: Duration,
     // Not `Send`, like a worker's store data.
     _worker: Rc<()>,
 }
@@ -80,6 +81,14 @@ impl WasiHost for State {
 
     fn max_memory(&self) -> usize {
         usize::MAX
+    }
+
+    fn time_left(&self) -> Duration {
+        self.time_left
+    }
+
+    fn waited(&mut self, time: Duration) {
+        self.time_left = self.time_left.saturating_sub(time);
     }
 }
 
@@ -127,6 +136,7 @@ where
         &engine,
         State {
             wasi: wasi(Vec::new()),
+            time_left: limits().event_timeout,
             _worker: Rc::new(()),
         },
     );
@@ -283,4 +293,35 @@ fn a_pipe_is_refused_rather_than_waited_for() {
         let opened = open(&mut files(&mut wasi), path, fs::DescriptorFlags::READ);
         assert_eq!(opened.err(), Some(fs::ErrorCode::Access), "{path}");
     }
+}
+
+#[test]
+fn waits_for_a_disk_count_together() {
+    let scratch = tempfile::tempdir().expect("a directory");
+    std::fs::write(scratch.path().join("file"), "text").expect("a file");
+    let limit = Duration::from_secs(60);
+    let mut state = State {
+        wasi: wasi(vec![directory(scratch.path(), false)]),
+        time_left: limit,
+        _worker: Rc::new(()),
+    };
+    let read = fs::DescriptorFlags::READ;
+    let file = open(&mut files(&mut state.wasi), "file", read).expect("open");
+    let pause = Duration::from_millis(5);
+    let slow = |_: &std::fs::File| -> std::io::Result<()> {
+        std::thread::sleep(Duration::from_millis(5));
+        Ok(())
+    };
+    let (synced,) = sync(&mut state, &file, slow).expect("no trap");
+    assert!(synced.is_ok());
+    assert!(state.time_left <= limit - pause, "{:?}", state.time_left);
+    // Nothing is left.
+    state.time_left = Duration::ZERO;
+    let never = |_: &std::fs::File| -> std::io::Result<()> {
+        loop {
+            std::thread::park();
+        }
+    };
+    let ended = sync(&mut state, &file, never).expect_err("a trap");
+    assert!(ended.to_string().contains("--event-timeout"), "{ended:#}");
 }
