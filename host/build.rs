@@ -1,85 +1,120 @@
-//! Embeds the files that `netwasm wit` and `netwasm new` write: for each tree a
-//! list of paths and contents, so that no new file can be forgotten. Tells the
-//! program what it is built for.
+//! Embeds the files that `netwasm wit` and `netwasm new` write, compressed: for
+//! each tree a list of paths and places, so that no new file can be forgotten.
+//! Says where the guests are that are part of the program, and what it is built
+//! for.
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-/// A tree of files: the name of its list, its directory from this package, the
+use flate2::Compression;
+use flate2::write::ZlibEncoder;
+
+/// A tree of files: the name of its list, its directory in the repository, the
 /// end of the files' names, and what the list is.
 const TREES: [(&str, &str, &str, &str); 8] = [
-    ("WIT", "../wit", ".wit", "The WIT package of this host."),
+    ("WIT", "wit", ".wit", "The WIT package of this host."),
     (
         "WASI",
-        "src/project/wasi-0.2",
+        "host/src/project/wasi-0.2",
         ".wit",
         "The WIT packages of WASI 0.2.",
     ),
     (
         "TEMPLATES",
-        "src/project/new",
+        "host/src/project/new",
         "",
         "The files of new projects, in a directory for each kind.",
     ),
     (
         "LANGUAGES",
-        "src/project/languages",
+        "host/src/project/languages",
         "",
         "The worlds and libraries for handlers in other languages.",
     ),
     (
         "GUEST",
-        "../guests/netwasm-guest",
+        "guests/netwasm-guest",
         "",
         "The library for handlers.",
     ),
     (
         "TEST",
-        "../guests/netwasm-test",
+        "guests/netwasm-test",
         "",
         "The library for handlers' tests.",
     ),
     (
         "C",
-        "src/project/libraries/c",
+        "host/src/project/libraries/c",
         "",
         "The library for handlers in C.",
     ),
     (
         "GO",
-        "src/project/libraries/go",
+        "host/src/project/libraries/go",
         "",
         "The library for handlers in Go.",
     ),
 ];
 
+/// The repository, as a package on crates.io has it: what this package needs from
+/// outside, made by guests/package.
+const PACKED: &str = "packed";
+
+/// End of the name of a manifest there. Cargo leaves out directories that have a
+/// `Cargo.toml`.
+const RENAMED: &str = ".packed";
+
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let package = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let is_repository = package.join("../guests").is_dir();
+    let repository = package.join(if is_repository { ".." } else { PACKED });
+    let mut lists = String::new();
     let mut text = String::new();
-    for (list, directory, end, what) in TREES {
-        let root = package.join(directory);
+    for (list, place, end, what) in TREES {
+        let root = repository.join(place);
         let mut files = Vec::new();
         if root.is_dir() {
-            println!("cargo::rerun-if-changed={directory}");
+            println!("cargo::rerun-if-changed={}", root.display());
             find(&root, end, &mut files)?;
         } else {
             // A new package of the workspace changes the lock file.
             println!("cargo::rerun-if-changed=../Cargo.lock");
         }
         files.sort();
-        writeln!(text, "/// {what}")?;
-        writeln!(text, "pub(super) static {list}: &[(&str, &str)] = &[")?;
+        writeln!(lists, "/// {what}")?;
+        writeln!(lists, "pub(super) static {list}: Files = Files::new(|| {{")?;
+        writeln!(lists, "    files(&[")?;
         for file in files {
-            let path = file.strip_prefix(&root)?;
-            writeln!(text, "    ({path:?}, include_str!({file:?})),")?;
+            let path = file.strip_prefix(&root)?.to_string_lossy();
+            let path = path.trim_end_matches(RENAMED);
+            let start = text.len();
+            text += &fs::read_to_string(&file)?;
+            writeln!(lists, "        ({path:?}, {start}..{}),", text.len())?;
         }
-        writeln!(text, "];")?;
+        writeln!(lists, "    ])\n}});")?;
     }
-    fs::write(Path::new(&env::var("OUT_DIR")?).join("embedded.rs"), text)?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let mut compressed = ZlibEncoder::new(Vec::new(), Compression::best());
+    compressed.write_all(text.as_bytes())?;
+    fs::write(out.join("embedded.z"), compressed.finish()?)?;
+    fs::write(out.join("embedded.rs"), lists)?;
+    let manifest = match is_repository {
+        true => "Cargo.toml".to_owned(),
+        false => format!("Cargo.toml{RENAMED}"),
+    };
+    for (variable, path) in [
+        ("GUESTS_DIRECTORY", "guests"),
+        ("WORKSPACE_MANIFEST", &manifest),
+    ] {
+        let path = repository.join(path);
+        println!("cargo::rustc-env={variable}={}", path.display());
+    }
     tell_target()
 }
 

@@ -110,6 +110,10 @@ fn health_readiness_and_settings_are_told() {
     ]));
     ask(admin, "/healthz").is(200, "alive");
     ask(admin, "/readyz").is(200, "ready");
+    // A health check, as of a container.
+    let check = || Run::command(&["ready", &admin.to_string()]).output();
+    let ready = check();
+    assert_eq!((ready.code, &*ready.stdout), (Some(0), "ready\n"));
     let config = ok(ask(admin, "/config"));
     assert!(
         config.text().contains("tcp = [\"127.0.0.1:0\"]"),
@@ -138,9 +142,15 @@ fn health_readiness_and_settings_are_told() {
         (response.status == 503 && response.text() == "not ready: draining").then_some(())
     });
     ask(admin, "/healthz").is(200, "alive");
+    let draining = check();
+    assert_eq!(draining.code, Some(1), "{draining:?}");
+    assert_eq!(draining.stderr, "netwasm: not ready: draining\n");
     drop(open);
     let mut server = server;
     assert_eq!(server.wait().code(), Some(0));
+    let nobody = check();
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+    assert!(nobody.stderr.contains("cannot reach the run"), "{nobody:?}");
 }
 
 #[test]

@@ -70,6 +70,32 @@ fn a_container_is_a_permission_and_the_denial_names_its_flag() {
 }
 
 #[test]
+fn what_is_too_large_is_refused_with_its_bound() {
+    let root = directory();
+    // 5 GiB, of which nothing is on the disk.
+    let large = fs::File::create(root.path().join("large")).expect("a file");
+    large.set_len(5 << 30).expect("a length");
+    let run = |line: &str| probe(root.path(), "c=DIR:rw", line);
+    let refused = |line: &str, reason: &str| {
+        let done = run(line);
+        assert_eq!(done.code, Some(1), "{done:#?}");
+        assert!(done.stdout.contains(reason), "no {reason:?}: {done:#?}");
+    };
+    refused(
+        "get c large 0 5368709119",
+        "it has 5368709120 bytes, and the guest has memory for",
+    );
+    // A part of it is not.
+    let done = run("get c large 5368709110 5368709119");
+    assert_eq!(printed(&done), format!("10: {}\n", "\0".repeat(10)));
+    let name = "x".repeat(1025);
+    refused(&format!("put c {name} 1"), "it has 1024 bytes at most");
+    let deep = vec!["a"; 33].join("/");
+    refused(&format!("put c {deep} 1"), "slashes at most");
+    assert_eq!(fs::read_dir(root.path()).expect("it").count(), 1);
+}
+
+#[test]
 fn many_containers_are_the_sub_directories_of_one_directory() {
     let root = directory();
     let run = |line: &str| probe(root.path(), "*=DIR:rw", line);

@@ -25,18 +25,10 @@ fn operations_on_buckets_are_counted() {
 #[test]
 fn a_redis_server_is_reached_by_tls_if_it_is_trusted() {
     let scratch = directory();
-    let (chain, key) = (cert("cert.pem"), cert("key.pem"));
-    let options = [
-        ["--port", "0"],
-        ["--tls-port", "PORT"],
-        ["--tls-cert-file", text(&chain)],
-        ["--tls-key-file", text(&key)],
-        ["--tls-auth-clients", "no"],
-    ];
-    let Some(redis) = Redis::start_with(scratch.path(), options.as_flattened()) else {
+    let Some((_redis, port)) = Redis::start_secure(scratch.path()) else {
         return;
     };
-    let secure = redis.bucket("a", "0").replace("redis://", "rediss://");
+    let secure = format!("a=rediss://:s3cret@127.0.0.1:{port}/0");
     let server = with_bucket(&secure)
         .args(["--ca", text(&cert("ca.pem"))])
         .start();

@@ -54,7 +54,7 @@ fn bash_completes_commands_flags_values_and_components() {
     write(
         folder.path(),
         "netwasm.bash",
-        &printed(&["completions", "bash"]),
+        printed(&["completions", "bash"]),
     );
     let cases: [(&str, &[&str]); 13] = [
         ("ru", &["run"]),

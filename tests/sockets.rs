@@ -153,6 +153,19 @@ fn what_a_flag_allows_works() {
     );
 }
 
+/// Guests of older libraries trap where they wait, and programs are faster where
+/// they do not.
+#[test]
+fn a_call_that_has_nothing_to_wait_for_returns_at_once() {
+    let any = "127.0.0.1:*";
+    let finished = probe(&["at-once", "127.0.0.1:0"])
+        .args(["--allow-listen", any, "--allow-connect", any])
+        .args(["--allow-udp", any])
+        .output();
+    went_well(&finished);
+    assert_eq!(finished.stdout, "by TCP\nby UDP\n");
+}
+
 #[test]
 fn sockets_are_bounded() {
     let finished = probe(&["hoard", "127.0.0.1:0"])

@@ -2,13 +2,14 @@
 //! it.
 
 mod faults;
+mod files;
+mod tls;
 
-use std::io::Write;
 use std::time::Duration;
 
 use crate::harness::{
-    self, Client, Peer, Run, Server, Strace, TcpPeer, directory, echoes, eventually, pattern, same,
-    slowly, spliced, text, unix_address, write,
+    self, Peer, Run, Server, Strace, TcpPeer, directory, echoes, pattern, same, slowly, spliced,
+    unix_address,
 };
 
 const MIB: usize = 1 << 20;
@@ -89,19 +90,6 @@ fn what_came_before_a_half_close_is_all_sent_back() {
 }
 
 #[test]
-fn streams_work_inside_tls() {
-    for guest in ["stream-echo", "stream-relay"] {
-        let server = Run::guest(guest).tls().start();
-        let mut peer = Client::of("localhost").connect(server.address("tls"));
-        let bytes = pattern(2 * MIB);
-        peer.echoes_by(64 << 10, &bytes);
-        peer.finish();
-        assert_eq!(peer.rest(), b"");
-        server.stop();
-    }
-}
-
-#[test]
 fn streams_work_over_a_unix_socket() {
     for guest in ["stream-echo", "stream-relay"] {
         let scratch = directory();
@@ -132,67 +120,6 @@ fn the_kernel_moves_what_is_passed_on_unread() {
     echoes(server.connect(), &bytes);
     let moved = spliced(&strace.detach());
     assert!(moved > bytes.len(), "{moved} bytes by splice(2)");
-}
-
-#[test]
-fn the_kernel_sends_a_file_that_is_passed_on_unread() {
-    let scratch = directory();
-    let bytes = pattern(8 * MIB);
-    write(scratch.path(), "content", &bytes);
-    write(scratch.path(), "empty", "");
-    let server = probe()
-        .args(["--dir", &format!("{}::/", text(scratch.path()))])
-        .start();
-    let ask = |name: &str| {
-        let mut peer = server.connect();
-        peer.say(&format!("file {name}"));
-        let content = peer.rest();
-        server.log.wait_for(&["read Ok(()), sent Ok(())"]);
-        content
-    };
-    let strace = Strace::attach(&server, &["-e", "trace=sendfile"]);
-    same(&ask("content"), &bytes);
-    assert_eq!(ask("empty"), b"");
-    if let Some(strace) = strace {
-        let trace = strace.detach();
-        assert!(trace.iter().any(|line| line.contains("sendfile")));
-    }
-    server.stop();
-}
-
-#[test]
-fn a_file_ends_where_it_does_when_it_is_sent() {
-    let scratch = directory();
-    let bytes = pattern(32 * MIB);
-    let path = write(scratch.path(), "content", &bytes);
-    let dir = format!("{}::/", text(scratch.path()));
-    let server = probe().args(["--dir", &dir]).start();
-    let begin = || {
-        let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
-        peer.say("file content");
-        assert_eq!(peer.take(1), bytes.get(..1).expect("a byte"));
-        peer
-    };
-
-    let mut peer = begin();
-    let mut file = std::fs::File::options()
-        .append(true)
-        .open(&path)
-        .expect("the file");
-    file.write_all(&bytes).expect("more of it");
-    let rest = peer.rest();
-    assert_eq!(rest.len(), 64 * MIB - 1);
-    same(rest.get(32 * MIB - 1..).expect("the rest"), &bytes);
-    server.log.wait_for(&["read Ok(()), sent Ok(())"]);
-
-    let mut peer = begin();
-    file.set_len(1).expect("less of it");
-    let rest = peer.rest();
-    assert!(rest.len() < 63 * MIB, "{} bytes", rest.len());
-    eventually("the second outcome", || {
-        (server.log.count("read Ok(()), sent Ok(())") == 2).then_some(())
-    });
-    server.stop();
 }
 
 #[test]
@@ -315,45 +242,6 @@ fn more_than_a_thousand_connections_await_at_once() {
 }
 
 #[test]
-fn a_guest_may_read_a_file_for_longer_than_an_event_may_take() {
-    let scratch = directory();
-    let file = std::fs::File::create(scratch.path().join("long")).expect("a file");
-    file.set_len(256 << 20).expect("a file with a hole");
-    let dir = format!("{}::/", text(scratch.path()));
-    for isolation in ["connection", "worker"] {
-        let server = Run::guest("stream-probe")
-            .tcp()
-            .args(["--isolation", isolation, "--event-timeout", "20ms"])
-            .args(["--workers", "1", "--dir", &dir])
-            .start();
-        let mut reading = server.connect();
-        reading.say("sum long");
-        // Another connection has its turn meanwhile.
-        assert!(server.connect().ask("info").starts_with("SocketAddress"));
-        assert_eq!(reading.line(), "268435456 0 Ok(())");
-        server.stop();
-    }
-}
-
-#[test]
-fn a_pipe_below_a_directory_holds_up_nobody() {
-    use rustix::fs::{CWD, FileType, Mode, mknodat};
-
-    let scratch = directory();
-    let pipe = scratch.path().join("pipe");
-    mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
-    let mut server = probe()
-        .args(["--dir", &format!("{}::/", text(scratch.path()))])
-        .args(["--shutdown-timeout", "300ms"])
-        .start();
-    let mut waiting = server.connect();
-    waiting.say("file pipe");
-    holding(&server);
-    server.signal(rustix::process::Signal::TERM);
-    assert_eq!(server.wait().code(), Some(1), "one had to be aborted");
-}
-
-#[test]
 fn a_write_that_was_given_up_has_no_deadline() {
     let server = probe().args(["--write-timeout", "300ms"]).start();
     let mut peer = server.connect();
@@ -412,66 +300,6 @@ fn handles_are_dropped_in_any_order_and_leave_nothing() {
         server.wait_for_descriptors(before);
         server.stop();
     }
-}
-
-#[test]
-fn streams_go_on_in_tls() {
-    let server = Run::guest("stream-probe")
-        .tcp()
-        .certificate("cert.pem", "key.pem")
-        .start();
-    for version in [&rustls::version::TLS13, &rustls::version::TLS12] {
-        let mut peer = server.connect();
-        assert_eq!(peer.ask("start-tls"), "go ahead");
-        let client = Client::of("localhost").version(version);
-        let mut peer = client.over(peer.into_inner()).expect("a handshake");
-        let told = peer.line();
-        assert!(told.starts_with("in TLSv1."), "{told}");
-        assert_eq!(
-            peer.line(),
-            "Some(ErrorCode::InvalidState)",
-            "a second time"
-        );
-        assert!(peer.rest().is_empty());
-    }
-    // A client that does not speak TLS fails both streams, and the call.
-    let mut peer = server.connect();
-    assert_eq!(peer.ask("start-tls"), "go ahead");
-    peer.say("this is no handshake, but long enough to look like a record");
-    peer.lost();
-    server
-        .log
-        .wait_for(&["ended Err(ErrorCode::Tls), Err(ErrorCode::Tls)"]);
-    server.log.wait_for(&["TLS ErrorCode::Tls"]);
-    // So does one that leaves.
-    let mut peer = server.connect();
-    assert_eq!(peer.ask("start-tls"), "go ahead");
-    drop(peer);
-    server.log.wait_for_count("TLS ErrorCode::", 2);
-    server.stop();
-}
-
-#[test]
-fn a_handshake_on_streams_needs_a_certificate_and_meets_its_deadline() {
-    let server = Run::guest("stream-probe").tcp().start();
-    let mut peer = server.connect();
-    assert_eq!(peer.ask("start-tls"), "go ahead");
-    server.log.wait_for(&["TLS ErrorCode::NotSupported"]);
-    drop(peer);
-    server.log.wait_for(&["--cert FILE --key FILE"]);
-    server.stop();
-
-    let server = Run::guest("stream-probe")
-        .tcp()
-        .certificate("cert.pem", "key.pem")
-        .args(["--handshake-timeout", "500ms"])
-        .start();
-    let mut peer = server.connect();
-    assert_eq!(peer.ask("start-tls"), "go ahead");
-    server.idles();
-    peer.lost();
-    server.log.wait_for(&["TLS ErrorCode::Timeout"]);
-    server.stop();
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 /// A crate, the crates of ours that it may depend on, and the crates that it
 /// must not reach through any dependency.
-const CRATES: [(&str, &[&str], &[&str]); 8] = [
+const CRATES: [(&str, &[&str], &[&str]); 9] = [
     ("netwasm-base", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-commit", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-net", &["base"], &["netwasm-http", "wasmtime"]),
@@ -19,6 +19,11 @@ const CRATES: [(&str, &[&str], &[&str]); 8] = [
         "netwasm-keyvalue",
         &["base"],
         &["netwasm-net", "rustls", "wasmtime"],
+    ),
+    (
+        "netwasm-registry",
+        &["base", "net"],
+        &["netwasm-http", "netwasm-runtime", "wasmtime"],
     ),
     (
         "netwasm-exchange",
@@ -38,7 +43,7 @@ const CRATES: [(&str, &[&str], &[&str]); 8] = [
     (
         "netwasm",
         &[
-            "base", "commit", "keyvalue", "net", "exchange", "http", "runtime",
+            "base", "commit", "keyvalue", "net", "registry", "exchange", "http", "runtime",
         ],
         &[],
     ),

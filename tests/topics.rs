@@ -1,6 +1,8 @@
-//! Topics: read as events (Server-Sent Events, WHATWG HTML), and joined over a real
-//! Redis server, and written to connections of TCP. Slow readers and the kept messages' bounds are tested in
-//! `host/exchange`.
+//! Topics: read as events (Server-Sent Events, WHATWG HTML), joined over a real Redis
+//! server, and written to connections of TCP. Slow readers and the kept messages' bounds
+//! are tested in `host/exchange`, too.
+
+mod readers;
 
 use std::io::{Read, Write};
 use std::time::Instant;
@@ -9,7 +11,7 @@ use rustix::process::Signal;
 
 use crate::harness::http2::ask;
 use crate::harness::{
-    DEADLINE, Http2, Peer, Redis, Run, Server, TcpPeer, administered, directory, eventually,
+    DEADLINE, Http2, Peer, Redis, Run, Server, TcpPeer, administered, cert, directory, eventually,
     message, post, scrape, skipped, text,
 };
 
@@ -225,6 +227,39 @@ fn topics_of_two_processes_are_joined_and_again_after_the_server_was_away() {
 }
 
 #[test]
+fn topics_are_joined_over_tls_by_a_server_that_is_trusted() {
+    let scratch = directory();
+    let Some((redis, port)) = Redis::start_secure(scratch.path()) else {
+        return;
+    };
+    let url = format!("rediss://:s3cret@localhost:{port}?prefix=t:");
+    let run = || Run::guest("ws-probe").http().args(["--topics", &url]);
+    let trusting = || run().args(["--ca", text(&cert("ca.pem"))]).start();
+    let (one, other) = (trusting(), trusting());
+    for server in [&one, &other] {
+        server.log.wait_for(&["topics are joined, over rediss://"]);
+    }
+    let mut reader = Reader::begin(&other, "/later/news", &[]);
+    reader.id("");
+    redis.wait_for_subscribers("t:news", 1);
+    // The second one is more than a record of TLS has.
+    for text in ["one", &*"x".repeat(100_000)] {
+        publish(&one, text.as_bytes());
+        assert!(reader.until("\n\n").starts_with(&format!("data: {text}\n")));
+    }
+    let stranger = run().start();
+    let told = stranger.log.wait_for(&["--topics", "certificate"]);
+    assert!(!told.contains("s3cret"), "{told}");
+    publish(&stranger, b"to nobody");
+    publish(&one, b"two");
+    assert!(reader.until("\n\n").starts_with("data: two\n"));
+    drop(reader);
+    for server in [one, other, stranger] {
+        server.stop();
+    }
+}
+
+#[test]
 fn connections_of_tcp_get_what_is_published_on_all_workers() {
     let server = Run::guest("ws-probe").tcp().args(["--workers", "2"]);
     let server = server.start();
@@ -244,6 +279,21 @@ fn connections_of_tcp_get_what_is_published_on_all_workers() {
             assert_eq!(peer.line(), "bye");
         }
     }
+    // Nothing comes between what is relayed.
+    let mut relayed = server.connect();
+    assert_eq!(relayed.ask("subscribe news"), "8");
+    assert_eq!(relayed.ask("relay"), "relayed");
+    assert_eq!(relayed.rest(), b"");
+    server.log.wait_for(&["subscribed to topics: unsubscribe"]);
+    let mut relayed = server.connect();
+    relayed.ask("subscribe news");
+    relayed.ask("leave news");
+    assert_eq!(relayed.ask("relay"), "relayed");
+    assert_eq!(
+        relayed.ask("publish news no command"),
+        "publish news no command"
+    );
+    drop(relayed);
     // One that is lost is none.
     peers.truncate(3);
     eventually("the others are forgotten", || {

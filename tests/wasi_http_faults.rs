@@ -225,10 +225,13 @@ fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
     let response = peer.exchange(message("GET", "/sent-first", &["TE: trailers"]));
     let response = response.is(200, "body");
     assert_eq!(response.trailers, [("x-sum".to_owned(), "4".to_owned())]);
+    let response = peer.exchange(message("GET", "/empty-trailers", &["TE: trailers"]));
+    let response = response.is(200, "");
+    assert_eq!(response.trailers, [("x-sum".to_owned(), "4".to_owned())]);
     // The wait for missing trailers is limited.
     peer.fetch("/trailers-never").is(200, "body");
     client.fetch("/trailers-never").is(200, "body");
-    server.log.wait_for_count("sent Ok(())", 7);
+    server.log.wait_for_count("sent Ok(())", 8);
     drop((peer, client));
     server.stop();
 }

@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::harness::{
-    Client, DEADLINE, Peer, Run, Server, cert, directory, eventually, guest, install, install_as,
-    text, write,
+    Client, DEADLINE, Peer, Run, Server, Strace, cert, directory, eventually, guest, install,
+    install_as, text, write,
 };
 
 /// Waits until the run has reloaded after so many changes of a file.
@@ -151,4 +152,57 @@ fn a_configuration_and_all_that_it_names_are_watched() {
     reloaded(&server, "lines.wasm", 1);
     server.serves_echo();
     server.stop();
+}
+
+/// Puts a version of a ConfigMap in place as the kubelet does: all its files at
+/// once, by one link.
+fn mount(volume: &Path, version: &str, content: &str) {
+    let data = volume.join("..data");
+    fs::create_dir(volume.join(version)).expect("a directory");
+    write(&volume.join(version), "netwasm.toml", content);
+    let before = fs::read_link(&data);
+    symlink(version, volume.join("..data_tmp")).expect("a link");
+    fs::rename(volume.join("..data_tmp"), &data).expect("it is replaced");
+    match before {
+        Ok(before) => fs::remove_dir_all(volume.join(before)).expect("it was there"),
+        Err(_) => symlink("..data/netwasm.toml", volume.join("netwasm.toml")).expect("a link"),
+    }
+}
+
+#[test]
+fn a_config_map_is_reloaded_where_the_machine_has_no_inotify_left_too() {
+    let scratch = directory();
+    let volume = scratch.path();
+    let content = |component: &str| {
+        format!(
+            "[services.site]\ncomponent = {:?}\nhttp = \"127.0.0.1:0\"\n",
+            text(&guest(component))
+        )
+    };
+    mount(volume, "..1", &content("router"));
+    let file = volume.join("netwasm.toml");
+    let server = Run::config(&file, 1).args(["--watch"]).start();
+    let greets = || {
+        eventually("the new component", || {
+            let response = server.connect_http().fetch("/about");
+            response.text().contains("Hello").then_some(())
+        });
+    };
+    mount(volume, "..2", &content("hello"));
+    reloaded(&server, "netwasm.toml", 1);
+    greets();
+    let call = "inotify_init1";
+    let inject = format!("inject={call}:error=EMFILE");
+    let trace = format!("trace={call}");
+    let Some(_strace) = Strace::attach(&server, &["-e", &trace, "-e", &inject]) else {
+        return;
+    };
+    mount(volume, "..3", &content("router"));
+    reloaded(&server, "netwasm.toml", 2);
+    server
+        .log
+        .wait_for(&["twice a second", "fs.inotify.max_user_instances"]);
+    mount(volume, "..4", &content("hello"));
+    reloaded(&server, "netwasm.toml", 3);
+    greets();
 }

@@ -91,7 +91,21 @@ fn a_guest_talks_to_a_server_over_tls_that_it_trusts() {
     let said = dial(&mut client, &url);
     assert!(said.contains("ssuer"), "{said}");
     drop(client);
-    for server in [probe_that_trusts, probe_without, server] {
+    // By options of the connection.
+    let authority = format!("internal={}", text(&ca));
+    let (probe_by_name, mut client) = probe(&allowed, &["--tls-authority", &authority]);
+    for (options, outcome) in [
+        ("authority=other", "the command line does not allow it"),
+        ("name=localhost", "ssuer"),
+        ("authority=internal", "opened with no protocol"),
+    ] {
+        let said = dial(&mut client, &format!("{url} {options}"));
+        assert!(said.contains(outcome), "{options}: {said}");
+    }
+    say(&mut client, "secure");
+    hears(&mut client, "secure");
+    drop(client);
+    for server in [probe_that_trusts, probe_without, probe_by_name, server] {
         server.stop();
     }
 }
@@ -142,7 +156,12 @@ impl Hand {
     /// Lets the probe connect. Returns the server's end, and the lines of the
     /// request.
     fn dialled(&self, client: &mut TcpPeer, more: &str) -> (TcpPeer, Vec<String>) {
-        say(client, &format!("dial {} {more}", self.url()));
+        self.asked(client, &format!("dial {} {more}", self.url()))
+    }
+
+    /// Gives the probe a command to connect, as [`Self::dialled`] does.
+    fn asked(&self, client: &mut TcpPeer, command: &str) -> (TcpPeer, Vec<String>) {
+        say(client, command);
         let mut peer = self.accept();
         let lines = std::iter::from_fn(|| Some(peer.line()).filter(|line| !line.is_empty()));
         let lines = lines.collect();
@@ -324,6 +343,101 @@ fn a_server_that_breaks_a_rule_later_is_told_and_left() {
     // It leaves without a word.
     drop(hand.opened(&mut client));
     hears(&mut client, "server closed 1006");
+    drop(client);
+    hand.probe.stop();
+}
+
+/// Returns a short frame of a server.
+fn sent(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).expect("short");
+    [&[first, length], payload].concat()
+}
+
+#[test]
+fn a_handful_of_the_cases_of_clients_is_passed() {
+    // `tests/websocket/cases --outgoing` has all of them, by these numbers.
+    let (hand, mut client) = Hand::start(&[]);
+    let code = |code: u16| code.to_be_bytes().to_vec();
+    let closes = |number: u16| sent(0x88, &number.to_be_bytes());
+    let text = |text: &str| (0x81, text.as_bytes().to_vec());
+    let pong = |payload: &[u8]| (0x8a, payload.to_vec());
+    let end = |number: u16| (0x88, code(number));
+    let greek = "κόσμε".as_bytes();
+    for (number, parts, expected, told) in [
+        (
+            "1.1.1",
+            vec![sent(0x81, b""), closes(1000)],
+            vec![text(""), end(1000)],
+            1000,
+        ),
+        (
+            "2.4",
+            vec![sent(0x89, &[0xfe; 125]), closes(1001)],
+            vec![pong(&[0xfe; 125]), end(1001)],
+            1001,
+        ),
+        ("3.7", vec![sent(0xf8, b"")], vec![end(1002)], 1002),
+        ("4.2.1", vec![sent(0x8b, b"")], vec![end(1002)], 1002),
+        (
+            "5.7",
+            vec![
+                sent(0x01, b"frag"),
+                sent(0x89, b"ping"),
+                sent(0x80, b"ment"),
+                closes(3000),
+            ],
+            vec![pong(b"ping"), text("fragment"), end(3000)],
+            3000,
+        ),
+        ("5.9", vec![sent(0x80, b"none")], vec![end(1002)], 1002),
+        (
+            "5.18",
+            vec![sent(0x01, b"a"), sent(0x81, b"b")],
+            vec![end(1002)],
+            1002,
+        ),
+        // No more of it has to come.
+        (
+            "6.4.1",
+            vec![sent(0x01, greek), sent(0x00, b"\xf4\x90\x80\x80")],
+            vec![end(1007)],
+            1007,
+        ),
+        (
+            "7.1.2",
+            vec![closes(1000), closes(1000)],
+            vec![end(1000)],
+            1000,
+        ),
+        (
+            "7.3.1",
+            vec![sent(0x88, b"")],
+            vec![(0x88, Vec::new())],
+            1005,
+        ),
+        ("7.3.2", vec![sent(0x88, b"a")], vec![end(1002)], 1002),
+        ("7.9.4", vec![closes(1005)], vec![end(1002)], 1002),
+    ] {
+        let (mut peer, request) = hand.asked(&mut client, &format!("echo {}", hand.url()));
+        peer.send(hand.answer(&request).as_bytes());
+        hears(&mut client, "opened");
+        peer.send(&parts.concat());
+        for (first, payload) in expected {
+            let found = hear_masked(&mut peer);
+            // A reason may follow the code.
+            let payload_found = found.1.get(..payload.len());
+            assert_eq!(
+                (found.0, payload_found),
+                (first, Some(&*payload)),
+                "{number}"
+            );
+        }
+        let said = said(&mut client);
+        assert!(
+            said.starts_with(&format!("server closed {told}")),
+            "{number}: {said}"
+        );
+    }
     drop(client);
     hand.probe.stop();
 }

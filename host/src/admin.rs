@@ -10,15 +10,20 @@
 //! | `/connections` | what is open, for how long, in which stage: JSON |
 //! | `POST /reload` | reads settings and components anew; only over a Unix socket |
 //!
+//! `--probes` is a second one, which answers the first three to anybody:
+//! orchestrators and scrapers ask from elsewhere.
+//!
 //! It runs on the main thread, which has nothing else to do, and asks the run by
 //! messages. Nothing here is on the path of a request.
 
 mod accepting;
 mod ask;
+mod audience;
+mod client;
+mod handing;
 mod metrics;
 
 use std::convert::Infallible;
-use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -32,7 +37,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
@@ -42,12 +47,12 @@ use netwasm_base::error::Error;
 use netwasm_net::listener::{self, Bound, Listener};
 
 use crate::server::Event;
-use crate::server::takeover::{self, Luggage};
 
-use self::accepting::{Accept, OwnListener, is_allowed};
+use self::accepting::{Accept, OwnListener};
 
-pub use self::ask::reload;
 pub(crate) use self::ask::{Ask, Connections, ListenerView, ServerView, ServiceView, View};
+pub(crate) use self::audience::Audience;
+pub use self::client::{ready, reload};
 
 /// Connections at once. Others wait in the backlog.
 const MOST: usize = 16;
@@ -71,11 +76,12 @@ const LAST: Duration = Duration::from_secs(1);
 /// Pause when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The sockets of the interface.
+/// The sockets of an interface.
 #[derive(Debug)]
 pub(crate) struct Admin {
     bound: Vec<Bound>,
     address: String,
+    audience: Audience,
     is_unix: bool,
     accepting: Vec<AbortHandle>,
     /// Each task that answers has a clone, and nothing is ever sent.
@@ -88,20 +94,18 @@ impl Admin {
     ///
     /// # Errors
     /// Fails with the address, what happened and what to do.
-    pub(crate) fn bind(address: &ListenAddress) -> Result<Self, Error> {
-        Ok(Self::new(listener::bind_private(address)?, address))
+    pub(crate) fn bind(audience: Audience, address: &ListenAddress) -> Result<Self, Error> {
+        let bound = listener::bind_private(address)?;
+        Ok(Self::adopt(audience, address, bound))
     }
 
-    /// Takes the interface of another process, at its Unix socket.
-    pub(crate) fn adopt(bound: Vec<Bound>, address: &ListenAddress) -> Self {
-        Self::new(bound, address)
-    }
-
-    fn new(bound: Vec<Bound>, address: &ListenAddress) -> Self {
+    /// Takes the sockets of another process.
+    pub(crate) fn adopt(audience: Audience, address: &ListenAddress, bound: Vec<Bound>) -> Self {
         let (working, worked) = mpsc::channel(1);
         Self {
             bound,
             address: address.to_string(),
+            audience,
             is_unix: matches!(address, ListenAddress::Unix(_)),
             accepting: Vec::new(),
             working,
@@ -111,7 +115,8 @@ impl Admin {
 
     /// Returns the listener for another process. It belongs to no service.
     pub(crate) fn listener(&self) -> (&str, usize, bool, String, &[Bound]) {
-        ("", 0, false, self.address.clone(), &self.bound)
+        let number = self.audience.number();
+        ("", number, false, self.address.clone(), &self.bound)
     }
 
     /// Notes that the process whose interface this was has left it.
@@ -133,9 +138,14 @@ impl Admin {
         let _ = timeout(LAST, self.worked.recv()).await;
     }
 
-    /// Returns the URLs for the log.
-    pub(crate) fn urls(&self) -> impl Iterator<Item = &str> {
-        self.bound.iter().map(|bound| &*bound.url)
+    /// Logs where it listens.
+    pub(crate) fn announce(&self) {
+        for Bound { url, .. } in &self.bound {
+            match self.audience {
+                Audience::Owner => tracing::info!(url, "the admin interface listens"),
+                Audience::Anybody => tracing::info!(url, "probes are answered"),
+            }
+        }
     }
 
     /// Serves from now on, in tasks of the present runtime. The value must be
@@ -163,6 +173,7 @@ impl Admin {
                     reloads: Arc::clone(&reloads),
                     listing: Arc::clone(&listing),
                     events: events.clone(),
+                    audience: self.audience,
                     is_unix: self.is_unix,
                     working: self.working.clone(),
                 };
@@ -196,6 +207,7 @@ struct Server {
     reloads: Arc<Semaphore>,
     listing: Arc<Semaphore>,
     events: mpsc::UnboundedSender<Event>,
+    audience: Audience,
     is_unix: bool,
     working: mpsc::Sender<()>,
 }
@@ -234,6 +246,10 @@ impl Server {
             let (server, answered) = (self.clone(), Arc::clone(&answered));
             async move {
                 let response = match request.uri().path() {
+                    path if !server.audience.may_ask(path) => text(
+                        StatusCode::NOT_FOUND,
+                        "there are /healthz, /readyz and /metrics\n",
+                    ),
                     "/takeover" => server.hand_over(&mut request, user).await,
                     _ => server.answer(&request).await,
                 };
@@ -259,69 +275,9 @@ impl Server {
         }
     }
 
-    /// Hands the listeners to another process, if it is the same user's or
-    /// root's, and drains once that serves.
-    async fn hand_over(
-        &self,
-        request: &mut Request<Incoming>,
-        user: Option<u32>,
-    ) -> Response<Full<Bytes>> {
-        if !self.is_unix {
-            return text(
-                StatusCode::FORBIDDEN,
-                "only over a Unix socket: --admin unix:PATH\n",
-            );
-        }
-        if !user.is_some_and(is_allowed) {
-            let own = rustix::process::geteuid().as_raw();
-            let asks = user.map_or_else(String::new, |user| format!(" (this is user {user})"));
-            return text(
-                StatusCode::FORBIDDEN,
-                format!("the run is user {own}'s, and only that user may take over{asks}\n"),
-            );
-        }
-        let asked = request.headers().get(header::UPGRADE);
-        if request.method() != Method::POST || asked.is_none_or(|it| it != takeover::PROTOCOL) {
-            return not_allowed("POST");
-        }
-        let (reply, answer) = oneshot::channel();
-        if self
-            .events
-            .send(Event::Asked(Ask::HandOver(reply)))
-            .is_err()
-        {
-            return no_answer();
-        }
-        let luggage = match timeout(ANSWER, answer).await {
-            Ok(Ok(Ok(luggage))) => luggage,
-            Ok(Ok(Err(reason))) => return text(StatusCode::CONFLICT, format!("{reason}\n")),
-            _ => return no_answer(),
-        };
-        let (coming, events) = (hyper::upgrade::on(request), self.events.clone());
-        let working = self.working.clone();
-        tokio::spawn(async move {
-            let _working = working;
-            let Ok(upgraded) = coming.await else { return };
-            let Ok(parts) = upgraded.downcast::<TokioIo<UnixStream>>() else {
-                return;
-            };
-            let stream = parts.io.into_inner();
-            if let Err(error) = pass_on(&stream, luggage, &events).await {
-                tracing::warn!(%error, "another process wanted to take over, and has not");
-            }
-        });
-        let mut response = text(StatusCode::SWITCHING_PROTOCOLS, "");
-        let headers = response.headers_mut();
-        headers.remove(header::CONTENT_TYPE);
-        let upgrade = header::HeaderValue::from_static("Upgrade");
-        headers.insert(header::CONNECTION, upgrade);
-        let protocol = header::HeaderValue::from_static(takeover::PROTOCOL);
-        headers.insert(header::UPGRADE, protocol);
-        response
-    }
-
     async fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-        if !self.is_unix && !is_local(request.headers()) {
+        let is_private = self.audience == Audience::Owner;
+        if is_private && !self.is_unix && !is_local(request.headers()) {
             // A page of the web could make a browser ask, by a name of its own.
             return text(StatusCode::MISDIRECTED_REQUEST, "ask by the address\n");
         }
@@ -425,28 +381,6 @@ impl Server {
             Err(_) => no_answer(),
         }
     }
-}
-
-/// Passes the listeners on to the process at the other end, and tells the run
-/// once that process serves.
-async fn pass_on(
-    stream: &UnixStream,
-    luggage: Luggage,
-    events: &mpsc::UnboundedSender<Event>,
-) -> io::Result<()> {
-    let process = stream.peer_cred()?.pid();
-    let (unused, handing) = luggage.send(stream).await?;
-    let (reply, done) = oneshot::channel();
-    let taken_over = Event::Asked(Ask::TakenOver {
-        process,
-        unused,
-        handing,
-        reply,
-    });
-    if events.send(taken_over).is_ok() && done.await.is_ok() {
-        takeover::say_ok(stream).await;
-    }
-    Ok(())
 }
 
 /// True if a request names this machine by an address or as localhost.

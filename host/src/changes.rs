@@ -136,7 +136,7 @@ impl Watcher {
 
     fn watch(&self, changed: &dyn Fn(&Path) -> bool) -> io::Result<()> {
         let mut resting = Resting::new(self.look(), Instant::now());
-        let mut directories = Directories::new(&resting.seen)?;
+        let mut directories = Directories::new(&resting.seen, false);
         loop {
             let wait = match resting.left(Instant::now()) {
                 None if !directories.are_watched => Some(LOOK),
@@ -144,7 +144,7 @@ impl Watcher {
             };
             let happened = self.wait(&directories, wait)?;
             let seen = self.look();
-            directories = directories.renewed(&seen)?;
+            directories = directories.renewed(&seen);
             if resting.have_rested(seen, Instant::now())
                 && let Some(path) = self.take_change(&resting.seen)
                 && !changed(&path)
@@ -186,12 +186,10 @@ impl Watcher {
     /// Waits until something happens, for so long. Returns true if it did.
     fn wait(&self, directories: &Directories, most: Option<Duration>) -> io::Result<bool> {
         let wake = &self.0.wake;
-        let mut both = [
-            PollFd::new(&directories.inotify, PollFlags::IN),
-            PollFd::new(wake, PollFlags::IN),
-        ];
+        let all = directories.inotify.iter().chain([wake]);
+        let mut all: Vec<_> = all.map(|it| PollFd::new(it, PollFlags::IN)).collect();
         let most = most.and_then(|it| Timespec::try_from(it).ok());
-        match rustix::event::poll(&mut both, most.as_ref()) {
+        match rustix::event::poll(&mut all, most.as_ref()) {
             Ok(0) => return Ok(false),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -248,7 +246,8 @@ impl Resting {
 /// The directories of files, watched.
 #[derive(Debug)]
 struct Directories {
-    inotify: OwnedFd,
+    /// `None` if the system gives none.
+    inotify: Option<OwnedFd>,
     all: BTreeSet<PathBuf>,
     /// False if some cannot be watched at present.
     are_watched: bool,
@@ -257,36 +256,50 @@ struct Directories {
 }
 
 impl Directories {
-    fn new(files: &Files) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    fn new(files: &Files, mut is_told: bool) -> Self {
+        // All containers of a user number on a machine have 128 of them together
+        // (fs.inotify.max_user_instances, inotify(7)).
+        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
+        if let Err(error) = &inotify
+            && !std::mem::replace(&mut is_told, true)
+        {
+            tracing::warn!(
+                %error,
+                "--watch: files are looked at twice a second, as the system has no inotify left \
+                 for this user (sysctl fs.inotify.max_user_instances)"
+            );
+        }
         let mut directories = Self {
-            inotify,
+            inotify: inotify.ok(),
             all: directories_of(files),
             are_watched: true,
-            is_told: false,
+            is_told,
         };
         directories.watch();
-        Ok(directories)
+        directories
     }
 
     /// Watches the directories of these files, which may be other ones.
-    fn renewed(mut self, files: &Files) -> io::Result<Self> {
+    fn renewed(mut self, files: &Files) -> Self {
         if directories_of(files) == self.all {
             // One may have been made anew. Others are not watched twice.
             self.watch();
-            return Ok(self);
+            return self;
         }
-        let renewed = Self::new(files)?;
-        Ok(Self {
-            is_told: renewed.is_told || self.is_told,
-            ..renewed
-        })
+        let is_told = self.is_told;
+        // Its own goes first: there may be no other.
+        drop(self);
+        Self::new(files, is_told)
     }
 
     fn watch(&mut self) {
+        let Some(inotify) = &self.inotify else {
+            self.are_watched = false;
+            return;
+        };
         self.are_watched = true;
         for directory in &self.all {
-            match inotify::add_watch(&self.inotify, directory, WHAT) {
+            match inotify::add_watch(inotify, directory, WHAT) {
                 Ok(_) => {}
                 Err(errno) => {
                     self.are_watched = false;
@@ -304,8 +317,11 @@ impl Directories {
 
     /// Takes what has happened, without looking at it.
     fn empty(&self) -> io::Result<()> {
+        let Some(inotify) = &self.inotify else {
+            return Ok(());
+        };
         let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events = Reader::new(&self.inotify, &mut buffer);
+        let mut events = Reader::new(inotify, &mut buffer);
         loop {
             match events.next() {
                 Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {}

@@ -60,6 +60,11 @@ pub enum Command {
         /// The Unix socket of its admin interface.
         socket: PathBuf,
     },
+    /// Ask a run if it takes new connections.
+    Ready {
+        /// Its admin interface.
+        admin: ListenAddress,
+    },
     /// Build and run a component, and do so again after each change.
     Watch(Watch),
     /// Describe a component.
@@ -138,6 +143,7 @@ pub fn parse(
         Subcommands::Check(check) => Ok(check.into_command()),
         Subcommands::Doctor(doctor) => Ok(doctor.into_command()),
         Subcommands::Reload(reload) => reload.into_command(),
+        Subcommands::Ready(ready) => ready.into_command(),
         Subcommands::New(new) => Ok(new.into_command()),
         Subcommands::Build(build) => build.into_command(),
         Subcommands::Wit(wit) => Ok(wit.into_command()),
@@ -187,6 +193,8 @@ enum Subcommands {
     Doctor(Doctor),
     /// Lets a run read its settings and components anew, and says how that went
     Reload(Reload),
+    /// Asks a run if it takes new connections, and exits with 0 if it does: a health check
+    Ready(Ready),
     /// Makes a project: a handler with its test, which builds and runs
     New(writing::NewFlags),
     /// Builds a project's component, and prints its path
@@ -273,6 +281,32 @@ impl Reload {
                 &"the file has no admin: write admin = \"unix:PATH\" there, or send SIGHUP",
             )),
         }
+    }
+}
+
+#[derive(Args, Debug)]
+struct Ready {
+    /// The run's --admin
+    #[arg(value_name = "ADDR", required_unless_present = "config")]
+    admin: Option<ListenAddress>,
+    /// The run's configuration file, which names that address
+    #[arg(long, value_name = "FILE", conflicts_with = "admin")]
+    config: Option<PathBuf>,
+}
+
+impl Ready {
+    fn into_command(self) -> Result<Command, clap::Error> {
+        let admin = match self.config {
+            Some(file) => config::admin(&file).map_err(|mistakes| usage(&mistakes))?,
+            None => self.admin,
+        };
+        let Some(admin) = admin else {
+            return Err(usage(
+                &"the file has no admin, of which a run can be asked: write \
+                  admin = \"unix:PATH\" there",
+            ));
+        };
+        Ok(Command::Ready { admin })
     }
 }
 

@@ -47,6 +47,7 @@
 //! | `netwasm-base` | settings, limits, policy, errors, counters | tokio, rustls, wasmtime |
 //! | `netwasm-keyvalue` | stores of keys and values: memory, files, Redis | net, rustls, wasmtime |
 //! | `netwasm-net` | sockets, TLS, names, transports, worker threads, the drivers of events | http, wasmtime |
+//! | `netwasm-registry` | components from registries: pull, push, cache, signatures | http, runtime, wasmtime |
 //! | `netwasm-exchange` | the types between an HTTP driver and a handler | h2, hyper, wasmtime |
 //! | `netwasm-http` | HTTP/1.1 and 2, the client, files as bodies, the access log | runtime, wasmtime |
 //! | `netwasm-runtime` | engines, instances, host functions, WASI, `inspect` | http |

@@ -90,13 +90,8 @@ fn run(command: Command) -> anyhow::Result<u8> {
             print(&text)?;
             Ok(if is_right { SUCCESS } else { FAILURE })
         }
-        Command::Reload { socket } => match admin::reload(&socket) {
-            Ok(changes) => {
-                print(&changes)?;
-                Ok(SUCCESS)
-            }
-            Err(reason) => anyhow::bail!(reason),
-        },
+        Command::Reload { socket } => told(admin::reload(&socket)),
+        Command::Ready { admin } => told(admin::ready(&admin)),
         Command::Print(text) => {
             print(&text)?;
             Ok(SUCCESS)
@@ -315,7 +310,7 @@ fn examine(file: &Path) -> Examination {
         });
     }
     Examination {
-        services: read,
+        services: configs,
         admin: run.admin,
         count,
         mistakes,
@@ -423,6 +418,17 @@ fn serve(
         Outcome { code: 0, .. } => FAILURE,
         Outcome { code, .. } => code,
     })
+}
+
+/// Prints what a run has told, or fails with its reason.
+fn told(answer: Result<String, String>) -> anyhow::Result<u8> {
+    match answer {
+        Ok(text) => {
+            print(&text)?;
+            Ok(SUCCESS)
+        }
+        Err(reason) => anyhow::bail!(reason),
+    }
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -40,11 +40,11 @@ use netwasm_base::ticker::Ticker;
 use netwasm_net::listener;
 use netwasm_net::worker::Ended;
 
-use crate::admin::{Admin, Ask};
+use crate::admin::{Admin, Ask, Audience};
 use crate::changes::Watcher;
 use crate::logging::{self, LogOptions};
 use crate::otlp::{Counts, Exporter, Headers};
-use crate::signals::Signals;
+use crate::signals::{Ending, Signals};
 use crate::wiring::Common;
 
 pub use self::origin::{Locate, Origin};
@@ -136,7 +136,8 @@ pub fn run(
     let span_counts = traces.map(|it| Arc::clone(&it.counts));
     let otlp_headers = traces.map(|it| it.headers.clone());
     let traces = traces.map(|it| (Arc::clone(&it.sink), it.ratio));
-    let common = Common::new(&config.services, config.admin.is_some(), traces);
+    let is_asked = config.admin.is_some() || config.probes.is_some();
+    let common = Common::new(&config.services, is_asked, traces);
     let ended_before = || {
         let listens = |service: &Config| !service.listeners.is_empty();
         Outcome {
@@ -163,18 +164,25 @@ pub fn run(
         },
         _ => (None, Vec::new()),
     };
-    // The admin interface belongs to no service.
-    let (of_admin, handed): (Vec<_>, Vec<_>) = handed
+    // The admin interface and the probes belong to no service.
+    let (mut own, handed): (Vec<_>, Vec<_>) = handed
         .into_iter()
         .enumerate()
         .partition(|(_, handed)| handed.owner.is_empty());
-    let of_admin = of_admin.into_iter().flat_map(|(_, handed)| handed.bound);
-    let of_admin: Vec<_> = of_admin.collect();
-    let admin = match &config.admin {
-        None => None,
-        Some(address) if of_admin.is_empty() => Some(Admin::bind(address)?),
-        Some(address) => Some(Admin::adopt(of_admin, address)),
-    };
+    let mut interfaces = Vec::new();
+    let wanted = [
+        (Audience::Owner, &config.admin),
+        (Audience::Anybody, &config.probes),
+    ];
+    for (audience, address) in wanted {
+        let Some(address) = address else { continue };
+        let its = own.extract_if(.., |(_, handed)| audience.is_of(handed, address));
+        let its: Vec<_> = its.flat_map(|(_, handed)| handed.bound).collect();
+        interfaces.push(match its.is_empty() {
+            true => Admin::bind(audience, address)?,
+            false => Admin::adopt(audience, address, its),
+        });
+    }
     let settings: Vec<_> = prepared.iter().map(|it| it.config.clone()).collect();
     let (sockets, unused) = Sockets::open(handed, &settings, threads)?;
     for name in listener::close_unused() {
@@ -211,6 +219,9 @@ pub fn run(
         several: config.services.len() > 1,
         shown: config.shown.clone(),
         admin: config.admin.clone(),
+        probes: config.probes.clone(),
+        shutdown_delay: config.shutdown_delay,
+        ends_at: None,
         user: [config.user.clone(), config.group.clone()],
         otlp: config.otlp.clone(),
         otlp_headers,
@@ -221,7 +232,7 @@ pub fn run(
         predecessor: predecessor.map(|predecessor| (predecessor, unused)),
         handing: false,
         successor: None,
-        interface: None,
+        interfaces: Vec::new(),
         manager: Manager::of_environment().map(Arc::new),
         watchdog: None,
         _clocks: [
@@ -231,13 +242,11 @@ pub fn run(
         common,
     };
     server.begin(prepared)?;
-    if let Some(mut admin) = admin {
+    for mut interface in interfaces {
         let _entered = main.enter();
-        admin.serve(&server.sender)?;
-        for url in admin.urls() {
-            tracing::info!(url, "the admin interface listens");
-        }
-        server.interface = Some(admin);
+        interface.serve(&server.sender)?;
+        interface.announce();
+        server.interfaces.push(interface);
     }
     announce(&urls, log).map_err(system("standard output"))?;
     tracing::debug!(elapsed = ?started.elapsed(), workers = threads, "serving");
@@ -293,6 +302,13 @@ struct Server {
     shown: String,
     /// Address of the admin interface, which no reload changes.
     admin: Option<ListenAddress>,
+    /// Address of the probes, which no reload changes.
+    probes: Option<ListenAddress>,
+    /// Time to serve on after a signal, which no reload changes.
+    shutdown_delay: Option<Duration>,
+    /// The signal that has asked for the end, and the time at which the drain
+    /// begins.
+    ends_at: Option<(Ending, Instant)>,
     /// User and group that it has gone on as, which no reload changes.
     user: [Option<String>; 2],
     /// Receiver of traces. A reload changes its headers alone.
@@ -315,8 +331,8 @@ struct Server {
     handing: bool,
     /// Set once that process serves.
     successor: Option<Successor>,
-    /// The admin interface, if there is one.
-    interface: Option<Admin>,
+    /// The admin interface and the probes, as far as they are there.
+    interfaces: Vec<Admin>,
     /// The service manager, if there is one.
     manager: Option<Arc<Manager>>,
     /// Time at which the manager is to hear next that the run is alive.
@@ -331,11 +347,18 @@ impl Server {
         self.services.is_empty() && self.retired.is_empty() && self.beginning.is_none()
     }
 
-    /// Returns the first deadline of a generation, or the watchdog's.
+    /// True if nothing new begins: it has been asked to end.
+    fn is_ending(&self) -> bool {
+        self.ends_at.is_some() || self.sockets.are_closed()
+    }
+
+    /// Returns the first deadline of a generation, the watchdog's, or that of the
+    /// run.
     fn next_deadline(&self) -> Instant {
         let all = self.services.iter().chain(&self.retired);
         let far = Instant::now() + NEVER;
         let all = all.filter_map(|it| it.deadline).chain(self.watchdog);
+        let all = all.chain(self.ends_at.map(|(_, drains)| drains));
         all.min().unwrap_or(far)
     }
 
@@ -352,7 +375,7 @@ impl Server {
                 self.ends.failed += 1;
                 self.dead_threads.insert(thread);
             }
-            Event::Changed(path) if !self.sockets.are_closed() => {
+            Event::Changed(path) if !self.is_ending() => {
                 tracing::info!("--watch: {} has changed", path.display());
                 self.reload(By::Watch);
             }

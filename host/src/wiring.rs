@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use netwasm_base::config::Config;
 use netwasm_base::counters::Counters;
-use netwasm_base::descriptors;
 use netwasm_base::error::Error;
 use netwasm_base::guest_metrics::{Families, GuestMetrics};
 use netwasm_base::trace::{Sink, Tracer};
+use netwasm_base::{descriptors, memory};
 use netwasm_exchange::handler::{Handlers, Neighbor};
 use netwasm_exchange::sites::{Member, Sites};
 use netwasm_http as http;
@@ -91,7 +91,7 @@ impl Common {
     pub(crate) fn fit(&self, services: &[Config]) {
         self.services.store(services.len(), Ordering::Relaxed);
         let connects = services.iter().any(Config::connects);
-        let possible = descriptors::connections(connects);
+        let possible = descriptors::connections(connects).min(memory::connections());
         let limits = services.iter().map(|it| &it.limits);
         let given = limits.clone().filter(|it| it.connections_given);
         let given = given.map(|it| it.max_connections).sum();

@@ -214,6 +214,10 @@ def a_handler(program):
             assert error.code() == grpc.StatusCode.NOT_FOUND, error
             error = failure(lambda: channel.unary_unary("/test.Calls/None")(b"", timeout=30))
             assert error.code() == grpc.StatusCode.UNIMPLEMENTED, error
+            # Its head is all of the response.
+            error = failure(lambda: channel.unary_unary("/test.Calls/Denied")(b"", timeout=30))
+            assert error.code() == grpc.StatusCode.PERMISSION_DENIED, error
+            assert error.details() == "not you", error
             waits = channel.unary_unary("/test.Calls/Waits")
             error = failure(lambda: waits(b"", timeout=1))
             assert error.code() == grpc.StatusCode.DEADLINE_EXCEEDED

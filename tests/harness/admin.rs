@@ -14,7 +14,16 @@ pub(crate) fn administered(run: Run) -> (Server, SocketAddr) {
 
 /// Returns the address of a run's admin interface over TCP.
 pub(crate) fn admin_of(server: &Server) -> SocketAddr {
-    let line = server.log.wait_for(&["the admin interface listens"]);
+    told(server, "the admin interface listens")
+}
+
+/// Returns the address of a run's probes.
+pub(crate) fn probes_of(server: &Server) -> SocketAddr {
+    told(server, "probes are answered")
+}
+
+fn told(server: &Server, what: &str) -> SocketAddr {
+    let line = server.log.wait_for(&[what]);
     let (_, url) = line.split_once("http://").expect("a URL");
     let address = url.split(['"', ' ']).next().expect("an address");
     address.parse().expect("an address")

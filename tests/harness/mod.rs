@@ -33,7 +33,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub(crate) use self::redis::Redis;
-pub(crate) use admin::{admin_of, administered, ask_admin, ok, scrape};
+pub(crate) use admin::{admin_of, administered, ask_admin, ok, probes_of, scrape};
 pub(crate) use component::{
     datagram_handler, handler, handler_of_another_host, handler_that_has, handler_with_sockets,
 };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use super::{TcpPeer, eventually, free_port, skipped};
+use super::{TcpPeer, cert, eventually, free_port, skipped, text};
 
 /// A Redis server of a test's own.
 pub(crate) struct Redis {
@@ -20,7 +20,7 @@ impl Redis {
         Self::start_with(folder, &[])
     }
 
-    /// Starts one with more options; `PORT` among them is its port.
+    /// Starts one with more options.
     pub(crate) fn start_with(folder: &Path, options: &[&str]) -> Option<Self> {
         let Some(program) = find("redis-server") else {
             skipped("there is no redis-server: Debian's package of that name has it");
@@ -30,19 +30,28 @@ impl Redis {
         (0..10).find_map(|_| Self::at(&program, folder, free_port(), options))
     }
 
+    /// Starts one that also takes TLS, by the certificate of `localhost`. Returns that
+    /// port, too.
+    pub(crate) fn start_secure(folder: &Path) -> Option<(Self, u16)> {
+        let port = free_port();
+        let (certificate, key) = (cert("cert.pem"), cert("key.pem"));
+        let options = [
+            ["--tls-port", &port.to_string()],
+            ["--tls-cert-file", text(&certificate)],
+            ["--tls-key-file", text(&key)],
+            ["--tls-auth-clients", "no"],
+        ];
+        Some((Self::start_with(folder, options.as_flattened())?, port))
+    }
+
     /// Starts it again on its port, unless somebody else has that now.
     pub(crate) fn again(folder: &Path, port: u16) -> Option<Self> {
         Self::at(&find("redis-server")?, folder, port, &[])
     }
 
     fn at(program: &Path, folder: &Path, port: u16, options: &[&str]) -> Option<Self> {
-        let port_text = port.to_string();
-        let options = options.iter().map(|it| match *it {
-            "PORT" => port_text.as_str(),
-            other => other,
-        });
         let child = Command::new(program)
-            .args(["--bind", "127.0.0.1", "--port", &port_text])
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(options)
             .args(["--save", "", "--appendonly", "no"])
             .args(["--requirepass", "s3cret", "--dir"])

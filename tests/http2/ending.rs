@@ -7,6 +7,31 @@ use super::{awaiting, probe};
 use crate::harness::http2::{self, ask, read};
 use crate::harness::{Client, Http2, Run};
 
+/// gRPC's "Trailers-Only" is such a head.
+#[test]
+fn the_head_of_a_response_without_contents_ends_its_stream() {
+    let server = Run::guest("service-probe").http().start();
+    let mut peer = server.connect_http();
+    http2::begin(&mut peer);
+    let mut ask = |stream, path| {
+        let path = http2::literal(":path", path);
+        let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
+        peer.send(&http2::frame(http2::HEADERS, 5, stream, &head));
+        let head = http2::next_of(&mut peer, http2::HEADERS);
+        assert_eq!(head.stream, stream);
+        head.flags & http2::END_STREAM != 0
+    };
+    assert!(ask(1, "/status?200"));
+    assert!(ask(3, "/test.Calls/Denied"));
+    // It is known to fail before its head is sent, so that this is a 500.
+    assert!(!ask(5, "/empty-fails"));
+    assert!(!ask(7, "/empty-trailers"), "trailers follow");
+    let trailers = http2::next_of(&mut peer, http2::HEADERS);
+    assert_eq!((trailers.stream, trailers.flags), (7, 5));
+    drop(peer);
+    server.stop();
+}
+
 #[test]
 fn a_client_that_sends_nothing_more_still_gets_its_responses() {
     for (guest, slow, large, length) in [

@@ -1,4 +1,5 @@
-"""Frames of a client, right and wrong, and a client that looks closely at what it gets."""
+"""Frames of one side, right and wrong, and a peer that looks closely at what it gets. The
+side is a client's, unless `serve` says otherwise."""
 
 import dataclasses
 import os
@@ -6,6 +7,18 @@ import zlib
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
 TAIL = b"\x00\x00\xff\xff"
+SIDE = "client"
+
+
+def serve():
+    """Makes the frames and the peers from now on those of servers."""
+    global SIDE
+    SIDE = "server"
+
+
+def masks():
+    """True if the frames are masked, as those of clients are."""
+    return SIDE == "client"
 
 
 def masked(payload, key):
@@ -15,13 +28,15 @@ def masked(payload, key):
     return both.to_bytes(size, "big")
 
 
-def frame(opcode, payload=b"", fin=True, rsv=0, mask=True, size=None, form=None):
-    """Returns a frame of a client. `size` is told in place of the payload's own; `form`
-    is the length that stands for the form of it."""
+def frame(opcode, payload=b"", fin=True, rsv=0, right_mask=True, size=None, form=None):
+    """Returns a frame, which has a mask where it must not if `right_mask` is false, and
+    none where it must. `size` is told in place of the payload's own; `form` is the length
+    that stands for the form of it."""
     if isinstance(payload, str):
         payload = payload.encode()
     size = len(payload) if size is None else size
     form = size if form is None else form
+    mask = right_mask == masks()
     bit = 0x80 if mask else 0
     head = bytes([fin << 7 | rsv << 4 | opcode])
     if form < 126:
@@ -54,7 +69,11 @@ def close(code=None, reason=b""):
 
 
 class Broken(Exception):
-    """The server breaks a rule."""
+    """The other side breaks a rule."""
+
+
+PARAMETERS = ["server_no_context_takeover", "client_no_context_takeover",
+              "server_max_window_bits", "client_max_window_bits"]
 
 
 @dataclasses.dataclass
@@ -71,35 +90,42 @@ class Deflate:
 
     @classmethod
     def parse(cls, field):
-        """Returns what the field of the server's answer says."""
+        """Returns what the field of a server's answer says."""
         name, *parts = [part.strip() for part in field.split(";")]
         if name != "permessage-deflate":
             raise Broken(f"an extension that was not offered: {field}")
         values = {}
         for part in parts:
             key, _, value = part.partition("=")
-            if key in values or key not in cls.__dataclass_fields__:
+            if key in values or key not in PARAMETERS:
                 raise Broken(f"a wrong parameter: {field}")
             if key.endswith("bits") != bool(value):
                 raise Broken(f"a wrong value: {field}")
             values[key] = int(value) if value else True
         return cls(**values)
 
+    def of(self, side):
+        """Returns a side's parameters: True if it keeps nothing, and its window."""
+        return (getattr(self, f"{side}_no_context_takeover"),
+                getattr(self, f"{side}_max_window_bits"))
+
     def pack(self, data):
-        if self.packing is None or self.client_no_context_takeover:
+        fresh, bits = self.of(SIDE)
+        if self.packing is None or fresh:
             # zlib knows no window of 256 bytes: RFC 7692, section 7.1.2.2.
-            bits = max(self.client_max_window_bits, 9)
+            bits = max(bits, 9)
             self.packing = zlib.compressobj(6, zlib.DEFLATED, -bits)
         packed = self.packing.compress(data) + self.packing.flush(zlib.Z_SYNC_FLUSH)
         return packed.removesuffix(TAIL) or b"\x00"
 
     def unpack(self, data):
-        if self.unpacking is None or self.server_no_context_takeover:
-            self.unpacking = zlib.decompressobj(-self.server_max_window_bits)
+        fresh, bits = self.of("server" if masks() else "client")
+        if self.unpacking is None or fresh:
+            self.unpacking = zlib.decompressobj(-bits)
         return self.unpacking.decompress(data + TAIL)
 
 
-class Client:
+class Peer:
     """Sends bytes over a wire, and returns what comes: `("text", str)`,
     `("binary", bytes)`, `("ping", bytes)`, `("pong", bytes)`, and
     `("close", code, reason)`. Raises Broken where RFC 6455 or 7692 is broken."""
@@ -132,8 +158,9 @@ class Client:
     def frame(self):
         """Returns the next frame: its first byte and its payload."""
         first, size = self.take(2)
-        if size & 0x80:
-            raise Broken("a mask of the server")
+        is_masked, size = bool(size & 0x80), size & 0x7f
+        if is_masked == masks():
+            raise Broken("a mask of a server" if is_masked else "no mask of a client")
         if size == 126:
             size = int.from_bytes(self.take(2), "big")
             if size < 126:
@@ -142,7 +169,10 @@ class Client:
             size = int.from_bytes(self.take(8), "big")
             if not 1 << 16 <= size < 1 << 63:
                 raise Broken(f"a long form of {size}")
-        return first, self.take(size)
+        if not is_masked:
+            return first, self.take(size)
+        key = self.take(4)
+        return first, masked(self.take(size), key)
 
     def next(self):
         """Returns what comes next. Raises EOFError at the end."""

@@ -129,13 +129,14 @@ def packed(opcode, content, size, frames, count):
     return run
 
 
-def compressed(count):
-    """12 and 13: the offer, what must be agreed on, and what is said."""
+def compressed(count, offers):
+    """12 and 13: the offer, or the answer of a server, what must be agreed on, and what is
+    said."""
     for group, (opcode, content) in enumerate(CONTENTS, 1):
         for number, (size, frames) in enumerate(SIZES, 1):
-            yield (f"12.{group}.{number}", *OFFERS[0],
+            yield (f"12.{group}.{number}", *offers[0],
                    packed(opcode, content, size, frames, count))
-    for group, (offer, needed) in enumerate(OFFERS, 1):
+    for group, (offer, needed) in enumerate(offers, 1):
         for number, (size, frames) in enumerate(SIZES, 1):
             yield (f"13.{group}.{number}", offer, needed,
                    packed(TEXT, records, size, frames, count))

@@ -33,6 +33,27 @@ def connect(address, alpn):
     return context.wrap_socket(plain, server_hostname="localhost")
 
 
+def accept_key(key):
+    """Returns the `Sec-WebSocket-Accept` for a `Sec-WebSocket-Key`."""
+    return base64.b64encode(hashlib.sha1(key + GUID).digest())
+
+
+def read_head(stream):
+    """Returns the first line and the fields of a message of HTTP/1.1, and what follows."""
+    received = b""
+    while b"\r\n\r\n" not in received:
+        piece = stream.recv(4096)
+        assert piece, f"the end after {received!r}"
+        received += piece
+    head, rest = received.split(b"\r\n\r\n", 1)
+    first, *lines = head.decode("latin-1").split("\r\n")
+    fields = {}
+    for line in lines:
+        name, value = line.split(":", 1)
+        fields[name.lower()] = value.strip()
+    return first, fields, rest
+
+
 class Http1:
     """A connection that is a WebSocket connection after a request of HTTP/1.1."""
 
@@ -45,29 +66,15 @@ class Http1:
         if extensions:
             lines.append(b"Sec-WebSocket-Extensions: " + extensions.encode())
         self.socket.sendall(b"\r\n".join(lines) + b"\r\n\r\n" + early)
-        status, self.fields, self.rest = self.head()
+        line, self.fields, self.rest = read_head(self.socket)
+        status = int(line.split()[1])
         if status != 101:
             self.close()
             raise Refused(status, self.fields, self.rest)
-        digest = base64.b64encode(hashlib.sha1(key + GUID).digest()).decode()
-        assert self.fields["sec-websocket-accept"] == digest, self.fields
+        accept = accept_key(key).decode()
+        assert self.fields["sec-websocket-accept"] == accept, self.fields
         assert self.fields["upgrade"].lower() == "websocket", self.fields
         assert self.fields["connection"].lower() == "upgrade", self.fields
-
-    def head(self):
-        """Returns the status and the fields of a response, and what follows."""
-        received = b""
-        while b"\r\n\r\n" not in received:
-            piece = self.socket.recv(4096)
-            assert piece, f"the end after {received!r}"
-            received += piece
-        head, rest = received.split(b"\r\n\r\n", 1)
-        status, *lines = head.decode("latin-1").split("\r\n")
-        fields = {}
-        for line in lines:
-            name, value = line.split(":", 1)
-            fields[name.lower()] = value.strip()
-        return int(status.split()[1]), fields, rest
 
     def send(self, data):
         self.socket.sendall(data)
@@ -76,6 +83,9 @@ class Http1:
         """Returns the next bytes, none at the end."""
         rest, self.rest = self.rest, b""
         return rest or self.socket.recv(1 << 18)
+
+    def told(self, code):
+        """Does nothing: no guest tells of the end."""
 
     def is_clean(self):
         """True if the end was in order. That of TLS needs its own word."""
@@ -164,6 +174,9 @@ class Http2:
             self.pump()
         queue, self.queue = self.queue, b""
         return queue
+
+    def told(self, code):
+        """Does nothing: no guest tells of the end."""
 
     def is_clean(self):
         """True if the stream has ended, and was not reset before."""

@@ -9,9 +9,9 @@ use std::time::Duration;
 use crate::cell::with;
 use crate::channel::oneshot;
 use crate::connection::{Connection, Shared};
-use crate::host::{self, ConnectOptions, Endpoint, TlsOptions, Transport};
+use crate::host::{self, ConnectOptions, Endpoint, Transport};
 use crate::slab::Slab;
-use crate::{Error, ErrorKind, PoolBuilder, Result, executor};
+use crate::{Error, ErrorKind, PoolBuilder, Result, TlsOptions, executor};
 
 /// Meaning of a token of the host.
 enum Place {
@@ -118,7 +118,6 @@ pub async fn connect(to: &str) -> Result<Connection> {
 /// # async fn f() -> Result<()> {
 /// let conn = Connect::to("example.org:443")
 ///     .tls()
-///     .alpn(["http/1.1"])
 ///     .timeout(Duration::from_secs(5))
 ///     .open()
 ///     .await?;
@@ -153,25 +152,24 @@ impl Connect {
     }
 
     /// Opens a TLS session. The server's certificate must carry the name of
-    /// the endpoint.
+    /// the endpoint. [`Self::tls_with`] has options.
     pub fn tls(mut self) -> Self {
         self.options.tls.get_or_insert_default();
         self
     }
 
-    /// Opens a TLS session. The server's certificate must carry this name, a
-    /// DNS name or an IP address.
-    pub fn tls_name(mut self, name: impl Into<String>) -> Self {
-        let tls = self.options.tls.get_or_insert_default();
-        tls.server_name = Some(name.into());
-        self
-    }
-
-    /// Opens a TLS session, and offers these protocols, best first.
-    /// [`Info::tls`](crate::Info::tls) tells which one was agreed on.
-    pub fn alpn<P: Into<String>>(mut self, protocols: impl IntoIterator<Item = P>) -> Self {
-        let tls: &mut TlsOptions = self.options.tls.get_or_insert_default();
-        tls.alpn = protocols.into_iter().map(Into::into).collect();
+    /// Opens a TLS session with these options.
+    ///
+    /// ```no_run
+    /// # use netwasm_guest::{Connect, Result, TlsOptions};
+    /// # async fn f() -> Result<()> {
+    /// let tls = TlsOptions::new().authority("internal").identity("web");
+    /// let db = Connect::to("db.example.org:5433").tls_with(tls).open().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn tls_with(mut self, options: impl Into<TlsOptions>) -> Self {
+        self.options.tls = Some(options.into());
         self
     }
 
@@ -185,22 +183,6 @@ impl Connect {
     /// Sets the local address to connect from.
     pub const fn local_address(mut self, address: IpAddr) -> Self {
         self.options.local_address = Some(address);
-        self
-    }
-
-    /// Opens a TLS session, and trusts the authorities of a `--tls-authority
-    /// NAME=FILE` by its name, in place of the system's and those of `--ca`.
-    pub fn tls_authority(mut self, name: impl Into<String>) -> Self {
-        let tls = self.options.tls.get_or_insert_default();
-        tls.authority = Some(name.into());
-        self
-    }
-
-    /// Opens a TLS session, and presents the certificate of a `--tls-identity
-    /// NAME=CERT,KEY`, by its name, to a server that asks for one.
-    pub fn tls_identity(mut self, name: impl Into<String>) -> Self {
-        let tls = self.options.tls.get_or_insert_default();
-        tls.identity = Some(name.into());
         self
     }
 
@@ -421,6 +403,36 @@ mod tests {
             peer.send("welcome");
             let read = task.await.expect("it ends").expect("it is read");
             assert_eq!(read.as_deref(), Some(&b"welcome"[..]));
+        });
+    }
+
+    #[test]
+    fn a_session_has_the_name_of_the_endpoint_or_that_of_its_options() {
+        block_on(async {
+            let _server = testing::listen("example.org:7");
+            let to = || Connect::to("example.org:7");
+            for (connect, name, alpn) in [
+                (to().tls(), "example.org", None),
+                (to().tls_with("db.example.org"), "db.example.org", None),
+                (
+                    to().tls_with(TlsOptions::new().alpn(["line", "http/1.1"])),
+                    "example.org",
+                    Some("line"),
+                ),
+                // It does not undo them.
+                (
+                    to().tls_with("db.example.org").tls(),
+                    "db.example.org",
+                    None,
+                ),
+            ] {
+                let connection = connect.open().await.expect("it is opened");
+                let session = connection.info().tls.expect("it is in TLS");
+                assert_eq!(session.server_name.as_deref(), Some(name));
+                assert_eq!(session.alpn.as_deref(), alpn);
+            }
+            let plain = to().open().await.expect("it is opened");
+            assert!(plain.info().tls.is_none());
         });
     }
 

@@ -132,5 +132,5 @@ pub use pool::{Pool, PoolBuilder, PoolCounts, Pooled};
 pub use shutdown::{is_shutting_down, shutdown};
 pub use sync::{Notify, Permit, Semaphore};
 pub use time::{Instant, Interval, Sleep, interval, sleep, sleep_until, timeout};
-pub use tls::TlsClient;
+pub use tls::TlsOptions;
 pub use udp::UdpSocket;

@@ -228,6 +228,23 @@ impl Guest for Probe {
                 });
                 Ok(response)
             }
+            // No contents: with trailers that are told after the response was sent,
+            // or with an error in their place.
+            "/empty-trailers" | "/empty-fails" => {
+                let (told, trailers) = wit_future::new(|| Ok(None));
+                let (response, sent) = Response::new(Fields::new(), None, trailers);
+                let fails = path == "/empty-fails";
+                wit_bindgen::spawn_local(async move {
+                    if fails {
+                        let _ = told.write(Err(ErrorCode::InternalError(None))).await;
+                        return;
+                    }
+                    println!("sent {:?}", sent.await);
+                    let fields = Fields::from_list(&[("x-sum".into(), b"4".to_vec())]);
+                    let _ = told.write(Ok(fields.ok())).await;
+                });
+                Ok(response)
+            }
             // Computes for so many milliseconds.
             "/busy" => {
                 let begun = std::time::Instant::now();

@@ -6,15 +6,20 @@ use wasip3::http::types::{Fields, Request, Response};
 use wasip3::{wit_future, wit_stream};
 use wit_bindgen::{StreamReader, StreamWriter};
 
-use crate::{CHUNK, is_end, respond};
+use crate::{CHUNK, is_end, no_trailers, respond};
 
 /// Length of what is before a message: a flag, and its length.
 const PREFIX: usize = 5;
 
 const TYPE: (&str, &str) = ("content-type", "application/grpc");
 
-/// Answers a call. The status is always in trailers.
+/// Answers a call. The status is in trailers, but for a call that is denied.
 pub(crate) fn answer(method: String, request: Request) -> Response {
+    if method == "Denied" {
+        // "Trailers-Only": PERMISSION_DENIED.
+        let head = [TYPE, ("grpc-status", "7"), ("grpc-message", "not%20you")];
+        return respond(200, &head, None, no_trailers());
+    }
     let (mut out, body) = wit_stream::new();
     let (told, trailers) = wit_future::new(|| Ok(None));
     let (_, ok) = wit_future::new(|| Ok(()));

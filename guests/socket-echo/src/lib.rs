@@ -23,8 +23,18 @@ impl Guest for SocketEcho {
         };
         match serve(address).await {
             Ok(()) => Ok(()),
-            Err(error) => fail(&format!("cannot listen on {address}: {error:?}")),
+            Err(error) => fail(&format!("cannot listen on {address}: {}", words(&error))),
         }
+    }
+}
+
+/// Says what stands in the way of listening.
+fn words(error: &ErrorCode) -> String {
+    match error {
+        ErrorCode::AccessDenied => "the command line does not allow it".into(),
+        ErrorCode::AddressInUse => "another program listens there".into(),
+        ErrorCode::AddressNotBindable => "this machine does not have that address".into(),
+        other => format!("{other:?}"),
     }
 }
 

@@ -2,6 +2,8 @@
 //! test-suite. It prints how each step ended.
 
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 
 use wasip3::cli::{environment, stdin, stdout};
 use wasip3::exports::cli::run::Guest;
@@ -48,6 +50,7 @@ impl Guest for SocketProbe {
             ["print", address] => print(address).await,
             ["send-after", address] => send_after(address).await,
             ["forward", from, to] => forward(from, to).await,
+            ["at-once", address] => at_once(address),
             _ => Err(ErrorCode::NotSupported),
         };
         done.map_err(|error| println!("{error:?}"))
@@ -198,6 +201,45 @@ async fn forward(from: &str, to: &str) -> Result<(), ErrorCode> {
         answered.await
     );
     Ok(())
+}
+
+/// Does over TCP and UDP what has nothing to wait for.
+fn at_once(address: &str) -> Result<(), ErrorCode> {
+    let (listener, at) = tcp(address)?;
+    listener.bind(at)?;
+    let mut clients = listener.listen()?;
+    let (socket, _) = tcp(address)?;
+    now("connect", socket.connect(listener.get_local_address()?))??;
+    let client = now("accept", clients.next())?.ok_or(ErrorCode::ConnectionAborted)?;
+    let (mut writer, data) = wit_stream::new();
+    let _sent = socket.send(data);
+    now("send", writer.write_all(b"by TCP".to_vec()))?;
+    let (mut received, _) = client.receive();
+    let (_, data) = now("receive", received.read(Vec::with_capacity(100)))?;
+    println!("{}", String::from_utf8_lossy(&data));
+    drop((writer, received));
+
+    let (server, at) = udp(address)?;
+    server.bind(at)?;
+    let (client, _) = udp(address)?;
+    let at = server.get_local_address()?;
+    now("send", client.send(b"by UDP".to_vec(), Some(at)))??;
+    let (data, from) = now("receive", server.receive())??;
+    println!("{}", String::from_utf8_lossy(&data));
+    now("answer", server.send(data, Some(from)))??;
+    now("receive", client.receive())??;
+    Ok(())
+}
+
+/// Returns the outcome of a call that has one at once.
+fn now<T>(what: &str, call: impl Future<Output = T>) -> Result<T, ErrorCode> {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(outcome) => Ok(outcome),
+        Poll::Pending => {
+            println!("{what} waits");
+            Err(ErrorCode::Timeout)
+        }
+    }
 }
 
 fn parse(address: &str) -> Result<(IpAddressFamily, IpSocketAddress), ErrorCode> {

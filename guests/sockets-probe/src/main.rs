@@ -4,15 +4,18 @@
 //! result. `$s` is the address that a socket has; a number is a descriptor.
 
 mod addresses;
+mod names;
+mod said;
 mod tls;
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use addresses::{ip_text, parse, shown};
+use addresses::{parse, shown};
+use names::{named_family, named_kind, named_option};
+use said::{Said, error, failed, found, received, said};
 
 mod bindings {
     wit_bindgen::generate!({
@@ -21,7 +24,7 @@ mod bindings {
     });
 }
 
-use bindings::netwasm::net::sockets::{self, Direction, Errno, Failure, Family, Kind, OptionName};
+use bindings::netwasm::net::sockets::{self, Direction, Errno, Failure, Family, Kind};
 
 const READABLE: u32 = 1;
 const WRITABLE: u32 = 4;
@@ -37,9 +40,6 @@ fn main() -> ExitCode {
     }
     ExitCode::SUCCESS
 }
-
-/// Line that a step prints.
-type Said = Result<String, String>;
 
 /// The descriptors of a run, by their names in steps.
 #[derive(Default)]
@@ -406,113 +406,4 @@ fn await_readiness(what: u32, bits: u32) -> Result<(), String> {
         true => Err("it takes too long".to_owned()),
         false => Ok(()),
     }
-}
-
-fn found(look_up: u32) -> Said {
-    let addresses = sockets::found(look_up).map_err(failed)?;
-    let addresses: Vec<_> = addresses.into_iter().map(ip_text).collect();
-    Ok(addresses.join(" "))
-}
-
-fn received(data: Result<Vec<u8>, Failure>) -> Said {
-    let data = data.map_err(failed)?;
-    Ok(match data.len() {
-        0 => "end".to_owned(),
-        1..=100 => format!("{:?}", String::from_utf8_lossy(&data)),
-        count => format!("{count} bytes"),
-    })
-}
-
-fn said(result: Result<impl ToText, Failure>) -> Said {
-    result.map(|value| value.to_text()).map_err(failed)
-}
-
-/// Text of a result.
-trait ToText {
-    fn to_text(&self) -> String;
-}
-
-impl ToText for () {
-    fn to_text(&self) -> String {
-        "ok".to_owned()
-    }
-}
-
-macro_rules! to_text {
-    ($($number:ty)*) => {$(
-        impl ToText for $number {
-            fn to_text(&self) -> String {
-                self.to_string()
-            }
-        }
-    )*};
-}
-to_text!(u32 u64 i32);
-
-fn failed(failure: Failure) -> String {
-    let code = kebab(&format!("{:?}", failure.code));
-    match failure.text.as_str() {
-        "" => code,
-        text => format!("{code} ({text})"),
-    }
-}
-
-/// Returns `addr-in-use` for `Errno::AddrInUse`.
-fn kebab(name: &str) -> String {
-    let name = name.rsplit("::").next().unwrap_or_default();
-    let mut kebab = String::new();
-    for letter in name.chars() {
-        if letter.is_ascii_uppercase() && !kebab.is_empty() {
-            kebab.push('-');
-        }
-        kebab.push(letter.to_ascii_lowercase());
-    }
-    kebab
-}
-
-fn error(error: impl Display) -> String {
-    error.to_string()
-}
-
-fn named_family(name: &str) -> Result<Family, String> {
-    match name {
-        "inet" => Ok(Family::Inet),
-        "inet6" => Ok(Family::Inet6),
-        "unix" => Ok(Family::Unix),
-        _ => Err("a family".to_owned()),
-    }
-}
-
-fn named_kind(name: &str) -> Result<Kind, String> {
-    match name {
-        "stream" => Ok(Kind::Stream),
-        "datagram" => Ok(Kind::Datagram),
-        _ => Err("a kind".to_owned()),
-    }
-}
-
-fn named_option(name: &str) -> Result<OptionName, String> {
-    const ALL: [(&str, OptionName); 17] = [
-        ("reuse-address", OptionName::ReuseAddress),
-        ("reuse-port", OptionName::ReusePort),
-        ("broadcast", OptionName::Broadcast),
-        ("keep-alive", OptionName::KeepAlive),
-        ("keep-alive-idle", OptionName::KeepAliveIdle),
-        ("keep-alive-interval", OptionName::KeepAliveInterval),
-        ("keep-alive-count", OptionName::KeepAliveCount),
-        ("linger", OptionName::Linger),
-        ("no-delay", OptionName::NoDelay),
-        ("quick-ack", OptionName::QuickAck),
-        ("user-timeout", OptionName::UserTimeout),
-        ("receive-buffer", OptionName::ReceiveBuffer),
-        ("send-buffer", OptionName::SendBuffer),
-        ("only-ipv6", OptionName::OnlyIpv6),
-        ("hop-limit", OptionName::HopLimit),
-        ("traffic-class", OptionName::TrafficClass),
-        ("listens", OptionName::Listens),
-    ];
-    let found = ALL.iter().find(|(known, _)| *known == name);
-    found
-        .map(|(_, option)| *option)
-        .ok_or_else(|| "an option".to_owned())
 }

@@ -8,7 +8,8 @@ use crate::bindings::netwasm::net::sockets;
 use crate::bindings::netwasm::net::tls_engine::{
     self, ClientCertificates, Failure, Identity, Incoming, Options, Progress,
 };
-use crate::{READABLE, Said, await_readiness, error, failed};
+use crate::said::{Said, error, failed};
+use crate::{READABLE, await_readiness};
 
 pub(crate) type Session = tls_engine::Session;
 

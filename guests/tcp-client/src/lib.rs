@@ -1,6 +1,8 @@
 //! Connects, sends a message, and prints what comes back: `-- HOST PORT MESSAGE`.
 //! On `wasi:sockets`, so that it runs on any WASI 0.3 host.
 
+use std::fmt::Debug;
+
 use wasip3::cli::environment;
 use wasip3::exports::cli::run::Guest;
 use wasip3::sockets::ip_name_lookup::resolve_addresses;
@@ -27,7 +29,7 @@ impl Guest for TcpClient {
         };
         match exchange(&socket, message).await {
             Ok(()) => Ok(()),
-            Err(error) => fail(&format!("the connection failed: {error:?}")),
+            Err(error) => fail(&format!("the connection failed: {}", words(error))),
         }
     }
 }
@@ -58,14 +60,14 @@ async fn exchange(socket: &TcpSocket, message: &str) -> Result<(), ErrorCode> {
 /// Connects to the first of the host's addresses that answers.
 async fn connect(host: &str, port: u16) -> Result<TcpSocket, String> {
     let addresses = resolve_addresses(host.to_owned()).await;
-    let addresses = addresses.map_err(|error| format!("{error:?}"))?;
+    let addresses = addresses.map_err(words)?;
     let mut failed = "it has no address".to_owned();
     for address in addresses {
         let (family, address) = to_socket_address(address, port);
-        let socket = TcpSocket::create(family).map_err(|error| format!("{error:?}"))?;
+        let socket = TcpSocket::create(family).map_err(words)?;
         match socket.connect(address).await {
             Ok(()) => return Ok(socket),
-            Err(error) => failed = format!("{error:?}"),
+            Err(error) => failed = words(error),
         }
     }
     Err(failed)
@@ -87,6 +89,20 @@ fn to_socket_address(address: IpAddress, port: u16) -> (IpAddressFamily, IpSocke
             }),
         ),
     }
+}
+
+/// Puts an error's name in words: `connection refused` for `ConnectionRefused`.
+fn words(error: impl Debug) -> String {
+    let name = format!("{error:?}");
+    let name = name.strip_prefix("ErrorCode::").unwrap_or(&name);
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter.to_ascii_lowercase());
+    }
+    words
 }
 
 fn fail(message: &str) -> Result<(), ()> {

@@ -8,7 +8,10 @@
 //! - `last` tells how the last connection of the instance has ended.
 //! - `dial URL PROTOCOLS` opens a connection to another server, says so, and passes
 //!   messages on, both ways, until that one ends. With `hasty` in place of the
-//!   protocols, that has little time; with `drop`, the next message gives it up.
+//!   protocols, that has little time; with `authority=NAME` or `name=NAME`, options of
+//!   TLS; with `drop`, the next message gives it up.
+//! - `echo URL` opens a connection, says so, and sends back what comes on it until it
+//!   ends.
 //!
 //! Of requests, a POST to `/publish/TOPIC` publishes the body, as bytes if it is no
 //! text, and tells how many subscribers there are. `/events/TOPIC` and
@@ -16,14 +19,15 @@
 //!
 //! Connections of TCP obey lines: `subscribe TOPIC`, `leave TOPIC`, and
 //! `publish TOPIC TEXT`, which publishes the text as a line; each is answered with the number
-//! of subscribers.
+//! of subscribers. `relay` is answered with `relayed`, and then all comes back, or with an
+//! error after it.
 
 use std::cell::RefCell;
 use std::time::Duration;
 
 use netwasm_guest::http::{Request, Response, TopicEvents};
 use netwasm_guest::websocket::{self, Closed, Connect, Message, NotOpened, Opening, WebSocket};
-use netwasm_guest::{Connection, Either, Result, sleep};
+use netwasm_guest::{Connection, Either, Result, TlsOptions, sleep};
 
 netwasm_guest::export!(tcp: line, websocket: open, http: page);
 
@@ -68,6 +72,10 @@ async fn line(mut connection: Connection) -> Result<()> {
                 websocket::subscribers(topic)
             }
             ["publish", topic, text] => connection.publish(topic, format!("{text}\n")),
+            ["relay"] => {
+                connection.write_all("relayed\n").await?;
+                return connection.relay_back().await;
+            }
             _ => 0,
         };
         connection.write_all(format!("{count}\n")).await?;
@@ -114,6 +122,7 @@ async fn obey(mut socket: WebSocket) -> Result<()> {
                 let last = last.map(|it| format!("{} {}", it.code, it.reason));
                 socket.send(last.unwrap_or_default()).await?;
             }
+            ["echo", url] => echo(&mut socket, url).await?,
             ["dial", url] => dial(&mut socket, url, "").await?,
             ["dial", url, "drop"] => {
                 let opening = Connect::to(url).open();
@@ -131,13 +140,37 @@ async fn obey(mut socket: WebSocket) -> Result<()> {
     Ok(())
 }
 
+/// Opens a connection, and sends back what comes on it.
+async fn echo(client: &mut WebSocket, url: &str) -> Result<()> {
+    let mut server = match Connect::to(url).compress().open().await {
+        Ok(server) => server,
+        Err(reason) => return client.send(reason.to_string()).await,
+    };
+    client.send("opened").await?;
+    while let Some(message) = server.receive().await {
+        // One that fails is told of as it ends.
+        drop(server.send(message).await);
+    }
+    client.send(told(&server)).await
+}
+
+/// Returns how the server has ended a connection.
+fn told(server: &WebSocket) -> String {
+    let closed = server.closed();
+    let closed = closed.map(|it| format!("server closed {} {}", it.code, it.reason));
+    closed.unwrap_or_default().trim_end().to_owned()
+}
+
 /// Opens a connection, and passes messages on until it ends.
 async fn dial(client: &mut WebSocket, url: &str, protocols: &str) -> Result<()> {
     let mut opening = Connect::to(url).header("x-own", "1").compress();
-    for protocol in protocols.split_whitespace() {
-        opening = match protocol {
-            "hasty" => opening.timeout(Duration::from_millis(100)),
-            _ => opening.protocol(protocol),
+    for word in protocols.split_whitespace() {
+        let tls = TlsOptions::new();
+        opening = match word.split_once('=') {
+            Some(("authority", name)) => opening.tls_with(tls.authority(name)),
+            Some(("name", name)) => opening.tls_with(tls.server_name(name)),
+            _ if word == "hasty" => opening.timeout(Duration::from_millis(100)),
+            _ => opening.protocol(word),
         };
     }
     let mut server = match opening.open().await {
@@ -159,11 +192,7 @@ async fn dial(client: &mut WebSocket, url: &str, protocols: &str) -> Result<()> 
             // One that fails is told of as it ends.
             Either::Left(Some(message)) => drop(server.send(message).await),
             Either::Right(Some(message)) => client.send(message).await?,
-            Either::Right(None) => {
-                let closed = server.closed();
-                let closed = closed.map(|it| format!("server closed {} {}", it.code, it.reason));
-                return client.send(closed.unwrap_or_default().trim_end()).await;
-            }
+            Either::Right(None) => return client.send(told(&server)).await,
         }
     }
 }
@@ -184,6 +213,8 @@ mod tests {
         websocket::publish("a", "to all\n");
         assert_eq!(one.read_line(), "to all");
         other.expect_nothing();
+        other.send("relay\nand all comes back");
+        other.expect("relayed\nand all comes back");
     }
 
     #[test]
@@ -215,6 +246,13 @@ mod tests {
         client.expect("back");
         peer.close(4000, "enough");
         client.expect("server closed 4000 enough");
+        client.send("echo ws://example.org/");
+        let mut peer = server.accept();
+        client.expect("opened");
+        peer.send("there");
+        peer.expect("there");
+        peer.close(1000, "");
+        client.expect("server closed 1000");
         server.refuse(503);
         client.send("dial ws://example.org/");
         client.expect("the server answers with 503");

@@ -236,6 +236,17 @@ pub fn check_admin(address: &ListenAddress) -> Result<(), ConfigError> {
     }
 }
 
+/// Checks an address of the probes.
+///
+/// # Errors
+/// Fails if only this process's own user could reach it.
+pub fn check_probes(address: &ListenAddress) -> Result<(), ConfigError> {
+    match address {
+        ListenAddress::Unix(_) => Err(ConfigError::ProbesOverUnix(address.clone())),
+        _ => Ok(()),
+    }
+}
+
 /// Returns the parts of a guest path without those that say nothing, so that
 /// `/data`, `data/` and `./data` are one.
 fn plain(path: &str) -> Vec<&str> {

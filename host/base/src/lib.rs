@@ -15,6 +15,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
+//! | [`base64`] | Base64 |
 //! | [`users`] | users and groups of the machine |
 //! | [`identity`] | the user that a run goes on as |
 //! | [`unix`] | names and rights of Unix sockets |
@@ -23,6 +24,7 @@
 //! | [`listen`] | kinds and addresses of listeners |
 //! | [`policy`] | what a guest may reach; denies by default, asked before any system call |
 //! | [`descriptors`] | the limit of open files, and how many connections fit below it |
+//! | [`memory`] | the memory that a container has, and how many connections fit below it |
 //! | [`config`] | the settings of a run, checked once and passed down in parts |
 //! | [`error`] | errors, grouped by who is at fault |
 //! | [`guest_metrics`] | metrics that guests make |
@@ -37,6 +39,7 @@
 //! | [`spool`] | a queue of lines that a thread writes to a file |
 
 pub mod address;
+pub mod base64;
 pub mod config;
 pub mod counters;
 pub mod descriptors;
@@ -45,6 +48,7 @@ pub mod guest_metrics;
 pub mod identity;
 pub mod limiter;
 pub mod listen;
+pub mod memory;
 pub mod meter;
 pub mod notify;
 pub mod policy;

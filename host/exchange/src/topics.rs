@@ -19,6 +19,7 @@ mod mailbox;
 mod places;
 mod published;
 mod ring;
+pub(crate) mod subscriptions;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
@@ -33,7 +34,7 @@ use netwasm_net::thread::Thread;
 
 use crate::message::MessageKind;
 
-use self::mailbox::Mailbox;
+use self::mailbox::{Mail, Mailbox};
 use self::places::{Delivery, is_name};
 use self::ring::Ring;
 
@@ -47,6 +48,11 @@ const DELIVERY: usize = 16 << 10;
 pub trait Subscriber {
     /// Delivers messages in their order.
     fn deliver(&self, messages: &[&Arc<Published>]);
+
+    /// Tells that the event of this number has found no room on its way. What was
+    /// published before it has been delivered. Only readers of events have a use for
+    /// that, as they can get it by other means.
+    fn missed(&self, _number: u64) {}
 }
 
 /// The topics of a service, as a thread sees them.
@@ -182,18 +188,24 @@ impl TopicsOfThread {
         let (this, its) = (Rc::downgrade(self), Rc::clone(&turn));
         let deliver = async move {
             loop {
-                let batch = poll_fn(|cx| mailbox.poll_batch(cx)).await;
-                let Some(subscribers) = this.upgrade().map(|this| this.of(&batch)) else {
+                let mail = poll_fn(|cx| mailbox.poll_mail(cx)).await;
+                let Some(subscribers) = this.upgrade().map(|this| this.of(&mail)) else {
                     return;
                 };
                 for (id, subscriber) in subscribers {
                     let Some(subscriber) = subscriber.upgrade() else {
                         continue;
                     };
-                    let wanted = batch.iter().filter(|it| it.except != Some(id));
-                    let messages: Vec<_> = wanted.collect();
-                    if !messages.is_empty() {
-                        subscriber.deliver(&messages);
+                    match &mail {
+                        Mail::Messages(batch) => {
+                            let wanted = batch.iter().filter(|it| it.except != Some(id));
+                            let messages: Vec<_> = wanted.collect();
+                            if !messages.is_empty() {
+                                subscriber.deliver(&messages);
+                            }
+                        }
+                        Mail::Lost(_, number) => subscriber.missed(*number),
+                        Mail::Closed => {}
                     }
                     drop(subscriber);
                     its.pause(DELIVERY).await;
@@ -204,9 +216,13 @@ impl TopicsOfThread {
         number
     }
 
-    /// Returns the subscribers of the topic of these messages.
-    fn of(&self, batch: &[Arc<Published>]) -> Vec<(SubscriberId, Weak<dyn Subscriber>)> {
-        let topic = batch.first().map(|it| &*it.topic);
+    /// Returns the subscribers of the topic of a piece of mail.
+    fn of(&self, mail: &Mail) -> Vec<(SubscriberId, Weak<dyn Subscriber>)> {
+        let topic = match mail {
+            Mail::Messages(batch) => batch.first().map(|it| &*it.topic),
+            Mail::Lost(topic, _) => Some(&**topic),
+            Mail::Closed => None,
+        };
         let subscribers = self.subscribers.borrow();
         let found = topic.and_then(|topic| subscribers.get(topic));
         let each = found.into_iter().flatten();

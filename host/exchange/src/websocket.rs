@@ -21,6 +21,7 @@ use netwasm_net::thread::Thread;
 use netwasm_net::transport::Transport;
 
 use crate::answer::Fields;
+use crate::topics::subscriptions::Subscriptions;
 use crate::topics::{Published, Subscriber, SubscriberId, TopicsOfThread};
 
 pub use crate::message::MessageKind;
@@ -122,10 +123,7 @@ pub trait WebSocketSender: fmt::Debug {
 pub struct Socket {
     state: RefCell<SocketState>,
     transport: Rc<Transport>,
-    topics: Rc<TopicsOfThread>,
-    id: SubscriberId,
-    /// Topics that the connection is subscribed to.
-    subscribed: RefCell<Vec<Arc<str>>>,
+    subscriptions: Subscriptions,
 }
 
 enum SocketState {
@@ -160,15 +158,13 @@ impl Socket {
         Rc::new(Self {
             state: RefCell::new(SocketState::Opening(Box::default())),
             transport: Rc::clone(transport),
-            topics: Rc::clone(topics),
-            id: topics.new_id(),
-            subscribed: RefCell::default(),
+            subscriptions: Subscriptions::new(topics),
         })
     }
 
     /// Returns its identity as a subscriber.
     pub fn id(&self) -> SubscriberId {
-        self.id
+        self.subscriptions.id()
     }
 
     /// Subscribes to a topic. Does nothing if it is subscribed already.
@@ -178,40 +174,14 @@ impl Socket {
     /// - `InvalidState`: the connection is over.
     /// - `LimitExceeded`: it has `--max-websocket-topics` topics.
     pub fn subscribe(self: &Rc<Self>, topic: &str) -> Result<(), ConnectionError> {
-        if matches!(*self.state.borrow(), SocketState::Over) {
-            return Err(ConnectionError::InvalidState);
-        }
-        let mut subscribed = self.subscribed.borrow_mut();
-        if subscribed.iter().any(|it| **it == *topic) {
-            return Ok(());
-        }
-        let limits = &self.service().env.limits;
-        if subscribed.len() >= limits.http.websocket.max_topics {
-            return Err(ConnectionError::LimitExceeded(
-                "the client has too many topics (--max-websocket-topics)",
-            ));
-        }
         let this: Rc<dyn Subscriber> = Rc::<Self>::clone(self);
-        let name = self
-            .topics
-            .subscribe(topic, self.id, Rc::downgrade(&this))?;
-        subscribed.push(name);
-        Ok(())
+        let is_over = matches!(*self.state.borrow(), SocketState::Over);
+        (self.subscriptions).subscribe(topic, Rc::downgrade(&this), is_over)
     }
 
     /// Ends a subscription, if there is one.
     pub fn unsubscribe(&self, topic: &str) {
-        let mut subscribed = self.subscribed.borrow_mut();
-        if let Some(place) = subscribed.iter().position(|it| **it == *topic) {
-            subscribed.swap_remove(place);
-            self.topics.unsubscribe(topic, self.id);
-        }
-    }
-
-    fn unsubscribe_all(&self) {
-        for topic in self.subscribed.take() {
-            self.topics.unsubscribe(&topic, self.id);
-        }
+        self.subscriptions.unsubscribe(topic);
     }
 
     /// Returns the connection below, which may have others besides, as streams of
@@ -223,7 +193,7 @@ impl Socket {
     /// Returns the thread of the guest's service, which need not be that of the
     /// listener.
     pub fn service(&self) -> &Rc<Thread> {
-        self.topics.thread()
+        self.subscriptions.thread()
     }
 
     /// Opens the connection, and sends what the guest has sent already.
@@ -249,7 +219,7 @@ impl Socket {
     /// Notes that the connection is over.
     pub fn end(&self) {
         drop(self.state.replace(SocketState::Over));
-        self.unsubscribe_all();
+        self.subscriptions.clear();
     }
 
     /// Sends a message, as [`WebSocketSender::send`] does.
@@ -341,12 +311,6 @@ impl Subscriber for Socket {
         if let Some(sender) = self.sender() {
             sender.deliver(messages);
         }
-    }
-}
-
-impl Drop for Socket {
-    fn drop(&mut self) {
-        self.unsubscribe_all();
     }
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Acceptor {
     /// Pause after an error of the system.
     pause: Option<Waiting<()>>,
     reported: bool,
+    /// True if it looks for connections of which the runtime has not told yet.
+    looks: bool,
 }
 
 impl fmt::Debug for Acceptor {
@@ -62,12 +64,25 @@ impl Acceptor {
             permitting: None,
             pause: None,
             reported: false,
+            looks: false,
+        }
+    }
+
+    /// Like [`Self::new`], for a listener that a guest opened, and may have
+    /// connected to since the runtime looked last.
+    pub(crate) fn looking(socket: Rc<Watched>) -> Self {
+        Self {
+            looks: true,
+            ..Self::new(socket)
         }
     }
 
     /// Waits until there is, or may be, a connection.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.socket.poll_read_ready(cx).map(|_| ())
+        match self.socket.poll_read_ready(cx) {
+            Poll::Pending if self.looks && self.has_come() => Poll::Ready(()),
+            polled => polled.map(|_| ()),
+        }
     }
 
     /// Releases the place requested for the next connection, as nobody waits
@@ -88,15 +103,21 @@ impl Acceptor {
                 ready!(pause.as_mut().poll(cx));
                 self.pause = None;
             }
-            let Ok(mut ready) = ready!(self.socket.poll_read_ready(cx)) else {
-                return Poll::Ready(None);
+            let ready = match self.socket.poll_read_ready(cx) {
+                Poll::Ready(Ok(ready)) => Some(ready),
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                // The runtime may not have looked yet.
+                Poll::Pending if self.looks && has_come(&self.socket) => None,
+                Poll::Pending => return Poll::Pending,
             };
             if self.permit.is_none() && self.permitting.is_none() {
                 self.permit = places.free();
                 // No connection is closed to make room for a client that is not
                 // there.
                 if self.permit.is_none() && !has_come(&self.socket) {
-                    ready.clear();
+                    if let Some(mut ready) = ready {
+                        ready.clear();
+                    }
                     continue;
                 }
             }
@@ -120,14 +141,20 @@ impl Acceptor {
                 drop(permit);
                 continue;
             }
-            let accepted =
-                ready.try_io(|socket| accept_one(socket.as_fd()).map_err(io::Error::from));
+            let accepted = match ready {
+                None => accept_one(self.socket.as_fd()).map_err(io::Error::from),
+                Some(mut ready) => {
+                    let accept = |socket: &OwnedFd| Ok(accept_one(socket.as_fd())?);
+                    let tried = ready.try_io(accept);
+                    tried.unwrap_or_else(|_| Err(Errno::AGAIN.into()))
+                }
+            };
             let error = match accepted {
+                Ok((socket, peer)) => return Poll::Ready(Some((socket, peer, permit))),
                 // The place is released: others may have more use for it
                 // meanwhile.
-                Err(_would_block) => continue,
-                Ok(Ok((socket, peer))) => return Poll::Ready(Some((socket, peer, permit))),
-                Ok(Err(error)) => error,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => error,
             };
             if Errno::from_io_error(&error).is_some_and(is_about_one_client) {
                 self.permit = Some(permit);

@@ -30,7 +30,7 @@ use crate::worker::Worker;
 
 use self::dial::{Reach, dial_within};
 
-pub use self::dial::{Dialed, dial, dial_from};
+pub use self::dial::{Dialed, dial, dial_from, permit};
 
 /// Default time limit of connecting.
 pub const TIMEOUT: Duration = Duration::from_secs(30);

@@ -59,6 +59,9 @@ pub struct Env {
     /// workers are notified, so that no worker invites another request once
     /// one of them, or a closed listener, has shown the end.
     pub draining: AtomicBool,
+    /// True if the run ends soon, and serves until then: an answer of HTTP/1.1
+    /// lets its client connect again, elsewhere.
+    pub ending: AtomicBool,
     /// Proxies whose connections begin with a PROXY header.
     pub proxies: Vec<Proxy>,
     /// The clients.
@@ -144,6 +147,7 @@ impl Env {
             clients,
             signal: AtomicU32::new(0),
             draining: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             limits,
         })
     }

@@ -38,7 +38,7 @@ impl Incoming {
     pub fn new(thread: Rc<Thread>, listener: Rc<Watched>) -> Self {
         Self {
             drained: Some(Box::pin(Rc::clone(&thread).drained())),
-            acceptor: Acceptor::new(listener),
+            acceptor: Acceptor::looking(listener),
             thread,
         }
     }
@@ -82,7 +82,12 @@ impl Incoming {
             match Transport::new(&self.thread, socket, peer, Some(permit)) {
                 Ok(transport) => {
                     self.acceptor.works();
-                    transport.core.borrow_mut().client = place;
+                    let mut core = transport.core.borrow_mut();
+                    core.client = place;
+                    if let Some(socket) = &core.socket {
+                        socket.try_first();
+                    }
+                    drop(core);
                     return Poll::Ready(Some(transport));
                 }
                 Err(error) => {

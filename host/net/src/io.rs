@@ -4,6 +4,7 @@
 use std::ffi::c_int;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
@@ -14,7 +15,12 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
 /// A non-blocking descriptor that the runtime of this thread watches.
 #[derive(Debug)]
-pub struct Watched(AsyncFd<OwnedFd>);
+pub struct Watched {
+    fd: AsyncFd<OwnedFd>,
+    /// True if the next receive tries before it waits. The runtime knows of no
+    /// readiness before it has looked.
+    tries: AtomicBool,
+}
 
 /// Readiness of a [`Watched`] descriptor, for reading or writing.
 pub(crate) struct Ready<'a>(AsyncFdReadyGuard<'a, OwnedFd>);
@@ -33,7 +39,15 @@ impl Watched {
         // registered. An `OwnedFd` owns it and never changes it, and `AsyncFd`
         // deregisters it before dropping it.
         let watched = unsafe { AsyncFd::register_with_interest(fd, interest) };
-        watched.map(Self).map_err(io::Error::from)
+        Ok(Self {
+            fd: watched?,
+            tries: AtomicBool::new(false),
+        })
+    }
+
+    /// Lets the next receive try before it waits, as bytes may have come.
+    pub(crate) fn try_first(&self) {
+        self.tries.store(true, Ordering::Relaxed);
     }
 
     /// Registers a socket for reading and writing.
@@ -47,34 +61,34 @@ impl Watched {
     /// Returns the descriptor.
     #[inline]
     pub fn fd(&self) -> &OwnedFd {
-        self.0.get_ref()
+        self.fd.get_ref()
     }
 
     /// Deregisters the descriptor from the runtime.
     pub(crate) fn into_fd(self) -> OwnedFd {
-        self.0.into_inner()
+        self.fd.into_inner()
     }
 
     /// Waits until the descriptor is readable.
     #[inline]
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready<'_>>> {
-        self.0.poll_read_ready(cx).map_ok(Ready)
+        self.fd.poll_read_ready(cx).map_ok(Ready)
     }
 
     /// Waits until the descriptor is writable.
     #[inline]
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready<'_>>> {
-        self.0.poll_write_ready(cx).map_ok(Ready)
+        self.fd.poll_write_ready(cx).map_ok(Ready)
     }
 
     /// Waits for any readiness of `interest`, or an error.
     pub(crate) async fn ready(&self, interest: Interest) -> io::Result<Ready<'_>> {
-        self.0.ready(interest).await.map(Ready)
+        self.fd.ready(interest).await.map(Ready)
     }
 
     /// Waits until the descriptor is writable.
     pub(crate) async fn writable(&self) -> io::Result<Ready<'_>> {
-        self.0.writable().await.map(Ready)
+        self.fd.writable().await.map(Ready)
     }
 
     /// Tries an operation that may find no room, and keeps the runtime's record
@@ -83,16 +97,26 @@ impl Watched {
         &self,
         operation: impl FnOnce(&OwnedFd) -> io::Result<R>,
     ) -> io::Result<R> {
-        self.0.try_io(Interest::WRITABLE, operation)
+        self.fd.try_io(Interest::WRITABLE, operation)
     }
 
-    /// Performs an operation as soon as the descriptor is ready for it.
-    pub(crate) async fn when<R>(
+    /// Performs an operation: now if possible, as the runtime may not have looked
+    /// yet, or as soon as the descriptor is ready for it.
+    ///
+    /// # Errors
+    /// Fails as the operation does.
+    pub async fn when<R>(
         &self,
         interest: Interest,
-        operation: impl FnMut(&OwnedFd) -> io::Result<R>,
+        mut operation: impl FnMut(&OwnedFd) -> io::Result<R>,
     ) -> io::Result<R> {
-        self.0.async_io(interest, operation).await
+        // One that always succeeds lets other tasks run now and then.
+        tokio::task::consume_budget().await;
+        match operation(self.fd()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            performed => return performed,
+        }
+        self.fd.async_io(interest, operation).await
     }
 
     /// Receives as soon as bytes arrive; 0 is the end.
@@ -100,6 +124,13 @@ impl Watched {
     /// # Errors
     /// Fails as recv(2) does.
     pub fn poll_recv(&self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.tries.load(Ordering::Relaxed) && self.tries.swap(false, Ordering::Relaxed) {
+            match rustix::net::recv(self.fd(), &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((count, _)) => return Poll::Ready(Ok(count)),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
         loop {
             let mut guard = ready!(self.poll_read_ready(cx))?;
             let mut short = None;
@@ -159,12 +190,12 @@ impl Ready<'_> {
         tried.map_err(|_would_block| NotReady)
     }
 
-    /// Clears the readiness, which the caller found to be gone.
     /// True if the peer has ended its stream, or the connection is lost.
     pub(crate) fn is_read_closed(&self) -> bool {
         self.0.ready().is_read_closed()
     }
 
+    /// Clears the readiness, which the caller found to be gone.
     pub(crate) fn clear(&mut self) {
         self.0.clear_ready();
     }

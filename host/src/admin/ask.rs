@@ -1,9 +1,5 @@
-//! Questions of the admin interface to a run, its answers, and the client for
-//! `netwasm reload`.
+//! Questions of the admin interface to a run, and its answers.
 
-use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +7,6 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
 use netwasm_base::counters::Counters;
-use netwasm_base::unix;
 use netwasm_http::tally::Tallies;
 use netwasm_net::of_listener::ListenerCounts;
 use netwasm_net::pool::PoolCounts;
@@ -141,36 +136,4 @@ pub(super) fn connections_in_json(all: &[Connections], complete: bool) -> Value 
         "complete": complete,
         "connections": listed.collect::<Vec<_>>(),
     })
-}
-
-/// Asks the run behind a Unix socket to reload, waits until it has, and returns
-/// lines that say what has changed.
-///
-/// # Errors
-/// Fails if nobody answers there, or with the run's reason, which is one line.
-pub fn reload(socket: &Path) -> Result<String, String> {
-    let shown = socket.display();
-    let unreachable = |error: io::Error| {
-        format!(
-            "cannot reach the run at unix:{shown}: {error} (is it the socket of its --admin, and \
-             yours?)"
-        )
-    };
-    let connected = unix::address(socket).and_then(|it| UnixStream::connect_addr(&it));
-    let mut stream = connected.map_err(unreachable)?;
-    stream
-        .write_all(b"POST /reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
-        .map_err(unreachable)?;
-    let mut answer = Vec::new();
-    stream
-        .take(1 << 20)
-        .read_to_end(&mut answer)
-        .map_err(unreachable)?;
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    match head.split(' ').nth(1) {
-        Some("200") => Ok(body.to_owned()),
-        Some(_) if !body.is_empty() => Err(body.trim_end().to_owned()),
-        _ => Err(format!("unix:{shown} does not answer as a run does")),
-    }
 }

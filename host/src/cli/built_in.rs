@@ -17,7 +17,7 @@ macro_rules! built_in {
         [$(BuiltIn {
             name: $name,
             about: $about,
-            bytes: include_bytes!(concat!("../../../guests/", $name, ".wasm")),
+            bytes: include_bytes!(concat!(env!("GUESTS_DIRECTORY"), "/", $name, ".wasm")),
         },)*]
     };
 }

@@ -22,8 +22,8 @@ use crate::logging::LogFormat;
 
 use super::usage;
 use super::values::{
-    Variable, identity, isolation, mode, named_file, of_client, otlp_header, otlp_url, ratio, time,
-    variable, workers,
+    TimeOrNone, Variable, identity, isolation, mode, named_file, of_client, otlp_header, otlp_url,
+    ratio, time, time_or_none, variable, workers,
 };
 
 pub(super) use self::http::Http;
@@ -201,6 +201,13 @@ pub(super) struct Operating {
     /// Show metrics and state there, over HTTP; unix:PATH also takes `netwasm reload`
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
     pub(super) admin: Option<ListenAddress>,
+    /// Answer /healthz, /readyz and /metrics there, to all who can connect
+    #[arg(long, value_name = "ADDR", hide_short_help = true)]
+    pub(super) probes: Option<ListenAddress>,
+    /// How long to serve on after SIGTERM or SIGINT, not ready, before the drain
+    #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
+    #[arg(hide_short_help = true)]
+    pub(super) shutdown_delay: TimeOrNone,
     /// Go on as this user once all is opened that only root may open
     #[arg(long, value_name = "USER", hide_short_help = true)]
     pub(super) user: Option<String>,

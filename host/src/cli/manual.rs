@@ -154,7 +154,7 @@ fn pages(mut program: clap::Command) -> Vec<Page> {
     let of_command = |command: &clap::Command| Page {
         name: command
             .get_display_name()
-            .unwrap_or(command.get_name())
+            .unwrap_or_else(|| command.get_name())
             .to_owned(),
         section: 1,
         about: about(command),

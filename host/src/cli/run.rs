@@ -4,12 +4,13 @@ use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
 use clap::Args;
 
 use netwasm_base::config::{
     ComponentSource, Config, DnsConfig, GuestConfig, HttpLimits, Limits, ListenAddress, OtlpConfig,
-    RunConfig, check_admin,
+    RunConfig, check_admin, check_probes,
 };
 use netwasm_base::policy::Policy;
 
@@ -172,6 +173,10 @@ impl RunFlags {
         if let Some(admin) = &admin {
             check_admin(admin).map_err(|error| usage(&error))?;
         }
+        let probes = self.operating.probes;
+        if let Some(probes) = &probes {
+            check_probes(probes).map_err(|error| usage(&error))?;
+        }
         let log = LogOptions {
             format: self.log.log_format,
             verbosity: match self.log.quiet {
@@ -183,6 +188,8 @@ impl RunFlags {
         let process = OfProcess {
             log,
             admin,
+            probes,
+            shutdown_delay: self.operating.shutdown_delay.0,
             otlp,
             user,
             group,
@@ -230,6 +237,10 @@ pub(super) struct OfProcess {
     log: LogOptions,
     /// Address of the admin interface.
     admin: Option<ListenAddress>,
+    /// Address of the probes.
+    probes: Option<ListenAddress>,
+    /// Time to serve on after a signal.
+    shutdown_delay: Option<Duration>,
     /// Receiver of traces.
     otlp: Option<OtlpConfig>,
     /// User to go on as.
@@ -244,11 +255,15 @@ impl OfProcess {
         let Self {
             log,
             admin,
+            probes,
+            shutdown_delay,
             otlp,
             user,
             group,
         } = self;
         run.admin = admin;
+        run.probes = probes;
+        run.shutdown_delay = shutdown_delay;
         run.otlp = otlp;
         run.user = user;
         run.group = group;

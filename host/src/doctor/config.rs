@@ -167,7 +167,7 @@ fn of_unix(name: &str, path: &Path) -> Finding {
         return Finding::ok(name, "a name needs no file");
     }
     let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-    let directory = directory.unwrap_or(Path::new("."));
+    let directory = directory.unwrap_or_else(|| Path::new("."));
     let shown = directory.display();
     match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
         Ok(()) if UnixStream::connect(path).is_ok() => {

@@ -74,15 +74,15 @@ fn version() -> Finding {
 
 fn sends_files() -> Result<(), Errno> {
     let mut file = std::fs::File::from(memfd_create("netwasm-doctor", MemfdFlags::CLOEXEC)?);
-    file.write_all(&[0; SENT]).map_err(errno)?;
-    let (to, _other) = UnixStream::pair().map_err(errno)?;
+    file.write_all(&[0; SENT]).map_err(|error| errno(&error))?;
+    let (to, _other) = UnixStream::pair().map_err(|error| errno(&error))?;
     let mut offset = 0;
     sendfile(&to, &file, Some(&mut offset), SENT).map(drop)
 }
 
 fn splices() -> Result<(), Errno> {
-    let (from, mut other) = UnixStream::pair().map_err(errno)?;
-    other.write_all(&[0; SENT]).map_err(errno)?;
+    let (from, mut other) = UnixStream::pair().map_err(|error| errno(&error))?;
+    other.write_all(&[0; SENT]).map_err(|error| errno(&error))?;
     let (_read, write) = pipe()?;
     splice(&from, None, &write, None, SENT, SpliceFlags::NONBLOCK).map(drop)
 }
@@ -118,6 +118,6 @@ fn huge_pages() -> Option<Finding> {
     })
 }
 
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
+fn errno(error: &std::io::Error) -> Errno {
+    Errno::from_io_error(error).unwrap_or(Errno::IO)
 }

@@ -19,10 +19,10 @@ use super::{ProjectError, say, write};
 const TARGET: &str = "wasm32-wasip2";
 
 /// The script that makes components of other languages.
-const COMPONENTIZE: &str = include_str!("../../../guests/componentize");
+const COMPONENTIZE: &str = include_str!(concat!(env!("GUESTS_DIRECTORY"), "/componentize"));
 
 /// The program that the script mends components in Python with.
-const MEND: &str = include_str!("../../../guests/python/mend.py");
+const MEND: &str = include_str!(concat!(env!("GUESTS_DIRECTORY"), "/python/mend.py"));
 
 /// How a project is built.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

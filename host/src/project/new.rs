@@ -12,7 +12,7 @@ use super::embedded::{C, GO, GUEST, LANGUAGES, TEMPLATES, TEST, WIT};
 use super::{ProjectError, write};
 
 /// The manifest of the workspace that the libraries are from.
-const WORKSPACE: &str = include_str!("../../../Cargo.toml");
+const WORKSPACE: &str = include_str!(env!("WORKSPACE_MANIFEST"));
 
 /// The types of the library for JavaScript, for editors.
 const TYPES: &str = "js/netwasm.d.ts";
@@ -229,7 +229,7 @@ pub fn create(
     let crate_name = name.replace('-', "_");
     let mut uses_libraries = false;
     let mut uses_types = false;
-    for (path, content) in TEMPLATES {
+    for (path, content) in TEMPLATES.iter() {
         let Ok(path) = Path::new(path).strip_prefix(template.directory) else {
             continue;
         };
@@ -245,9 +245,9 @@ pub fn create(
     if uses_libraries {
         write_libraries(&libraries)?;
     }
-    let library = match language {
-        Language::C => C,
-        Language::Go => GO,
+    let library: &[_] = match language {
+        Language::C => &C,
+        Language::Go => &GO,
         Language::Rust | Language::JavaScript | Language::TypeScript | Language::Python => &[],
     };
     for (path, content) in library {
@@ -269,11 +269,11 @@ pub fn create(
 fn write_libraries(directory: &Path) -> Result<(), ProjectError> {
     write(&directory.join("Cargo.toml"), &manifest())?;
     for (library, files) in [
-        ("wit", WIT),
-        ("guests/netwasm-guest", GUEST),
-        ("guests/netwasm-test", TEST),
+        ("wit", &WIT),
+        ("guests/netwasm-guest", &GUEST),
+        ("guests/netwasm-test", &TEST),
     ] {
-        for (path, content) in files {
+        for (path, content) in files.iter() {
             write(&directory.join(library).join(path), content)?;
         }
     }
@@ -284,8 +284,8 @@ fn write_libraries(directory: &Path) -> Result<(), ProjectError> {
 /// that they are from.
 fn manifest() -> String {
     let members: Vec<_> = [
-        ("guests/netwasm-guest", GUEST),
-        ("guests/netwasm-test", TEST),
+        ("guests/netwasm-guest", &GUEST),
+        ("guests/netwasm-test", &TEST),
     ]
     .iter()
     .filter(|(_, files)| !files.is_empty())
@@ -395,7 +395,7 @@ mod tests {
             ALL.iter()
                 .any(|it| Path::new(path).starts_with(it.directory))
         };
-        for (path, _) in TEMPLATES {
+        for (path, _) in TEMPLATES.iter() {
             assert!(known(path), "{path} belongs to no template");
         }
     }

@@ -24,7 +24,7 @@ pub fn document() -> String {
         text += package;
         text.push('\n');
     }
-    for (file, content) in WIT {
+    for (file, content) in WIT.iter() {
         // Writing to memory cannot fail.
         let _ = write!(text, "\n// {file}\n\n");
         let lines = content.lines().filter(|line| !is_package(line));
@@ -49,7 +49,7 @@ pub fn version() -> &'static str {
 /// # Errors
 /// Fails if a file cannot be written.
 pub fn write_package(directory: &Path) -> Result<(), ProjectError> {
-    for (name, content) in WIT {
+    for (name, content) in WIT.iter() {
         write(&directory.join(name), content)?;
     }
     Ok(())
@@ -77,7 +77,7 @@ pub fn write_wasi(directory: &Path, wanted: Option<&str>) -> Result<(), ProjectE
             "there is no WASI {wanted} here: write a release from 0.2.{OLDEST} to {release}"
         )));
     };
-    for (name, content) in WASI {
+    for (name, content) in WASI.iter() {
         let text = content.replace(&format!("@{release}"), &format!("@{wanted}"));
         write(&directory.join("deps").join(name), &older(&text, number))?;
     }
@@ -103,8 +103,8 @@ pub fn write_for(directory: &Path, language: Language) -> Result<(), ProjectErro
     let library = match language {
         Language::JavaScript | Language::TypeScript => "js",
         Language::Python => "python",
-        Language::C => return write_all(directory, C),
-        Language::Go => return write_all(directory, GO),
+        Language::C => return write_all(directory, &C),
+        Language::Go => return write_all(directory, &GO),
         Language::Rust => {
             return Err(ProjectError::Told(
                 "there are libraries for js, ts, python, c and go; `netwasm wit --out DIR` writes \
@@ -113,7 +113,7 @@ pub fn write_for(directory: &Path, language: Language) -> Result<(), ProjectErro
             ));
         }
     };
-    for (path, content) in LANGUAGES {
+    for (path, content) in LANGUAGES.iter() {
         match Path::new(path).strip_prefix(library) {
             Ok(inner) => write(&directory.join(inner), content)?,
             Err(_) if *path == "worlds.wit" => write(&directory.join("wit").join(path), content)?,
@@ -201,9 +201,9 @@ mod tests {
                 .map(|(name, content)| ((*name).into(), (*content).into()));
             owned.collect()
         };
-        assert_eq!(own(WIT), files(&package()));
+        assert_eq!(own(&WIT), files(&package()));
         let wasi = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/project/wasi-0.2");
-        assert_eq!(own(WASI), files(&wasi));
+        assert_eq!(own(&WASI), files(&wasi));
     }
 
     #[test]

@@ -44,7 +44,7 @@ impl Server {
                 self.handing = false;
                 self.reload_if_put_off();
             }
-            Ask::Reload(reply) if self.sockets.are_closed() => {
+            Ask::Reload(reply) if self.is_ending() => {
                 let _ = reply.send(Err("the run is ending".into()));
             }
             Ask::Reload(reply) => {
@@ -64,7 +64,7 @@ impl Server {
                 program.config.guest.name
             ));
         }
-        if self.sockets.are_closed() {
+        if self.is_ending() {
             return Err("the run is ending".into());
         }
         if self.handing {
@@ -76,8 +76,8 @@ impl Server {
         if self.reloading.is_under_way() {
             return Err("a reload is under way: try again".into());
         }
-        let of_admin = self.interface.iter().map(Admin::listener);
-        let all = self.sockets.listeners().chain(of_admin);
+        let interfaces = self.interfaces.iter().map(Admin::listener);
+        let all = self.sockets.listeners().chain(interfaces);
         let luggage = Luggage::pack(all, Handing::new(&self.sender));
         let luggage = luggage.map_err(|error| error.to_string())?;
         self.handing = true;
@@ -92,9 +92,7 @@ impl Server {
         if let Some((predecessor, unused)) = self.predecessor.take() {
             let ended = predecessor.end(&unused);
             self.sockets.own();
-            if let Some(interface) = &mut self.interface {
-                interface.own();
-            }
+            self.interfaces.iter_mut().for_each(Admin::own);
             match ended {
                 Ok(()) => tracing::info!("--takeover: the other run no longer accepts"),
                 Err(error) => {
@@ -121,7 +119,7 @@ impl Server {
             not_ready: match (draining, listeners.is_empty()) {
                 (true, _) => Some("draining"),
                 (false, true) => Some("nothing listens"),
-                (false, false) => None,
+                (false, false) => self.ends_at.map(|_| "it ends soon (--shutdown-delay)"),
             },
             config: self.shown.clone(),
             services: self

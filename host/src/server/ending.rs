@@ -10,9 +10,11 @@ use netwasm_base::config::NEVER;
 use netwasm_base::counters::Counters;
 use netwasm_net::worker::Phase;
 
+use crate::admin::Admin;
 use crate::signals::{Asked, Ending, Signals};
 
 use super::reload::By;
+use super::service::Serving;
 use super::takeover::Successor;
 use super::{Ends, Outcome, Server};
 
@@ -37,7 +39,10 @@ enum Stop {
 impl Server {
     /// Serves until a signal or a failure ends the run, and drains.
     pub(super) async fn run(mut self, mut signals: Signals) -> Outcome {
-        match self.until_stop(&mut signals).await {
+        let stop = self.until_stop(&mut signals).await;
+        // From here on, the sockets are closed.
+        self.ends_at = None;
+        match stop {
             Stop::Ended => {}
             Stop::Signal(ending) => {
                 self.tell_of_drain(ending);
@@ -47,9 +52,7 @@ impl Server {
             Stop::TakenOver(successor) => {
                 tracing::info!("another process has taken over: draining");
                 self.sockets.leave(&successor.unused);
-                if let Some(interface) = &mut self.interface {
-                    interface.leave();
-                }
+                self.interfaces.iter_mut().for_each(Admin::leave);
                 if let Some(manager) = self.manager.take() {
                     // It hears of the end of this process from the system.
                     manager.main_is(successor.process);
@@ -74,11 +77,9 @@ impl Server {
         if self.handing {
             // A signal or a failure has ended this process meanwhile.
             self.sockets.leave(&[]);
-            if let Some(interface) = &mut self.interface {
-                interface.leave();
-            }
+            self.interfaces.iter_mut().for_each(Admin::leave);
         }
-        if let Some(interface) = self.interface.take() {
+        for interface in std::mem::take(&mut self.interfaces) {
             interface.finish().await;
         }
         let Ends {
@@ -104,18 +105,58 @@ impl Server {
             if let Some(successor) = self.successor.take() {
                 return Stop::TakenOver(successor);
             }
+            if let Some((ending, drains)) = self.ends_at
+                && Instant::now() >= drains
+            {
+                return Stop::Signal(ending);
+            }
             let deadline = self.next_deadline();
             tokio::select! {
                 biased;
                 Some(event) = self.events.recv() => self.note(event),
                 asked = signals.next() => match asked {
-                    Asked::End(ending) => return Stop::Signal(ending),
+                    Asked::End(ending) => match self.delays(ending) {
+                        true => {}
+                        false => return Stop::Signal(ending),
+                    },
+                    Asked::Reload if self.ends_at.is_some() => self.reload_too_late(),
                     Asked::Reload => self.reload(By::Signal),
                     Asked::Reopen => self.reopen("SIGUSR1"),
                 },
                 () = sleep_until(deadline.into()) => self.pass_deadlines(),
             }
         }
+    }
+
+    /// Begins the time in which the run says that it is not ready, and serves
+    /// nevertheless: who sends it clients is to notice first. Returns false if
+    /// there is none, or if it has begun.
+    fn delays(&mut self, ending: Ending) -> bool {
+        let is_program = |service: &Serving| service.is_program();
+        let (None, Some(delay)) = (self.ends_at, self.shutdown_delay) else {
+            return false;
+        };
+        if self.services.iter().all(is_program) {
+            // Nobody is to be sent elsewhere.
+            return false;
+        }
+        let Some(drains) = Instant::now().checked_add(delay) else {
+            return false;
+        };
+        self.ends_at = Some((ending, drains));
+        for service in self.services.iter().chain(&self.retired) {
+            service.run.net.ending.store(true, Ordering::Relaxed);
+        }
+        tracing::info!(
+            signal = ending.name(),
+            delay = %humantime::format_duration(delay),
+            "not ready, and serving until the drain (--shutdown-delay); another signal drains at \
+             once"
+        );
+        if let Some(manager) = &self.manager {
+            manager.stopping("not ready, and serving until the drain");
+        }
+        true
     }
 
     /// Logs that a signal drains the run: how much is left, and for how long it
@@ -196,10 +237,7 @@ impl Server {
                         tracing::warn!(signal = ending.name(), "aborting what is left");
                         self.abort();
                     }
-                    Asked::Reload => {
-                        tracing::info!("SIGHUP: the run is ending, so nothing is read anew");
-                        self.reopen("SIGHUP");
-                    }
+                    Asked::Reload => self.reload_too_late(),
                     Asked::Reopen => self.reopen("SIGUSR1"),
                 },
                 () = sleep_until(deadline.into()) => self.pass_deadlines(),
@@ -257,6 +295,12 @@ impl Server {
         self.ends.failed += failed;
         self.retired_failed += retired_failed as u64;
         self.sweep();
+    }
+
+    /// Answers SIGHUP where it is too late for a reload.
+    fn reload_too_late(&self) {
+        tracing::info!("SIGHUP: the run is ending, so nothing is read anew");
+        self.reopen("SIGHUP");
     }
 
     /// Reopens the access logs after a rotation.

@@ -148,6 +148,8 @@ impl Server {
             fixed: Fixed {
                 workers: self.services.first().map(|it| it.config.workers),
                 admin: self.admin.clone(),
+                probes: self.probes.clone(),
+                shutdown_delay: self.shutdown_delay,
                 user: self.user.clone(),
                 otlp: self.otlp.clone(),
                 log: self.log,
@@ -174,7 +176,7 @@ impl Server {
 
     /// Begins what a reload has prepared.
     pub(super) fn reloaded(&mut self, reload: Result<Reload, Refused>) {
-        if self.sockets.are_closed() {
+        if self.is_ending() {
             self.reload_ended(Err("the run is ending".into()));
             return;
         }
@@ -207,7 +209,7 @@ impl Server {
     /// Tries again what waits for room.
     pub(super) fn there_is_room(&mut self) {
         if let Some(by) = self.reloading.waits.take()
-            && !self.sockets.are_closed()
+            && !self.is_ending()
         {
             self.reload(by);
         }
@@ -216,7 +218,7 @@ impl Server {
     /// Begins the reload that waits for the end of a take-over.
     pub(super) fn reload_if_put_off(&mut self) {
         if let Some(by) = self.reloading.put_off.take()
-            && !self.sockets.are_closed()
+            && !self.is_ending()
         {
             self.reload(by);
         }
@@ -462,7 +464,7 @@ impl Server {
             // It may have left.
             let _ = waiting.send(done.clone());
         }
-        if self.sockets.are_closed() {
+        if self.is_ending() {
             return;
         }
         self.is_ready();

@@ -13,7 +13,7 @@ use self::unread::Unread;
 use crate::cell::with;
 use crate::host::{self, TlsRole};
 use crate::{
-    Address, Error, File, Info, KeepAlive, Result, SocketOption, TlsClient, TlsInfo, connect,
+    Address, Error, File, Info, KeepAlive, Result, SocketOption, TlsInfo, TlsOptions, connect,
     executor,
 };
 
@@ -284,7 +284,8 @@ macro_rules! common {
         ///
         /// # Errors
         /// - `InvalidArgument`: the name is empty, or longer than 256 bytes.
-        /// - `InvalidState`: the connection is closing.
+        /// - `InvalidState`: the connection is closing, or another one is relayed
+        ///   to it.
         /// - `LimitExceeded`: it has `--max-websocket-topics` topics.
         pub fn subscribe(&self, topic: &str) -> Result<()> {
             self.0.transport.subscribe(topic)
@@ -344,7 +345,9 @@ impl Connection {
     /// without this guest. What was received already goes first.
     ///
     /// # Errors
-    /// Either connection failed.
+    /// - `InvalidState`: one of them is subscribed to topics, whose messages could
+    ///   come anywhere in what is copied.
+    /// - Either connection failed.
     pub async fn relay(self, other: Self) -> Result<()> {
         self.0.relay_to(&other.0)?;
         other.0.relay_to(&self.0)?;
@@ -355,7 +358,8 @@ impl Connection {
     /// Sends back everything that arrives, until it ends. The host does it.
     ///
     /// # Errors
-    /// The connection failed.
+    /// - `InvalidState`: it is subscribed to topics.
+    /// - The connection failed.
     pub async fn relay_back(self) -> Result<()> {
         self.0.relay_to(&self.0)?;
         self.0.lost().await
@@ -376,15 +380,16 @@ impl Connection {
     }
 
     /// Continues in TLS as a client, and waits for the handshake. The server's
-    /// certificate must carry the name; [`TlsClient`] has more options.
+    /// certificate must carry the name; [`TlsOptions`] has more.
     ///
     /// # Errors
+    /// - `InvalidArgument`: the options have no name, as there is no endpoint.
     /// - `Tls`: the handshake failed: a bad certificate, say.
     /// - `AccessDenied`: the command line has no authority or identity of that
     ///   name.
     /// - the connection failed.
-    pub async fn start_tls_client(&mut self, options: impl Into<TlsClient>) -> Result<TlsInfo> {
-        self.0.start_tls(TlsRole::Client(options.into().0)).await
+    pub async fn start_tls_client(&mut self, options: impl Into<TlsOptions>) -> Result<TlsInfo> {
+        self.0.start_tls(TlsRole::Client(options.into())).await
     }
 
     /// Closes the connection, and waits until everything is sent.

@@ -3,7 +3,7 @@ use std::cell::Cell;
 use super::shared::WRITE_PIECE;
 use super::*;
 use crate::testing::{self, block_on, pair, run};
-use crate::{Either, ErrorKind, TlsClient, join, select, sleep, spawn, timeout};
+use crate::{Either, ErrorKind, TlsOptions, join, select, sleep, spawn, timeout};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -343,8 +343,12 @@ fn plain_text_cannot_be_slipped_into_tls() {
 fn a_client_offers_protocols() {
     block_on(async {
         let (mut conn, _peer) = pair();
-        let session = conn.start_tls_client(TlsClient::new("example.org").alpn(["h2", "http/1.1"]));
-        let session = session.await.expect("it is opened");
+        let error = conn.start_tls_client(TlsOptions::new()).await;
+        let error = error.expect_err("there is no endpoint to have the name from");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        let options = TlsOptions::from("example.org").alpn(["h2", "http/1.1"]);
+        let session = conn.start_tls_client(options).await;
+        let session = session.expect("it is opened");
         assert_eq!(session.server_name.as_deref(), Some("example.org"));
         assert_eq!(session.alpn.as_deref(), Some("h2"));
     });

@@ -10,7 +10,7 @@ mod websocket;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use super::{ConnectOptions, Endpoint, PoolOptions, TlsOptions, TlsRole};
+use super::{ConnectOptions, Endpoint, PoolOptions, TlsRole};
 use crate::bindings::netwasm::net::types::{ConnectionId, SocketId};
 use crate::bindings::netwasm::net::{
     connector, datagram_connector, datagrams, files, http, log as raw_log, pools, resolver, timers,
@@ -21,6 +21,7 @@ use crate::log::Level;
 use crate::time::nanoseconds;
 use crate::{
     Address, Error, ErrorKind, Info, Operation, PoolCounts, Result, SocketOption, TlsInfo,
+    TlsOptions,
 };
 
 pub(crate) use self::metrics::*;

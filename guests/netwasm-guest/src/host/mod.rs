@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::Address;
+use crate::{Address, TlsOptions};
 
 #[cfg(target_family = "wasm")]
 mod component;
@@ -31,18 +31,6 @@ pub(crate) struct ConnectOptions {
     pub(crate) tls: Option<TlsOptions>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) local_address: Option<IpAddr>,
-}
-
-/// A client's options of a TLS session.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct TlsOptions {
-    /// `None` for the endpoint's own.
-    pub(crate) server_name: Option<String>,
-    pub(crate) alpn: Vec<String>,
-    /// Name of a `--tls-authority`.
-    pub(crate) authority: Option<String>,
-    /// Name of a `--tls-identity`.
-    pub(crate) identity: Option<String>,
 }
 
 /// Options for opening a WebSocket connection.

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{FromRequest, Method, Request, Response};
-use crate::host::{Body, Endpoint, RawForward, RawHost, TlsOptions, Upstream};
+use crate::TlsOptions;
+use crate::host::{Body, Endpoint, RawForward, RawHost, Upstream};
 
 /// The version of HTTP that is spoken with a server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,9 +84,15 @@ impl Forward {
 
     /// Speaks TLS with the server. Servers of a group have `https://` before
     /// their address instead.
-    pub fn tls(mut self) -> Self {
+    pub fn tls(self) -> Self {
+        self.tls_with(TlsOptions::new())
+    }
+
+    /// Speaks TLS with the server, as these options say. Their protocols are the
+    /// host's. Groups have settings instead.
+    pub fn tls_with(mut self, options: impl Into<TlsOptions>) -> Self {
         if let Upstream::Server(_, tls, _) = &mut self.0.to {
-            *tls = Some(TlsOptions::default());
+            *tls = Some(options.into());
         }
         self
     }

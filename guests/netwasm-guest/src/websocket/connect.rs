@@ -12,7 +12,7 @@ use crate::channel::oneshot;
 use crate::connect::Cancel;
 use crate::host::{self, WebSocketOptions};
 use crate::slab::Slab;
-use crate::{Error, executor};
+use crate::{Error, TlsOptions, executor};
 
 /// Meaning of a token of the host.
 enum Place {
@@ -161,27 +161,11 @@ impl Connect {
         self
     }
 
-    /// Sets the name that the certificate of a `wss://` server must carry, in place
-    /// of the URL's host.
-    pub fn tls_name(mut self, name: impl Into<String>) -> Self {
-        let tls = self.options.tls.get_or_insert_default();
-        tls.server_name = Some(name.into());
-        self
-    }
-
-    /// Trusts the authorities of a `--tls-authority NAME=FILE` by its name, in
-    /// place of the system's and those of `--ca`.
-    pub fn tls_authority(mut self, name: impl Into<String>) -> Self {
-        let tls = self.options.tls.get_or_insert_default();
-        tls.authority = Some(name.into());
-        self
-    }
-
-    /// Presents the certificate of a `--tls-identity NAME=CERT,KEY`, by its name,
-    /// to a server that asks for one.
-    pub fn tls_identity(mut self, name: impl Into<String>) -> Self {
-        let tls = self.options.tls.get_or_insert_default();
-        tls.identity = Some(name.into());
+    /// Opens the TLS session of a `wss://` URL with these options. Their protocols
+    /// are the host's: with [`TlsOptions::alpn`], or for a `ws://` URL, it fails with
+    /// `InvalidArgument`.
+    pub fn tls_with(mut self, options: impl Into<TlsOptions>) -> Self {
+        self.options.tls = Some(options.into());
         self
     }
 
@@ -332,6 +316,26 @@ mod tests {
             let failed = connect("wss://example.org/other").await.err();
             let error = Error::from(failed.expect("nobody is there"));
             assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        });
+    }
+
+    #[test]
+    fn options_of_tls_are_those_of_a_url_that_has_it() {
+        block_on(async {
+            let mut server = listen_websocket("wss://example.org/");
+            let options = TlsOptions::new().authority("internal").identity("web");
+            let opening = Connect::to("wss://example.org/").tls_with(options.clone());
+            let task = spawn(opening.open());
+            yield_now().await;
+            server.accept().close(1000, "");
+            task.await.expect("it ends").expect("it is opened");
+            let plain = Connect::to("ws://example.org/").tls_with(options);
+            let wrong = Connect::to("wss://example.org/").tls_with(TlsOptions::new().alpn(["h2"]));
+            for opening in [plain, wrong] {
+                let failed = opening.open().await.err().map(Error::from);
+                let kind = failed.map(|error| error.kind());
+                assert_eq!(kind, Some(ErrorKind::InvalidArgument));
+            }
         });
     }
 

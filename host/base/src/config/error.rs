@@ -75,6 +75,12 @@ pub enum ConfigError {
          unix:PATH"
     )]
     AdminInPublic(ListenAddress),
+    /// Probes over a socket that is its owner's alone.
+    #[error(
+        "--probes {0} would be this user's alone, and others are to ask there: write PORT, \
+         IP:PORT or [IPV6]:PORT, or ask --admin {0}"
+    )]
+    ProbesOverUnix(ListenAddress),
     /// TLS without a certificate.
     #[error(
         "{} {} needs --cert FILE and --key FILE (for a test: certs/cert.pem and certs/key.pem)",

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{
     Config, ConfigError, HttpLimits, Limits, ListenAddress, ListenerConfig, ListenerKind,
@@ -20,6 +21,12 @@ pub struct RunConfig {
     pub workers: NonZeroUsize,
     /// Address of the admin interface; `None` if there is none.
     pub admin: Option<ListenAddress>,
+    /// Address where anybody may ask for its health and metrics; `None` if there
+    /// is none.
+    pub probes: Option<ListenAddress>,
+    /// Time for which it serves on after it was asked to end, and says that it
+    /// is not ready; `None` if it drains at once.
+    pub shutdown_delay: Option<Duration>,
     /// User that it goes on as once it listens; `None` if it stays what it is.
     pub user: Option<String>,
     /// Group that it goes on as, in place of the user's own.
@@ -47,6 +54,8 @@ impl RunConfig {
             services,
             workers: workers.unwrap_or(NonZeroUsize::MIN),
             admin: None,
+            probes: None,
+            shutdown_delay: None,
             user: None,
             group: None,
             otlp: None,

@@ -104,6 +104,9 @@ struct QueueState {
     last: u64,
     /// True if nothing more is queued, as the client is slow.
     full: bool,
+    /// True if nothing more is queued, as the next message found no room on its way
+    /// here.
+    gap: bool,
     waker: Option<Waker>,
 }
 
@@ -180,7 +183,7 @@ impl EventsBody {
         let leaves = transport.is_some_and(|it| it.is_leaving());
         let ended = |end: &mut Pin<Box<dyn Future<Output = ()>>>| end.as_mut().poll(cx).is_ready();
         self.over = leaves
-            || self.queue.state.borrow().full
+            || self.queue.state.borrow().ends()
             || self.queue.thread.is_draining()
             || self.ends.iter_mut().any(ended);
         if self.over {
@@ -233,6 +236,13 @@ impl EventQueue {
         state.events.push_back(head);
         state.events.extend(missed);
         state.bytes = state.events.iter().map(|it| it.len() + OVERHEAD).sum();
+    }
+
+    fn wake(&self) {
+        let waker = self.state.borrow_mut().waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
     }
 
     /// Takes a piece. `type_line` goes before each event, of which the first one ever
@@ -288,6 +298,12 @@ impl QueueState {
         piece.freeze()
     }
 
+    /// True if nothing more is queued. The client gets what follows when it connects
+    /// again, as far as that is kept.
+    fn ends(&self) -> bool {
+        self.full || self.gap
+    }
+
     /// Drops what is queued.
     fn clear(&mut self) {
         self.events = VecDeque::new();
@@ -309,14 +325,16 @@ impl Subscriber for EventQueue {
                 // It is among those that the client had missed.
                 continue;
             }
+            // The client is not to take a later one for the last that it has seen.
+            state.gap |= event.number > state.last + 1;
             state.last = event.number;
             let most = match then {
                 SlowClient::Wait => limits.max_write_buffer,
                 SlowClient::Drop | SlowClient::Close => slow,
             };
-            if state.full || state.bytes > most {
+            if state.ends() || state.bytes > most {
                 dropped += 1;
-                state.full |= then != SlowClient::Drop;
+                state.full |= !state.gap && then != SlowClient::Drop;
                 continue;
             }
             sent += 1;
@@ -329,11 +347,16 @@ impl Subscriber for EventQueue {
             // It connects again, and gets what is kept.
             state.clear();
         }
-        let waker = state.waker.take();
         drop(state);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        self.wake();
+    }
+
+    fn missed(&self, number: u64) {
+        let mut state = self.state.borrow_mut();
+        // One that came later has got it from the ring.
+        state.gap |= number > state.last;
+        drop(state);
+        self.wake();
     }
 }
 

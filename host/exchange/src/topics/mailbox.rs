@@ -1,6 +1,6 @@
 //! Messages on their way to the subscribers of a thread.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -22,9 +22,23 @@ pub(super) struct Mailbox {
 struct MailQueue {
     messages: VecDeque<Arc<Published>>,
     bytes: usize,
+    /// Number of the last event of each topic for which there was no room.
+    lost: HashMap<Arc<str>, u64>,
     waker: Option<Waker>,
     /// True once nobody takes anything.
     closed: bool,
+}
+
+/// Next content of a mailbox.
+#[derive(Debug)]
+pub(super) enum Mail {
+    /// Messages of one topic.
+    Messages(Vec<Arc<Published>>),
+    /// Number of an event of a topic for which there was no room. All that came
+    /// before it has been taken.
+    Lost(Arc<str>, u64),
+    /// Nobody takes anything any more.
+    Closed,
 }
 
 impl Mailbox {
@@ -53,32 +67,39 @@ impl Mailbox {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a message. Returns false if there is no room for it.
+    /// Adds a message. Returns false if there is no room for it, of which readers of
+    /// events are told.
     pub(super) fn push(&self, message: &Arc<Published>) -> bool {
         let mut queue = self.queue();
         if queue.closed {
             return true;
         }
         let bytes = queue.bytes.saturating_add(message.size());
-        if bytes > self.most {
-            return false;
+        let fits = bytes <= self.most;
+        if fits {
+            queue.bytes = bytes;
+            queue.messages.push_back(Arc::clone(message));
+        } else if let Some(event) = &message.event {
+            queue.lost.insert(Arc::clone(&message.topic), event.number);
         }
-        queue.bytes = bytes;
-        queue.messages.push_back(Arc::clone(message));
         let waker = queue.waker.take();
         drop(queue);
         if let Some(waker) = waker {
             waker.wake();
         }
-        true
+        fits
     }
 
-    /// Takes the next messages of one topic; none once nobody takes them.
-    pub(super) fn poll_batch(&self, cx: &Context<'_>) -> Poll<Vec<Arc<Published>>> {
+    /// Takes what is next.
+    pub(super) fn poll_mail(&self, cx: &Context<'_>) -> Poll<Mail> {
         let mut queue = self.queue();
         let Some(first) = queue.messages.pop_front() else {
             if queue.closed {
-                return Poll::Ready(Vec::new());
+                return Poll::Ready(Mail::Closed);
+            }
+            let topic = queue.lost.keys().next().cloned();
+            if let Some((topic, number)) = topic.and_then(|it| queue.lost.remove_entry(&it)) {
+                return Poll::Ready(Mail::Lost(topic, number));
             }
             queue.waker = Some(cx.waker().clone());
             return Poll::Pending;
@@ -95,6 +116,6 @@ impl Mailbox {
             batch.push(next);
         }
         queue.bytes -= bytes;
-        Poll::Ready(batch)
+        Poll::Ready(Mail::Messages(batch))
     }
 }

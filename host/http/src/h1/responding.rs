@@ -127,7 +127,8 @@ impl Driver {
         entry: Option<Entry>,
         out: &mut Vec<u8>,
     ) {
-        let keeps = request.head.keep_alive() && !checked.closes && !self.transport.is_leaving();
+        let keeps =
+            request.head.keep_alive() && !checked.closes && !self.transport.ends_with_answer();
         let persistence = match (keeps, request.head.minor_version()) {
             (false, _) => Persistence::Closed,
             (true, 0) => Persistence::KeptOnRequest,

@@ -183,7 +183,7 @@ impl AnsweringStream {
             },
             response => response,
         };
-        let answered = match response {
+        let mut answered = match response {
             Ok(Begun::Streamed(answered)) => answered,
             Ok(Begun::Upgrade(upgrade)) => {
                 self.relay(upgrade).await;
@@ -211,8 +211,16 @@ impl AnsweringStream {
             // that it does.
             return self.refuse(Missing::Guest(NoResponse::OfUpstream(501)));
         }
+        let only = match self.only_trailers(&mut answered).await {
+            Ok(only) => only,
+            Err(Broken::Guest(what)) => {
+                let failed = NoResponse::Failed(format!("its response {what}"));
+                return self.refuse(Missing::Guest(failed));
+            }
+            Err(Broken::Client(_)) => return self.refuse(Missing::Left),
+        };
         let mut line = self.line.take()?;
-        let mut download = match self.begin_response(answered, &mut line) {
+        let mut download = match self.begin_response(answered, only, &mut line) {
             Ok(download) => download?,
             Err(what) => {
                 self.line = Some(line);

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
@@ -13,7 +14,6 @@ use netwasm_base::error::ConnectionError;
 
 use super::race::connect_name;
 use crate::endpoint::Endpoint;
-use crate::env::Env;
 use crate::io::Watched;
 use crate::permits::Permit;
 use crate::tcp;
@@ -85,11 +85,7 @@ pub(super) async fn dial_within(
     endpoint: &Endpoint,
     reach: Reach,
 ) -> Result<Dialed, ConnectionError> {
-    let permit = match worker.env().try_outgoing_permit() {
-        // A connection that nobody uses gives way.
-        Err(_) if worker.kept.close_oldest() => worker.env().try_outgoing_permit(),
-        taken => taken,
-    }?;
+    let permit = permit(worker)?;
     let socket = match endpoint {
         Endpoint::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM.nonblocking(), None)?;
@@ -115,23 +111,28 @@ pub(super) async fn dial_within(
     })
 }
 
+/// Takes a permit for an outgoing connection. A kept one that nobody uses gives
+/// way.
+///
+/// # Errors
+/// Fails if `--max-outgoing` connections exist already, and the worker keeps none.
+pub fn permit(worker: &Worker) -> Result<Permit, ConnectionError> {
+    match worker.env().try_outgoing_permit() {
+        Err(_) if worker.kept.close_oldest() => worker.env().try_outgoing_permit(),
+        taken => taken,
+    }
+}
+
 /// Connects a socket that a guest has created, and perhaps bound.
 ///
 /// # Errors
-/// The outer error: `--max-outgoing` connections exist already. The inner one:
-/// connect(2) fails.
-pub async fn dial_from(
-    env: &Env,
-    socket: Socket,
-    remote: SocketAddr,
-) -> Result<io::Result<Dialed>, ConnectionError> {
-    let permit = env.try_outgoing_permit()?;
-    let connected = connect_socket(socket, &remote.into()).await;
-    Ok(connected.map(|socket| Dialed {
-        socket,
+/// Fails as connect(2) does.
+pub async fn dial_from(permit: Permit, socket: Socket, remote: SocketAddr) -> io::Result<Dialed> {
+    Ok(Dialed {
+        socket: connect_socket(socket, &remote.into()).await?,
         peer: Address::Ip(remote),
         permit,
-    }))
+    })
 }
 
 pub(super) async fn connect_address(
@@ -152,7 +153,8 @@ pub(super) async fn connect_address(
     connect_socket(socket, &remote.into()).await
 }
 
-/// Connects a non-blocking socket, and has the runtime watch it.
+/// Connects a non-blocking socket, and has the runtime watch it. Within a machine
+/// that takes no wait: the other side is there, or not.
 ///
 /// # Errors
 /// Fails as connect(2) does, at once or later.
@@ -161,12 +163,21 @@ async fn connect_socket(socket: Socket, remote: &SockAddr) -> io::Result<Watched
         .connect(remote)
         .map_err(|error| (Errno::from_io_error(&error), error))
     {
-        Ok(()) | Err((Some(Errno::INPROGRESS | Errno::INTR), _)) => {}
+        Ok(()) => return Watched::stream(socket.into()),
+        Err((Some(Errno::INPROGRESS | Errno::INTR), _)) => {}
         Err((_, error)) => return Err(error),
     }
     let socket = Watched::stream(socket.into())?;
     // Writable means connected or failed.
-    let _ = socket.writable().await?;
+    if !is_writable(&socket) {
+        let _ = socket.writable().await?;
+    }
     rustix::net::sockopt::socket_error(socket.fd())??;
     Ok(socket)
+}
+
+fn is_writable(socket: &Watched) -> bool {
+    let mut watched = [PollFd::new(socket, PollFlags::OUT)];
+    let polled = rustix::event::poll(&mut watched, Some(&Timespec::default()));
+    matches!(polled, Ok(1..))
 }

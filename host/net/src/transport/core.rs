@@ -27,6 +27,10 @@ use crate::transport::Transport;
 use crate::transport::delivery::{Delivery, Leaving};
 use crate::upstream::Place;
 
+/// Parts of together so many bytes are copied into one and go by send(2), which takes
+/// 0.4 us less than sendmsg(2) does for two parts.
+const JOINED: usize = 4 << 10;
+
 /// The mutable state of a [`Transport`].
 #[derive(Debug)]
 pub struct Core {
@@ -323,6 +327,9 @@ impl Core {
             error: None,
         };
         match &mut self.tls {
+            None if slices.iter().map(|slice| slice.len()).sum::<usize>() <= JOINED => {
+                out.accept(&[IoSlice::new(&slices.concat())]);
+            }
             None => {
                 let slices: Vec<_> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
                 out.accept(&slices);
@@ -429,7 +436,11 @@ impl Sink for Out<'_> {
         if self.queue.is_empty()
             && let Some(socket) = self.socket
         {
-            match send_vectored(socket.fd(), slices) {
+            let sending = match slices {
+                [slice] => send(socket.fd(), slice, false),
+                slices => send_vectored(socket.fd(), slices),
+            };
+            match sending {
                 Ok(count) => {
                     self.meter.add_bytes(Measure::Sent, count);
                     sent = count;

@@ -1,5 +1,7 @@
 //! Connections that are to go: given back, reclaimed, or asked to leave.
 
+use std::sync::atomic::Ordering;
+
 use crate::parked::Parked;
 
 use super::Transport;
@@ -50,6 +52,11 @@ impl Transport {
     /// another request.
     pub fn is_leaving(&self) -> bool {
         self.leaves.get() || self.thread.is_draining()
+    }
+
+    /// True if an answer of HTTP/1.1 is the connection's last one.
+    pub fn ends_with_answer(&self) -> bool {
+        self.is_leaving() || self.thread.env.ending.load(Ordering::Relaxed)
     }
 
     /// True if the connection's place is wanted for another.

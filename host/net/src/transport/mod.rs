@@ -334,6 +334,11 @@ impl Transport {
         Ok(())
     }
 
+    /// True if another connection, or this one, is copied to this one natively.
+    pub fn is_fed(&self) -> bool {
+        self.core.borrow().fed_by.strong_count() > 0
+    }
+
     /// Begins TLS. `received` is the part of it that has already arrived.
     pub fn start_tls(&self, session: Session, received: &[u8]) -> Result<(), ConnectionError> {
         let mut core = self.core.borrow_mut();

@@ -9,7 +9,7 @@ use crate::concurrent::blobstore;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
     bindings, files, host, http_error, informing, lookup, opening, outgoing, response, sockets,
-    spin, tcp, tls, tls_engine,
+    spin, tcp, tls, tls_engine, udp,
 };
 use crate::kind::Kind;
 use crate::standard;
@@ -42,6 +42,7 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     bindings::netwasm::net::streams::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     bindings::netwasm::net::client::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     tcp::add_to_linker(&mut linker)?;
+    udp::add_to_linker(&mut linker)?;
     lookup::add_to_linker(&mut linker)?;
     http_error::add_to_linker(&mut linker)?;
     informing::add_to_linker(&mut linker)?;

@@ -36,3 +36,4 @@ mod streams;
 mod tcp;
 mod tls;
 mod tls_engine;
+mod udp;

@@ -1,5 +1,6 @@
 //! `response.new` of `wasi:http@0.3`, in place of wasmtime-wasi-http's. A body
-//! that is the stream of a file is handed back to the connection.
+//! that is the stream of a file is handed back to the connection. A body without
+//! contents is known to be empty.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderValue};
-use http_body::{Body, Frame};
+use http_body::{Body, Frame, SizeHint};
 use send_wrapper::SendWrapper;
 use tokio::sync::oneshot;
 use wasmtime::AsContextMut;
@@ -63,11 +64,11 @@ fn new(
 ) -> wasmtime::Result<(Resource<Response>, FutureReader<Sent>)> {
     let contents = match contents.map(|contents| contents.try_into::<Rest>(&mut store)) {
         Some(Ok(file)) => return of_file(store, headers, file, trailers),
-        Some(Err(contents)) => Some(contents),
-        None => None,
+        Some(Err(contents)) => contents,
+        None => return without_contents(store, headers, trailers),
     };
     let access = Access::<AsyncState, WasiHttp>::new(store, AsyncState::http);
-    <WasiHttp as HostResponseWithStore<AsyncState>>::new(access, headers, contents, trailers)
+    <WasiHttp as HostResponseWithStore<AsyncState>>::new(access, headers, Some(contents), trailers)
 }
 
 fn of_file(
@@ -78,8 +79,28 @@ fn of_file(
 ) -> wasmtime::Result<(Resource<Response>, FutureReader<Sent>)> {
     let (told, ended) = oneshot::channel();
     trailers.pipe(&mut store, Telling(Some(told)))?;
+    let body = FileBody::new(&store.data().local, file, ended);
+    of_host(store, headers, body)
+}
+
+/// Makes a response of which only trailers may follow the head.
+fn without_contents(
+    mut store: Store<'_>,
+    headers: Resource<FieldMap>,
+    trailers: FutureReader<Trailers>,
+) -> wasmtime::Result<(Resource<Response>, FutureReader<Sent>)> {
+    let (told, ended) = oneshot::channel();
+    trailers.pipe(&mut store, Telling(Some(told)))?;
+    of_host(store, headers, NoContents(Some(ended)))
+}
+
+/// Makes a response of a body that needs nothing of the guest.
+fn of_host(
+    mut store: Store<'_>,
+    headers: Resource<FieldMap>,
+    body: impl Body<Data = Bytes, Error = Error> + Send + 'static,
+) -> wasmtime::Result<(Resource<Response>, FutureReader<Sent>)> {
     let state = store.data_mut();
-    let body = FileBody::new(&state.local, file, ended);
     let mut response = http::Response::new(body);
     *response.headers_mut() = state.table.delete(headers)?.into();
     let (response, sent) = Response::from_http(state.http().hooks, response);
@@ -287,16 +308,48 @@ impl Body for FileBody {
         if let Some(piece) = this.read() {
             return Poll::Ready(Some(piece.map(Frame::data)));
         }
-        let Some(ended) = &mut this.ended else {
-            return Poll::Ready(None);
-        };
-        let told = ready!(Pin::new(ended).poll(cx));
-        this.ended = None;
-        Poll::Ready(match told {
-            Ok(Ok(Some(trailers))) => Some(Ok(Frame::trailers(trailers))),
-            // An instance that ends without giving trailers has none.
-            Ok(Ok(None)) | Err(_) => None,
-            Ok(Err(failure)) => Some(Err(of_failure(failure))),
-        })
+        poll_trailers(&mut this.ended, cx)
     }
+}
+
+/// A body of which only trailers can follow the head. Its end shows only after
+/// they were asked for.
+struct NoContents(Option<Ended>);
+
+impl Body for NoContents {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        poll_trailers(&mut self.0, cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(0)
+    }
+}
+
+/// Polls for the trailers after the last byte of a body.
+fn poll_trailers(
+    ended: &mut Option<Ended>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+    let Some(coming) = ended else {
+        return Poll::Ready(None);
+    };
+    let told = ready!(Pin::new(coming).poll(cx));
+    *ended = None;
+    Poll::Ready(match told {
+        Ok(Ok(Some(trailers))) => Some(Ok(Frame::trailers(trailers))),
+        // An instance that ends without giving trailers has none.
+        Ok(Ok(None)) | Err(_) => None,
+        Ok(Err(failure)) => Some(Err(of_failure(failure))),
+    })
 }

@@ -5,7 +5,7 @@
 //! The states are those of wasmtime-wasi: a socket is created, may be bound,
 //! and then listens or connects for the rest of its life.
 
-mod socket;
+pub(super) mod socket;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,7 +37,7 @@ use netwasm_net::transport::Transport;
 use crate::concurrent::permissions;
 use crate::concurrent::state::{AsyncState, Store};
 use crate::concurrent::streams;
-use crate::concurrent::tcp::socket::{SocketResult, TcpSocket, TcpState, is_valid};
+use crate::concurrent::tcp::socket::{SocketResult, TcpSocket, TcpState, buffer, halved, is_valid};
 use crate::instance::Instance;
 
 /// Replaces `tcp-socket` in the linker.
@@ -81,8 +81,9 @@ fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()
     l.func_wrap(
         "[static]tcp-socket.create",
         |mut store: Store<'_>, (family,): (IpAddressFamily,)| {
-            let socket = match TcpSocket::create(family) {
-                Ok(socket) => Ok(store.data_mut().table.push(socket)?),
+            let state = store.data_mut();
+            let socket = match TcpSocket::create(&state.local.worker, family) {
+                Ok(socket) => Ok(state.table.push(socket)?),
                 Err(error) => Err(ErrorCode::from(error)),
             };
             Ok((socket,))
@@ -159,31 +160,17 @@ fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()
         "get-hop-limit" => |socket| socket.hop_limit();
         "set-hop-limit" => |socket, limit: u8| socket.set_hop_limit(limit);
         "get-receive-buffer-size" => |socket| socket.with(|it| it.recv_buffer_size()).map(halved);
-        "set-receive-buffer-size" => |socket, size: u64| match size {
-            0 => Err(ErrorCode::InvalidArgument),
-            size => socket.with(|it| it.set_recv_buffer_size(buffer(size))),
-        };
+        "set-receive-buffer-size" => |socket, size: u64|
+            socket.with(|it| it.set_recv_buffer_size(buffer(size)?));
         "get-send-buffer-size" => |socket| socket.with(|it| it.send_buffer_size()).map(halved);
-        "set-send-buffer-size" => |socket, size: u64| match size {
-            0 => Err(ErrorCode::InvalidArgument),
-            size => socket.with(|it| it.set_send_buffer_size(buffer(size))),
-        };
+        "set-send-buffer-size" => |socket, size: u64|
+            socket.with(|it| it.set_send_buffer_size(buffer(size)?));
     );
     Ok(())
 }
 
 fn nanoseconds(time: Duration) -> Nanoseconds {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// Halves a buffer size, because Linux doubles the sizes that it is given:
-/// socket(7).
-fn halved(size: usize) -> u64 {
-    size as u64 / 2
-}
-
-fn buffer(size: u64) -> usize {
-    usize::try_from(size).map_or(i32::MAX as usize, |size| size.min(i32::MAX as usize))
 }
 
 /// Returns the connection of a socket; `None` if it has none.
@@ -204,8 +191,11 @@ async fn connect(
         Ok(socket) => socket,
         Err(error) => return Ok(Err(error)),
     };
-    let env = accessor.with(|mut store| Arc::clone(&store.data_mut().local.env.net));
-    let connected = connect::dial_from(&env, socket, address).await;
+    let permit = accessor.with(|mut store| connect::permit(&store.data_mut().local.worker));
+    let connected = match permit {
+        Ok(permit) => Ok(connect::dial_from(permit, socket, address).await),
+        Err(limit) => Err(limit),
+    };
     accessor.with(|mut store| {
         let state = store.data_mut();
         let made = adopt(state, connected);

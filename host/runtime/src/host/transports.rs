@@ -107,6 +107,13 @@ impl Host for State {
     }
 
     fn relay(&mut self, this: ConnectionId, to: ConnectionId) -> Called<()> {
+        let its = self.subscribed.get(&to.number);
+        if its.is_some_and(|its| !its.is_empty()) {
+            tracing::warn!(
+                "nothing is relayed to a connection that is subscribed to topics: unsubscribe first"
+            );
+            return Ok(Err(called(ConnectionError::InvalidState)));
+        }
         let to = self.transport(to).ok_or(ConnectionError::InvalidState);
         self.with_transport(this, |transport| transport.relay(to?))
     }

@@ -37,7 +37,9 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     for function in FUNCTIONS {
         interface.func_new(function, |_, _, _, _| {
             wasmtime::bail!(
-                "a handler has no TLS of its own: netwasm:net/connector opens connections with TLS"
+                "a handler has no TLS of its own, as the host has it: netwasm_guest::connect opens \
+                 connections with TLS in Rust, asyncio.open_connection in Python, `connect` of \
+                 netwasm in JavaScript, nw_connect in C, and netwasm.Dial in Go"
             )
         })?;
     }

@@ -8,7 +8,7 @@ use clap::{Arg, ArgAction, Command};
 pub(super) const WITHOUT_KEY: [&str; 5] = ["built", "config", "print_config", "takeover", "watch"];
 
 /// Keys of the process. They stand above the services.
-const OF_THE_PROCESS: [&str; 11] = [
+const OF_THE_PROCESS: [&str; 13] = [
     "admin",
     "group",
     "log-format",
@@ -16,7 +16,9 @@ const OF_THE_PROCESS: [&str; 11] = [
     "otlp",
     "otlp-header",
     "otlp-sample",
+    "probes",
     "quiet",
+    "shutdown-delay",
     "user",
     "verbose",
     "workers",

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use netwasm_base::config::{Limits, TcpOptions};
-use netwasm_base::descriptors;
+use netwasm_base::{descriptors, memory};
 
 use crate::cli::usage;
 use crate::cli::values::{TimeOrNone, count, size, time, time_or_none};
@@ -16,7 +16,8 @@ pub(in crate::cli) struct LimitFlags {
     /// How long the guest may compute for an event
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
-    /// Connections at once; idle HTTP ones give way [default: by open files]
+    /// Connections at once; idle HTTP ones give way [default: by open files, and by the
+    /// memory of a container]
     #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<usize>,
     /// Outgoing connections at once, counted apart [default: what open files allow]
@@ -119,7 +120,7 @@ impl LimitFlags {
     /// Returns the limits. `connects` is true if the guest may connect
     /// somewhere.
     pub(in crate::cli) fn into_limits(self, compiling: &Compiling, connects: bool) -> Limits {
-        let share = || descriptors::connections(connects);
+        let share = || descriptors::connections(connects).min(memory::connections());
         Limits {
             max_connections: self.max_connections.unwrap_or_else(share),
             max_outgoing: self.max_outgoing.unwrap_or_else(share),

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use netwasm_base::config::{Config, ListenAddress, OtlpConfig, RunConfig, TlsFiles};
 use netwasm_base::error::Error;
@@ -22,6 +23,8 @@ pub(super) struct Fixed {
     /// `None` if no service is left.
     pub(super) workers: Option<NonZeroUsize>,
     pub(super) admin: Option<ListenAddress>,
+    pub(super) probes: Option<ListenAddress>,
+    pub(super) shutdown_delay: Option<Duration>,
     pub(super) otlp: Option<OtlpConfig>,
     /// User and group.
     pub(super) user: [Option<String>; 2],
@@ -120,6 +123,8 @@ impl Work {
         let Fixed {
             workers,
             admin,
+            probes,
+            shutdown_delay,
             otlp,
             user,
             log: present,
@@ -143,6 +148,12 @@ impl Work {
         }
         if run.admin != admin {
             stays("--admin");
+        }
+        if run.probes != probes {
+            stays("--probes");
+        }
+        if run.shutdown_delay != shutdown_delay {
+            stays("--shutdown-delay");
         }
         let without_headers = |otlp: &Option<OtlpConfig>| {
             let plain = |it: OtlpConfig| OtlpConfig {

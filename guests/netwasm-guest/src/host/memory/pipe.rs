@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use super::{File, HOST, TlsRole, example_info};
+use super::{File, HOST, TlsRole, example_info, topics};
 use crate::connection::Shared;
 use crate::{Error, ErrorKind, Info, Operation, Result, SocketOption, TlsInfo};
 
@@ -282,7 +282,8 @@ impl Transport {
     }
 
     pub(crate) fn relay(&self, to: &Self) -> Result<()> {
-        if self.is_closing() || to.is_closing() || self.0.relay.borrow().is_some() {
+        let relayed = self.0.relay.borrow().is_some();
+        if self.is_closing() || to.is_closing() || relayed || topics::has_any(&to.0) {
             return Err(ErrorKind::InvalidState.into());
         }
         *self.0.relay.borrow_mut() = Some(to.0.clone());
@@ -296,7 +297,8 @@ impl Transport {
         let session = match role {
             TlsRole::Server => session(None, None),
             TlsRole::Client(options) => {
-                session(options.server_name, options.alpn.into_iter().next())
+                let name = options.server_name.ok_or(ErrorKind::InvalidArgument)?;
+                session(Some(name), options.alpn.into_iter().next())
             }
         };
         *self.0.tls.borrow_mut() = Some(session);

@@ -45,6 +45,14 @@ fn subscribed(topic: &str) -> Vec<Rc<Pipe>> {
     })
 }
 
+/// True if a connection is subscribed to a topic.
+pub(super) fn has_any(pipe: &Rc<Pipe>) -> bool {
+    SUBSCRIBERS.with_borrow(|all| {
+        all.iter()
+            .any(|(_, its)| std::ptr::eq(its.as_ptr(), Rc::as_ptr(pipe)))
+    })
+}
+
 /// Writes a message to the connections that are subscribed to a topic but one.
 /// Returns how many there are.
 pub(super) fn send(topic: &str, data: &[u8], except: Option<&Rc<Pipe>>) -> u64 {

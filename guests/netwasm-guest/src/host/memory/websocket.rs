@@ -50,7 +50,9 @@ pub(crate) fn listen_websocket(url: &str) -> Rc<WebSocketServer> {
 }
 
 pub(crate) fn connect_websocket(token: u64, url: &str, options: WebSocketOptions) -> Result<()> {
-    if !url.starts_with("ws://") && !url.starts_with("wss://") {
+    let secure = url.starts_with("wss://");
+    let unfit = (options.tls.as_ref()).is_some_and(|tls| !secure || !tls.alpn.is_empty());
+    if unfit || !secure && !url.starts_with("ws://") {
         return Err(Error::new(ErrorKind::InvalidArgument, "invalid argument"));
     }
     let opening = Opening {

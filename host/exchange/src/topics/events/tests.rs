@@ -120,6 +120,54 @@ fn what_waits_for_a_slow_reader_is_bounded_and_then_the_stream_ends_or_has_gaps(
 }
 
 #[test]
+fn a_stream_ends_before_a_message_that_found_no_room_and_the_reader_comes_again() {
+    let limits = Limits {
+        max_write_buffer: 4 << 10,
+        ..Limits::default()
+    };
+    in_worker(limits, async |worker| {
+        let shared = Arc::<Topics>::default();
+        let topics = TopicsOfThread::new(&shared, &worker.thread);
+        let dropped = || {
+            worker
+                .thread
+                .env
+                .counters
+                .meters
+                .totals()
+                .of(Measure::MessagesDropped)
+        };
+        let kept = |count| "x".repeat(count);
+        // Something is delivered after the message that is lost, or nothing.
+        for later in ["later", ""] {
+            let before = dropped();
+            let mut body = read(&topics, None, None);
+            piece(&mut body).await.expect("the head");
+            // All of this comes before the thread delivers any of it.
+            publish(&topics, &kept(1200));
+            publish(&topics, &kept(1100));
+            if !later.is_empty() {
+                publish(&topics, later);
+            }
+            let mut text = String::new();
+            while let Some(piece) = piece(&mut body).await {
+                text += &piece;
+            }
+            assert!(text.contains(&kept(1200)) && !text.contains("later"));
+            assert_eq!(text.matches("id: ").count(), 1, "{text}");
+            assert!(dropped() > before);
+            assert_eq!(topics.count("news"), 0);
+            let mut again = read(&topics, None, Some(last_id(&text)));
+            let mut rest = piece(&mut again).await.expect("what was missed");
+            while !rest.contains(&format!("data: {}\nid: ", kept(1100))) {
+                rest += &piece(&mut again).await.expect("more");
+            }
+            assert!(rest.contains(&kept(1100)) && !rest.contains(&kept(1200)));
+        }
+    });
+}
+
+#[test]
 fn an_event_is_sent_in_pieces_and_not_sent_if_it_is_beyond_what_may_wait() {
     in_worker(Limits::default(), async |worker| {
         let shared = Arc::<Topics>::default();
@@ -139,6 +187,31 @@ fn an_event_is_sent_in_pieces_and_not_sent_if_it_is_beyond_what_may_wait() {
         assert_eq!(text.matches("event: line\n").count(), 2);
         assert_eq!(text.matches("data: \n").count(), 20_001);
         assert_eq!(body.queue.state.borrow().bytes, 0);
+    });
+}
+
+#[test]
+fn comments_come_before_a_time_out_of_the_service_or_of_the_listener() {
+    in_worker(Limits::default(), async |_| {
+        let limits = |body: u64, idle: Option<u64>, heartbeat: Option<u64>| {
+            let mut limits = Limits::default();
+            limits.http.response_body_timeout = Duration::from_secs(body);
+            limits.idle_timeout = idle.map(Duration::from_secs);
+            limits.http.events.heartbeat = heartbeat.map(Duration::from_secs);
+            limits
+        };
+        let interval = |service: &Limits, listener: Option<&Limits>| {
+            let heartbeat = Heartbeat::new(service, listener);
+            heartbeat.map(|it| it.interval.as_secs())
+        };
+        let service = limits(60, None, Some(15));
+        assert_eq!(interval(&service, None), Some(15));
+        assert_eq!(
+            interval(&service, Some(&limits(60, Some(8), None))),
+            Some(4)
+        );
+        assert_eq!(interval(&limits(10, Some(40), Some(15)), None), Some(5));
+        assert_eq!(interval(&limits(60, Some(20), None), None), Some(10));
     });
 }
 

@@ -40,7 +40,13 @@ pub(super) struct Download {
 impl Download {
     /// True if nothing but trailers can be missing.
     pub(super) fn is_whole(&self) -> bool {
-        matches!(self.content, Content::Trailers(_)) || self.framing == Framed::Length(self.sent)
+        let is_empty = match &self.content {
+            Content::Trailers(_) => true,
+            // It has no contents.
+            Content::Frames(body) => self.sent == 0 && body.size_hint().exact() == Some(0),
+            Content::Nothing => false,
+        };
+        is_empty || self.framing == Framed::Length(self.sent)
     }
 }
 
@@ -172,7 +178,7 @@ impl Driver {
             && framing != Framed::Closed
             && !waits
             && !closes
-            && !self.transport.is_leaving();
+            && !self.transport.ends_with_answer();
         let persistence = match (keeps, request.head.minor_version()) {
             (false, _) => Persistence::Closed,
             (true, 0) => Persistence::KeptOnRequest,
@@ -352,12 +358,13 @@ impl Driver {
                     if !download.is_whole() {
                         return Poll::Pending;
                     }
-                    // Only trailers are missing, and they cannot be sent.
+                    // Only trailers are missing, and the guest may wait for this
+                    // before it sets them.
                     if self.tell_when_sent(&mut download.told, out) {
                         *deadline = Some(due);
                     }
                     return match deadline.is_some_and(|it| now >= it) {
-                        true => Poll::Ready(Next::Complete),
+                        true => Poll::Ready(finish_body(request, download, None, out)),
                         false => Poll::Pending,
                     };
                 }

@@ -36,6 +36,16 @@ pub(super) struct StreamDownload {
     pub(super) told: Option<Sent>,
     /// Trailers that the guest delivers apart from the body.
     trailers: Option<Ended>,
+    /// Trailers of a response without contents.
+    only: Option<HeaderMap>,
+}
+
+/// What follows the head of a response without contents.
+pub(super) enum Only {
+    /// Something: the response has contents, or may have.
+    Contents,
+    /// Trailers, or nothing.
+    Trailers(Option<HeaderMap>),
 }
 
 /// Why a response is incomplete.
@@ -53,11 +63,12 @@ impl AnsweringStream {
     pub(super) fn begin_response(
         &mut self,
         answered: Answered,
+        only: Only,
         line: &mut LogLine,
     ) -> Result<Option<StreamDownload>, String> {
         let Answered {
             response,
-            sent: told,
+            sent,
             trailers,
         } = answered;
         let (parts, body) = response.into_parts();
@@ -73,19 +84,29 @@ impl AnsweringStream {
         let lacks = |name| !headers.contains_key(name);
         let (server, date) = (lacks(header::SERVER), lacks(header::DATE));
         self.link.sign(&mut headers, server, date);
-        match plan.told {
+        let given = headers.contains_key(header::CONTENT_LENGTH);
+        // The end of the stream tells it.
+        let told = plan
+            .told
+            .filter(|_| given || matches!(only, Only::Contents));
+        match told {
             Some(length) => headers.insert(header::CONTENT_LENGTH, self.link.length(length)),
             // A 204 must not have one (RFC 9110, section 8.6).
             None => headers.remove(header::CONTENT_LENGTH),
         };
+        let only = match only {
+            Only::Trailers(trailers) => trailers.map(without_dropped),
+            Only::Contents => None,
+        };
+        let only = only.filter(|it| !it.is_empty());
         let (length, body) = match plan.has_body {
             true => (plan.length, Some(body)),
             false => (Some(0), None),
         };
-        let ended = body.as_ref().is_none_or(Body::is_end_stream);
+        let ended = body.as_ref().is_none_or(Body::is_end_stream) && only.is_none();
         let ends = ended && length.is_none_or(|it| it == 0);
         line.status = plan.status;
-        self.tells_length = ends || plan.told.is_some();
+        self.tells_length = ends || told.is_some();
         let Some(outgoing) = &mut self.outgoing else {
             return Ok(None);
         };
@@ -98,9 +119,50 @@ impl AnsweringStream {
             stream,
             body,
             length: if ends { Some(0) } else { length },
-            told,
+            told: sent,
             trailers,
+            only,
         }))
+    }
+
+    /// Waits for the trailers of a response without contents: if there are none, its
+    /// head ends the stream, as the "Trailers-Only" of gRPC must. Trailers that do
+    /// not come within `--response-timeout` are none.
+    ///
+    /// # Errors
+    /// Fails if the guest says that the response is incomplete, or has failed, or if
+    /// the client has left.
+    pub(super) async fn only_trailers(&mut self, answered: &mut Answered) -> Result<Only, Broken> {
+        let body = answered.response.body();
+        let empty = body.size_hint().exact() == Some(0) && !body.is_end_stream();
+        let bodiless = response::bodiless(answered.response.status().as_u16());
+        if !empty || bodiless || self.is_forwarded || self.head.method == Method::HEAD {
+            return Ok(Only::Contents);
+        }
+        // The guest may wait for this before it sets its trailers.
+        tell_sent(&mut answered.sent);
+        let limit = self.link.thread().env.limits.http.response_timeout;
+        let body = answered.response.body_mut();
+        let told = poll_fn(|cx| {
+            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                return Poll::Ready(match frame.transpose() {
+                    Ok(frame) => Ok(frame.and_then(|it| it.into_trailers().ok())),
+                    Err(_) => Err(Broken::Guest(UNFINISHED)),
+                });
+            }
+            let outgoing = self.outgoing.as_mut();
+            if outgoing.is_none_or(|it| it.poll_reset(cx).is_ready()) {
+                return Poll::Ready(Err(Broken::Client(Stopped::Left)));
+            }
+            self.reply.watch(cx);
+            match (self.reply.is_broken(), self.reply.has_returned()) {
+                (true, _) => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
+                (false, true) => Poll::Ready(Ok(None)),
+                (false, false) => Poll::Pending,
+            }
+        });
+        let told = timeout(limit, told).await.unwrap_or(Ok(None));
+        told.map(Only::Trailers)
     }
 
     /// Waits while the guest still reads the request, for example to forward
@@ -190,10 +252,16 @@ impl AnsweringStream {
             length,
             told,
             trailers,
+            only,
         } = download
         else {
             return Ok(());
         };
+        if let Some(trailers) = only.take() {
+            self.settle().await;
+            let sent = stream.send_trailers(trailers);
+            return sent.map_err(|_| Broken::Client(Stopped::Left));
+        }
         if body.is_end_stream() && *length == Some(0) {
             return Ok(());
         }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use send_wrapper::SendWrapper;
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::Interest;
@@ -15,11 +16,12 @@ use wasmtime_wasi::p3::bindings::sockets::types::{
 use netwasm_base::address::Address;
 use netwasm_net::io::Watched;
 use netwasm_net::stream::Stream;
+use netwasm_net::worker::Worker;
 
 /// Length of the backlog, unless the guest sets another.
 const BACKLOG: i32 = 128;
 
-pub(super) type SocketResult<T> = Result<T, ErrorCode>;
+pub(in crate::concurrent) type SocketResult<T> = Result<T, ErrorCode>;
 
 /// The WIT resource `tcp-socket`.
 pub(super) struct TcpSocket {
@@ -39,18 +41,10 @@ pub(super) enum TcpState {
 }
 
 impl TcpSocket {
-    pub(super) fn create(family: IpAddressFamily) -> io::Result<Self> {
-        let domain = match family {
-            IpAddressFamily::Ipv4 => Domain::IPV4,
-            IpAddressFamily::Ipv6 => Domain::IPV6,
-        };
-        let socket = Socket::new(domain, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
+    pub(super) fn create(worker: &Worker, family: IpAddressFamily) -> io::Result<Self> {
+        let socket = open(worker, family, Type::STREAM)?;
         // Small messages are sent at once. Accepted sockets inherit this.
         socket.set_tcp_nodelay(true)?;
-        if family == IpAddressFamily::Ipv6 {
-            socket.set_only_v6(true)?;
-        }
         Ok(Self {
             family,
             backlog: BACKLOG,
@@ -163,21 +157,11 @@ impl TcpSocket {
     }
 
     pub(super) fn hop_limit(&self) -> SocketResult<u8> {
-        let limit = self.with(|socket| match self.family {
-            IpAddressFamily::Ipv4 => socket.ttl_v4(),
-            IpAddressFamily::Ipv6 => socket.unicast_hops_v6(),
-        })?;
-        u8::try_from(limit).map_err(|_| ErrorCode::NotSupported)
+        self.with(|socket| hop_limit(&socket, self.family))
     }
 
     pub(super) fn set_hop_limit(&self, limit: u8) -> SocketResult<()> {
-        if limit == 0 {
-            return Err(ErrorCode::InvalidArgument);
-        }
-        self.with(|socket| match self.family {
-            IpAddressFamily::Ipv4 => socket.set_ttl_v4(limit.into()),
-            IpAddressFamily::Ipv6 => socket.set_unicast_hops_v6(limit.into()),
-        })
+        self.with(|socket| set_hop_limit(&socket, self.family, limit))
     }
 }
 
@@ -189,19 +173,99 @@ impl Drop for TcpSocket {
     }
 }
 
-/// True if sockets of a family can use an address of this kind at all.
-pub(super) fn is_valid(address: SocketAddr, family: IpAddressFamily) -> bool {
-    let fits = match (address.ip(), family) {
+/// Opens a non-blocking socket, of IPv6 alone or of IPv4. If no descriptor is left,
+/// a kept connection that nobody uses gives way.
+///
+/// # Errors
+/// Fails as socket(2) does.
+pub(in crate::concurrent) fn open(
+    worker: &Worker,
+    family: IpAddressFamily,
+    kind: Type,
+) -> io::Result<Socket> {
+    let domain = match family {
+        IpAddressFamily::Ipv4 => Domain::IPV4,
+        IpAddressFamily::Ipv6 => Domain::IPV6,
+    };
+    let open = || Socket::new(domain, kind.nonblocking(), None);
+    let none_left = |error: &io::Error| {
+        matches!(
+            Errno::from_io_error(error),
+            Some(Errno::MFILE | Errno::NFILE)
+        )
+    };
+    let socket = match open() {
+        Err(error) if none_left(&error) && worker.kept.close_oldest() => open(),
+        opened => opened,
+    }?;
+    if family == IpAddressFamily::Ipv6 {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+/// Returns the hop limit of a socket, or the time to live of IPv4.
+pub(in crate::concurrent) fn hop_limit(
+    socket: &SockRef<'_>,
+    family: IpAddressFamily,
+) -> io::Result<u8> {
+    let limit = match family {
+        IpAddressFamily::Ipv4 => socket.ttl_v4(),
+        IpAddressFamily::Ipv6 => socket.unicast_hops_v6(),
+    }?;
+    u8::try_from(limit).map_err(|_| io::ErrorKind::Unsupported.into())
+}
+
+/// Sets what [`hop_limit`] returns.
+///
+/// # Errors
+/// Fails with `EINVAL` if it is 0.
+pub(in crate::concurrent) fn set_hop_limit(
+    socket: &SockRef<'_>,
+    family: IpAddressFamily,
+    limit: u8,
+) -> io::Result<()> {
+    match family {
+        _ if limit == 0 => Err(io::ErrorKind::InvalidInput.into()),
+        IpAddressFamily::Ipv4 => socket.set_ttl_v4(limit.into()),
+        IpAddressFamily::Ipv6 => socket.set_unicast_hops_v6(limit.into()),
+    }
+}
+
+/// Halves a buffer size, because Linux doubles the sizes that it is given:
+/// socket(7).
+pub(in crate::concurrent) fn halved(size: usize) -> u64 {
+    size as u64 / 2
+}
+
+/// Returns the size of a buffer that a guest asks for.
+///
+/// # Errors
+/// Fails with `EINVAL` if it is 0.
+pub(in crate::concurrent) fn buffer(size: u64) -> io::Result<usize> {
+    match size {
+        0 => Err(io::ErrorKind::InvalidInput.into()),
+        size => Ok(usize::try_from(size).map_or(i32::MAX as usize, |it| it.min(i32::MAX as usize))),
+    }
+}
+
+/// True if an address is of a family of sockets.
+pub(in crate::concurrent) fn is_of_family(address: SocketAddr, family: IpAddressFamily) -> bool {
+    match (address.ip(), family) {
         (IpAddr::V4(_), IpAddressFamily::Ipv4) => true,
         // An IPv4 address in the form of IPv6 would evade the policy.
         (IpAddr::V6(ip), IpAddressFamily::Ipv6) => {
             ip.to_ipv4().is_none() || ip.is_loopback() || ip.is_unspecified()
         }
         _ => false,
-    };
+    }
+}
+
+/// True if sockets of a family can use an address of this kind at all.
+pub(super) fn is_valid(address: SocketAddr, family: IpAddressFamily) -> bool {
     let unicast = match address.ip() {
         IpAddr::V4(ip) => !ip.is_multicast() && !ip.is_broadcast(),
         IpAddr::V6(ip) => !ip.is_multicast(),
     };
-    fits && unicast
+    is_of_family(address, family) && unicast
 }

@@ -1,0 +1,110 @@
+"""What must hold of all pages, and can be seen without the program."""
+
+from pathlib import Path
+
+from . import pictures
+from .book import Book, repository_link, summary
+from .pages import BOOK, ROOT, SOURCE, Line, Wrong, fences, headings, is_elsewhere, map_links, prose, read
+
+# Pages beside the book whose links are checked too.
+BESIDE = [
+    "README.md",
+    "SECURITY.md",
+    "CHANGELOG.md",
+    "host/OPERATING.md",
+    "host/FORWARDING.md",
+    "wit/README.md",
+    "guests/netwasm-guest/README.md",
+    "guests/netwasm-test/README.md",
+    "guests/python/README.md",
+]
+# Files whose every section is in the book.
+WHOLE = ["host/OPERATING.md"]
+# Files whose blocks are compiled as documentation of a crate, by `cargo test`.
+COMPILED = ("guests/netwasm-guest/", "guests/netwasm-test/")
+# A block in these languages is run, written to a file that is, or says why not.
+TRIED = {"c", "console", "go", "javascript", "python", "rust", "toml", "typescript"}
+SHOWN = {"dockerfile", "http", "ini", "json", "nginx", "text", "wit", "yaml"}
+LONGEST = 500
+
+
+def every() -> list[str]:
+    """All that is wrong, a line each."""
+    wrong: list[str] = []
+
+    def check(what, *arguments) -> None:
+        try:
+            what(*arguments)
+        except Wrong as error:
+            wrong.append(str(error))
+
+    try:
+        book = Book()
+    except Wrong as error:
+        return [str(error)]
+    check(all_chapters_are_listed, book)
+    check(all_sections_are_in_the_book, book)
+    for name, lines in book.chapters.items():
+        check(has_one_title, name, lines)
+        check(fences_are_tried, lines, name)
+        for _, line in prose(lines):
+            check(map_links, line.text, lambda link, line=line: book.target(name, line, link))
+    for path in BESIDE:
+        lines = read(ROOT / path)
+        for _, line in prose(lines):
+            check(map_links, line.text, lambda link, line=line: leads_somewhere(line, link))
+    check(fences_are_tried, read(ROOT / "README.md"), "README.md")
+    for path in [*SOURCE.glob("**/*.md"), *BOOK.glob("tools/*.py")]:
+        check(is_short, path)
+    check(pictures.are_current)
+    return wrong
+
+
+def all_chapters_are_listed(book: Book) -> None:
+    names = [name for _, name in summary()]
+    there = {str(path.relative_to(SOURCE)) for path in SOURCE.glob("**/*.md")} - {"SUMMARY.md"}
+    if missing := there - set(names):
+        raise Wrong(f"SUMMARY.md lacks {', '.join(sorted(missing))}")
+    if len(names) != len(set(names)):
+        raise Wrong("SUMMARY.md has a chapter twice")
+
+
+def all_sections_are_in_the_book(book: Book) -> None:
+    for path in WHOLE:
+        file = ROOT / path
+        for _, level, text, anchor in headings(read(file)):
+            if level == 2 and (file, anchor) not in book.places:
+                raise Wrong(f"{path}: no chapter has the section {text}")
+
+
+def has_one_title(name: str, lines: list[Line]) -> None:
+    titles = [text for _, level, text, _ in headings(lines) if level == 1]
+    if len(titles) != 1 or not lines[0].text.startswith("# "):
+        raise Wrong(f"{name}: a chapter begins with its one title")
+
+
+def fences_are_tried(lines: list[Line], name: str) -> None:
+    for _, fence in fences(lines):
+        if fence.language in SHOWN:
+            continue
+        language = fence.language.partition(",")[0]
+        if language not in TRIED:
+            raise Wrong(f"{fence.place}: a block in {fence.language or 'no language'}")
+        notes = {"file", "shows", "settings", "checked by"} & set(fence.notes)
+        is_tried = language == "console" or notes or fence.place.startswith(COMPILED)
+        if not is_tried and not fence.notes.get("not run"):
+            raise Wrong(f"{fence.place}: neither a file that is run, nor why it is not")
+
+
+def leads_somewhere(line: Line, link: str) -> str:
+    if is_elsewhere(link):
+        return link
+    path, _, anchor = link.partition("#")
+    file = (line.file.parent / path).resolve() if path else line.file
+    return repository_link(line, file, anchor)
+
+
+def is_short(path: Path) -> None:
+    count = len(path.read_text().splitlines())
+    if count > LONGEST:
+        raise Wrong(f"{path.relative_to(ROOT)}: {count} lines, and {LONGEST} at most")
