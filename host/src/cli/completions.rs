@@ -40,7 +40,7 @@ impl CompletionsFlags {
 fn script(shell: Shell) -> String {
     let mut command =
         Cli::command().mut_subcommands(|command| command.mut_args(|arg| completed(arg, shell)));
-    let (command, name, mut script) = (&mut command, "netwasm", Vec::new());
+    let (command, name, mut script) = (&mut command, "netwasm", Vec::<u8>::new());
     match shell {
         Shell::Bash => generate(shells::Bash, command, name, &mut script),
         Shell::Zsh => generate(shells::Zsh, command, name, &mut script),

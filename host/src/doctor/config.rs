@@ -2,14 +2,15 @@
 //! names.
 
 use std::fmt::Display;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::path::Path;
 use std::thread;
 
 use rustix::fs::{Access, access};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 
 use netwasm_base::config::{
     Config, KeyvalueStore, ListenAddress, ListenerConfig, ListenerKind, RedisUrl, TopicsServer,
@@ -103,18 +104,16 @@ fn of_listener(listener: &ListenerConfig) -> Vec<Finding> {
 }
 
 fn of_socket(name: &str, address: SocketAddr, is_udp: bool) -> Finding {
-    let bound = match is_udp {
-        true => UdpSocket::bind(address).map(drop),
-        false => TcpListener::bind(address).map(drop),
-    };
-    match bound {
+    match binds(address, is_udp) {
         Ok(()) => Finding::ok(name, "it is free"),
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             // A run of this file, probably. It must then answer.
-            let local = match address.ip().is_unspecified() {
-                true => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), address.port()),
-                false => address,
+            let ip = match address.ip() {
+                IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+                ip => ip,
             };
+            let local = SocketAddr::new(ip, address.port());
             match is_udp || TcpStream::connect_timeout(&local, LIMIT).is_ok() {
                 true => Finding::ok(name, "a program listens there already"),
                 false => Finding::wrong(
@@ -135,6 +134,31 @@ fn of_socket(name: &str, address: SocketAddr, is_udp: bool) -> Finding {
             "start as root with user = \"NAME\", or AmbientCapabilities=CAP_NET_BIND_SERVICE",
         ),
         Err(error) => Finding::wrong(name, error.to_string(), "choose another address"),
+    }
+}
+
+/// Binds a socket for a moment, as a listener does: one of IPv6 takes no IPv4.
+fn binds(address: SocketAddr, is_udp: bool) -> io::Result<()> {
+    let family = match address {
+        SocketAddr::V4(_) => AddressFamily::INET,
+        SocketAddr::V6(_) => AddressFamily::INET6,
+    };
+    let kind = match is_udp {
+        true => SocketType::DGRAM,
+        false => SocketType::STREAM,
+    };
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, kind, flags, None)?;
+    if address.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    if !is_udp {
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+    }
+    rustix::net::bind(&socket, &address)?;
+    match is_udp {
+        true => Ok(()),
+        false => Ok(rustix::net::listen(&socket, 1)?),
     }
 }
 

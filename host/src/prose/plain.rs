@@ -70,10 +70,10 @@ fn words(spans: &[Span], styled: bool) -> Vec<(String, usize)> {
     for span in spans {
         let code;
         let pieces: Vec<&str> = match (span.style, styled) {
-            (Style::Code, true) => vec![&span.text],
+            (Style::Code, true) => vec![span.text.as_str()],
             (Style::Code, false) => {
                 code = format!("`{}`", span.text);
-                vec![&code]
+                vec![code.as_str()]
             }
             _ => span.text.split_whitespace().collect(),
         };
