@@ -4,7 +4,7 @@ from pathlib import Path
 
 from . import pictures
 from .book import Book, repository_link, summary
-from .pages import BOOK, ROOT, SOURCE, Line, Wrong, fences, headings, is_elsewhere, map_links, prose, read
+from .pages import BOOK, ROOT, SOURCE, Fence, Line, Wrong, fences, headings, is_elsewhere, map_links, prose, read
 
 # Pages beside the book whose links are checked too.
 BESIDE = [
@@ -24,7 +24,7 @@ WHOLE = ["host/OPERATING.md"]
 COMPILED = ("guests/netwasm-guest/", "guests/netwasm-test/")
 # A block in these languages is run, written to a file that is, or says why not.
 TRIED = {"c", "console", "go", "javascript", "python", "rust", "toml", "typescript"}
-SHOWN = {"dockerfile", "http", "ini", "json", "nginx", "text", "wit", "yaml"}
+SHOWN = {"dockerfile", "http", "ini", "json", "nginx", "sh", "text", "wit", "yaml"}
 LONGEST = 500
 
 
@@ -90,10 +90,17 @@ def fences_are_tried(lines: list[Line], name: str) -> None:
         language = fence.language.partition(",")[0]
         if language not in TRIED:
             raise Wrong(f"{fence.place}: a block in {fence.language or 'no language'}")
-        notes = {"file", "shows", "settings", "checked by"} & set(fence.notes)
+        if source := fence.notes.get("part of"):
+            is_part(fence, ROOT / source)
+        notes = {"file", "part of", "shows", "settings", "checked by"} & set(fence.notes)
         is_tried = language == "console" or notes or fence.place.startswith(COMPILED)
         if not is_tried and not fence.notes.get("not run"):
             raise Wrong(f"{fence.place}: neither a file that is run, nor why it is not")
+
+
+def is_part(fence: Fence, file: Path) -> None:
+    if "\n".join(fence.lines) not in file.read_text():
+        raise Wrong(f"{fence.place}: this is not in {file.relative_to(ROOT)}")
 
 
 def leads_somewhere(line: Line, link: str) -> str:
