@@ -72,9 +72,10 @@ def all_chapters_are_listed(book: Book) -> None:
 def all_sections_are_in_the_book(book: Book) -> None:
     for path in WHOLE:
         file = ROOT / path
-        for _, level, text, anchor in headings(read(file)):
-            if level == 2 and (file, anchor) not in book.places:
-                raise Wrong(f"{path}: no chapter has the section {text}")
+        sections = [(text, anchor) for _, level, text, anchor in headings(read(file)) if level == 2]
+        if missing := [text for text, anchor in sections if (file, anchor) not in book.places]:
+            lines = "a line {{#include ../../../OPERATING.md#ANCHOR}}"
+            raise Wrong(f"{path}: no chapter of the book has {', '.join(missing)}; each needs {lines}")
 
 
 def has_one_title(name: str, lines: list[Line]) -> None:
