@@ -7,17 +7,7 @@ from .book import Book, repository_link, summary
 from .pages import BOOK, ROOT, SOURCE, Fence, Line, Wrong, fences, headings, is_elsewhere, map_links, prose, read
 
 # Pages beside the book whose links are checked too.
-BESIDE = [
-    "README.md",
-    "SECURITY.md",
-    "CHANGELOG.md",
-    "host/OPERATING.md",
-    "host/FORWARDING.md",
-    "wit/README.md",
-    "guests/netwasm-guest/README.md",
-    "guests/netwasm-test/README.md",
-    "guests/python/README.md",
-]
+BESIDE = ["*.md", "certs/*.md", "guests/*/README.md", "host/*.md", "host/*/README.md", "wit/*.md"]
 # Files whose every section is in the book.
 WHOLE = ["host/OPERATING.md"]
 # Files whose blocks are compiled as documentation of a crate, by `cargo test`.
@@ -49,15 +39,14 @@ def every() -> list[str]:
         check(fences_are_tried, lines, name)
         for _, line in prose(lines):
             check(map_links, line.text, lambda link, line=line: book.target(name, line, link))
-    for path in BESIDE:
-        lines = read(ROOT / path)
-        for _, line in prose(lines):
+    for file in [file for pattern in BESIDE for file in ROOT.glob(pattern)]:
+        for _, line in prose(read(file)):
             check(map_links, line.text, lambda link, line=line: leads_somewhere(line, link))
     check(fences_are_tried, read(ROOT / "README.md"), "README.md")
     for path in [*SOURCE.glob("**/*.md"), *BOOK.glob("tools/*.py")]:
         check(is_short, path)
     check(pictures.are_current)
-    return wrong
+    return list(dict.fromkeys(wrong))
 
 
 def all_chapters_are_listed(book: Book) -> None:
