@@ -19,6 +19,7 @@
 //! The machine should do nothing else. The last line under the table tells how
 //! far that was so. If it was not, many short rounds are better than few long
 //! ones (`cargo bench --bench table -- --rounds 25 --seconds 0.3`).
+//! `host/book/draw TABLE OUT.svg` plots what is printed.
 //!
 //! `cargo test --benches` runs every work for a moment, to check that it runs.
 

@@ -119,12 +119,12 @@ class Book:
 
 def repository_link(line: Line, file: Path, anchor: str) -> str:
     """A link to a file that is no chapter."""
-    if file.is_relative_to(SOURCE) and file.is_file():
-        return os.path.relpath(file, line.file.parent)
     if not file.exists() or not file.is_relative_to(ROOT):
         raise Wrong(f"{line.place}: there is no {os.path.relpath(file, ROOT)}")
     if anchor:
         check_anchor(line, read(file), anchor, anchor)
+    if file.is_relative_to(SOURCE):
+        return os.path.relpath(file, line.file.parent)
     kind = "tree" if file.is_dir() else "blob"
     link = f"{REPOSITORY}/{kind}/main/{file.relative_to(ROOT)}"
     return f"{link}#{anchor}" if anchor else link

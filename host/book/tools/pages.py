@@ -8,6 +8,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[3]
 BOOK = ROOT / "host/book"
 SOURCE = BOOK / "src"
+# Which is part of the program, too, and so has no notes: its `toml` is settings.
+OPERATING = ROOT / "host/OPERATING.md"
 
 FENCE = re.compile(r"^ *(```+)(.*)$")
 HEADING = re.compile(r"^(#{1,6}) +(.+?) *#*$")
@@ -33,7 +35,12 @@ class Line(NamedTuple):
 
 
 class Fence(NamedTuple):
-    """A block of code. `notes` are the comments right above it, such as `file: a.rs`."""
+    """A block of code.
+
+    `notes` are the comments right above it: `file: PATH`, a file that commands
+    use; `shows: PATH`, one that they have made; `part of: PATH`, lines of the source; `settings`, a configuration to
+    check; `checked by: PROGRAM`; or `not run: REASON`.
+    """
 
     language: str
     lines: list[str]
@@ -112,7 +119,10 @@ def fences(lines: list[Line]) -> Iterator[tuple[int, Fence]]:
             raise Wrong(f"{line.place}: this block has no end")
         content = [inner.text for inner in lines[begin:index]]
         index += 1
-        yield begin - 1, Fence(found[2].strip(), content, notes, line.place)
+        language = found[2].strip()
+        if language == "toml" and line.file == OPERATING:
+            notes["settings"] = ""
+        yield begin - 1, Fence(language, content, notes, line.place)
         notes = {}
 
 

@@ -41,7 +41,7 @@ DARK = {
 }
 
 # Pixels.
-LABELS, BARS, VALUES, STEP, TOP, FOOT = 400, 300, 110, 26, 44, 34
+LABELS, BARS, VALUES, STEP, TOP, FOOT = 430, 300, 110, 26, 44, 40
 WIDTH = LABELS + BARS + VALUES
 FONT = "system-ui, -apple-system, 'Segoe UI', sans-serif"
 # Both ends of the axis, as powers of two.
@@ -130,7 +130,7 @@ def plot(comparisons: list[Row], title: str, colors: dict[str, str]) -> str:
         x = max(place(row.most), one) + 8
         parts.append(text(x, middle + 4, row.shown, colors["text"]))
     note = "slower ← the rival’s CPU time divided by netwasm’s → faster"
-    parts.append(text(one, bottom + 30, note, colors["quiet"], 'font-size="11" text-anchor="middle"'))
+    parts.append(text(one, bottom + 33, note, colors["quiet"], 'font-size="11" text-anchor="middle"'))
     return "\n".join([*parts, "</svg>", ""])
 
 

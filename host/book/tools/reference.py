@@ -9,7 +9,7 @@ from pathlib import Path
 from .pages import Wrong
 
 # The widths of terminals are those of a page.
-COLUMNS = "88"
+COLUMNS = "100"
 COMMAND = re.compile(r"^  ([a-z]+)  +\S")
 
 

@@ -20,9 +20,6 @@ from pathlib import Path
 
 from .pages import ROOT, Fence, Line, Wrong, fences, headings
 
-# Seconds that a command may take, and the rest of its lines to come.
-COMMAND = 300
-LINES = 300
 END = "\x01"
 SHELL = """
 export PS1=; exec 8>&1
@@ -46,8 +43,9 @@ def is_private() -> bool:
 class Session:
     """A shell in a folder of its own."""
 
-    def __init__(self, netwasm: Path, folder: Path, private: bool):
+    def __init__(self, netwasm: Path, folder: Path, private: bool, patience: int):
         self.folder = folder
+        self.patience = patience
         for entry in ROOT.iterdir():
             if entry.is_file():
                 shutil.copy(entry, folder)
@@ -106,13 +104,12 @@ class Session:
     def run(self, command: str, expected: list[str], place: str) -> None:
         begin = self.output.stat().st_size
         os.write(self.commands, command.encode() + b"\0")
-        deadline = time.monotonic() + COMMAND
+        deadline = time.monotonic() + self.patience
         printed, status = "", None
         while True:
             printed = self.output.read_bytes()[begin:].decode(errors="replace")
             if status is None and (found := re.search(f"{END}([0-9]+)\n", printed)):
                 status = int(found[1])
-                deadline = min(deadline, time.monotonic() + LINES)
             printed = re.sub(f"{END}[0-9]+\n", "", printed).replace("\r\n", "\n")
             if status is not None and (status or not expected or matches(expected, printed)):
                 break
@@ -165,8 +162,8 @@ def as_run(command: str, expected: list[str]) -> str:
     return command
 
 
-def try_page(name: str, lines: list[Line], netwasm: Path) -> int:
-    """Runs a page. Returns the number of its commands."""
+def try_page(name: str, lines: list[Line], netwasm: Path, patience: int) -> int:
+    """Runs a page. Each command has `patience` seconds. Returns their number."""
     steps = [(index, fence) for index, fence in fences(lines) if is_run(fence)]
     if not steps:
         return 0
@@ -174,7 +171,7 @@ def try_page(name: str, lines: list[Line], netwasm: Path) -> int:
     begins = [index for index, level, *_ in headings(lines) if level == 2]
     count = 0
     with tempfile.TemporaryDirectory(prefix="netwasm-book-") as folder:
-        session = Session(netwasm, Path(folder), is_private() and not needs_network)
+        session = Session(netwasm, Path(folder), is_private() and not needs_network, patience)
         try:
             last = 0
             for index, fence in steps:
