@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use serde_json::Value;
 
 use crate::harness::{
-    Dns, DnsReply, Finished, Run, SystemFile, directory, in_own_network, text, write,
+    Dns, DnsReply, Finished, Run, SystemFile, cert, directory, in_own_network, text, write,
 };
 
 /// A report.
@@ -96,12 +96,17 @@ fn authorities_and_a_manager_that_are_named_must_be_there() {
     let scratch = directory();
     let empty = write(scratch.path(), "empty.pem", "");
     let gone = scratch.path().join("socket");
-    let run = doctor().env("SSL_CERT_FILE", text(&empty));
-    let run = run.env("NOTIFY_SOCKET", text(&gone));
+    // Of the machine, which may name a directory with some.
+    let none = directory();
+    let trusting = |file| {
+        let run = doctor().env("SSL_CERT_FILE", text(file));
+        run.env("SSL_CERT_DIR", text(none.path()))
+    };
+    let run = trusting(&empty).env("NOTIFY_SOCKET", text(&gone));
     let report = Report::of(run.env("LISTEN_FDS", "1").env("LISTEN_PID", "1"));
     report.expect("authorities", "wrong", "SSL_CERT_FILE");
     report.expect("service manager", "wrong", "nobody listens");
-    let own = Report::of(doctor().env("SSL_CERT_FILE", text(&crate::harness::cert("ca.pem"))));
+    let own = Report::of(trusting(&cert("ca.pem")));
     own.expect("authorities", "ok", "1, of SSL_CERT_FILE");
 }
 

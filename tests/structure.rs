@@ -124,6 +124,7 @@ impl Graph {
 #[test]
 fn no_crate_reaches_what_it_is_not_to_know() {
     let graph = Graph::of_workspace();
+    assert!(graph.reached("netwasm").contains("wasmtime"));
     for (name, allowed, never) in CRATES {
         let ours = graph.direct(name);
         let ours = ours.iter().filter_map(|it| it.strip_prefix("netwasm-"));
@@ -131,7 +132,6 @@ fn no_crate_reaches_what_it_is_not_to_know() {
             assert!(allowed.contains(&other), "{name} depends on {other}");
         }
         let reached = graph.reached(name);
-        assert!(!reached.is_empty(), "{name}");
         for other in never {
             assert!(!reached.contains(other), "{name} reaches {other}");
         }

@@ -86,7 +86,15 @@ impl Span {
 pub(crate) fn section<'a>(document: &'a str, heading: &str) -> Option<&'a str> {
     let begin = format!("\n## {heading}\n");
     let (_, rest) = document.split_once(&begin)?;
-    Some(rest.split("\n## ").next().unwrap_or(rest))
+    let (mut length, mut is_code) = (0, false);
+    for line in rest.split_inclusive('\n') {
+        is_code ^= line.starts_with("```");
+        if !is_code && line.starts_with("## ") {
+            break;
+        }
+        length += line.len();
+    }
+    rest.get(..length)
 }
 
 #[cfg(test)]

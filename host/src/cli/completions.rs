@@ -19,8 +19,8 @@ const MARK: &str = "_email_addresses";
 
 #[derive(Args, Debug)]
 pub(super) struct CompletionsFlags {
-    /// The shell
-    #[arg(value_enum)]
+    /// The shell: bash, zsh or fish
+    #[arg(value_enum, hide_possible_values = true)]
     shell: Shell,
 }
 
@@ -54,7 +54,7 @@ fn script(shell: Shell) -> String {
             let rest = rest.replace(MARK, "_netwasm_component");
             format!("{first}\n\n{}{rest}", of_zsh())
         }
-        Shell::Fish => format!("{script}{}", of_fish()),
+        Shell::Fish => format!("{script}{}", of_fish(command)),
     }
 }
 
@@ -69,6 +69,8 @@ fn completed(arg: Arg, shell: Shell) -> Arg {
     match &*name {
         _ if is_component && shell == Shell::Zsh => arg.value_hint(COMPONENT),
         _ if is_component => arg.value_hint(ValueHint::FilePath),
+        // The guest's own, behind `--`.
+        _ if arg.is_last_set() => arg.value_hint(ValueHint::Other),
         _ if arg.get_id() == "topic" => {
             let topics = super::manual::names().into_iter().map(PossibleValue::new);
             arg.value_parser(PossibleValuesParser::new(topics))
@@ -170,8 +172,9 @@ fn of_zsh() -> String {
     )
 }
 
-/// Returns what completes components in fish.
-fn of_fish() -> String {
+/// Returns what completes components in fish, and words that are positional, which
+/// `clap_complete` leaves out there.
+fn of_fish(command: &clap::Command) -> String {
     let uses = format!(
         "complete -c netwasm -n \"__fish_netwasm_using_subcommand {}\"",
         TAKE_COMPONENT.join(" ")
@@ -180,6 +183,17 @@ fn of_fish() -> String {
     for (name, about) in built_in::described() {
         let about = about.replace('\\', "\\\\").replace('\'', "\\'");
         script += &format!("{uses} -a {name} -d '{about}'\n");
+    }
+    for command in command.get_subcommands() {
+        let words = command.get_positionals().flat_map(Arg::get_possible_values);
+        let words: Vec<_> = words.map(|word| word.get_name().to_owned()).collect();
+        if !words.is_empty() {
+            script += &format!(
+                "complete -c netwasm -n \"__fish_netwasm_using_subcommand {}\" -f -a \"{}\"\n",
+                command.get_name(),
+                words.join(" ")
+            );
+        }
     }
     script
 }

@@ -61,7 +61,7 @@ impl HelpFlags {
         let styled = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let size = rustix::termios::tcgetwinsize(&out).ok();
         let columns = size.map_or(COLUMNS.0, |size| usize::from(size.ws_col));
-        let title = Block::Heading(format!("{}: {}", topic.name, topic.about));
+        let title = Block::paragraph(&format!("**{}**: {}", topic.name, topic.about));
         let blocks: Vec<_> = std::iter::once(title).chain(topic.blocks()).collect();
         Ok(Command::Print(prose::plain(
             &blocks,

@@ -40,7 +40,7 @@ use Part::{ExitCodes, Flags, Keys, Modes, Section, Values};
 /// Name of the topic that is a page of section 5.
 pub(super) const KEYS: &str = "keys";
 
-pub(super) static TOPICS: [Topic; 22] = [
+pub(super) static TOPICS: [Topic; 24] = [
     Topic {
         name: "clients",
         about: "which clients may connect, and how much each may ask for",
@@ -73,8 +73,11 @@ pub(super) static TOPICS: [Topic; 22] = [
     },
     Topic {
         name: "installation",
-        about: "completions, manual pages, and what is wrong with a machine",
-        parts: &[Section("Completions, manual pages, doctor")],
+        about: "packages, completions, manual pages, and what is wrong with a machine",
+        parts: &[
+            Section("Install"),
+            Section("Completions, manual pages, doctor"),
+        ],
     },
     Topic {
         name: "interfaces",
@@ -101,6 +104,11 @@ pub(super) static TOPICS: [Topic; 22] = [
         parts: &[Section("Time of guests"), Flags("Limits")],
     },
     Topic {
+        name: "machines",
+        about: "several processes and machines: probes, balancers, orchestrators",
+        parts: &[Section("Many machines")],
+    },
+    Topic {
         name: "modules",
         about: "core modules, and components that are composed",
         parts: &[Section("Modules and compositions")],
@@ -116,9 +124,14 @@ pub(super) static TOPICS: [Topic; 22] = [
         parts: &[Section("Permissions"), Flags("Guest"), Values],
     },
     Topic {
-        name: "reload",
-        about: "new settings, components and binaries without a lost connection",
-        parts: &[Section("Reload")],
+        name: "registries",
+        about: "components from registries: pull, push, trust",
+        parts: &[Section("Registries")],
+    },
+    Topic {
+        name: "reloading",
+        about: "new settings, components and binaries without a lost connection; the end",
+        parts: &[Section("Reload"), Section("The end")],
     },
     Topic {
         name: "systemd",
