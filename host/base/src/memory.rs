@@ -18,7 +18,8 @@ pub fn connections() -> usize {
 }
 
 /// Returns the limit of the control group, bytes; `None` if there is none.
-fn limit() -> Option<u64> {
+#[must_use]
+pub fn limit() -> Option<u64> {
     let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
     limit_of(&groups, |file| {
         // `max` is no limit.

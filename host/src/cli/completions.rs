@@ -46,16 +46,43 @@ fn script(shell: Shell) -> String {
         Shell::Zsh => generate(shells::Zsh, command, name, &mut script),
         Shell::Fish => generate(shells::Fish, command, name, &mut script),
     }
-    let script = String::from_utf8_lossy(&script).into_owned();
+    let mut script = String::from_utf8_lossy(&script).into_owned();
+    for name in hidden(command) {
+        script = match shell {
+            Shell::Bash => script.replace(&format!(" --{name} "), " "),
+            Shell::Zsh => without(&script, &format!("--{name}=[")),
+            Shell::Fish => without(&script, &format!(" -l {name} ")),
+        };
+    }
     match shell {
         Shell::Bash => format!("{script}\n{}", of_bash(command)),
         Shell::Zsh => {
             let (first, rest) = script.split_once('\n').unwrap_or((&script, ""));
             let rest = rest.replace(MARK, "_netwasm_component");
+            // Arguments of the guest would be offered before `--`, too, as commands.
+            let rest = without(&rest, "'*::args ");
             format!("{first}\n\n{}{rest}", of_zsh())
         }
         Shell::Fish => format!("{script}{}", of_fish(command)),
     }
+}
+
+/// Returns the long flags that no help tells; `clap_complete` offers them.
+fn hidden(command: &clap::Command) -> Vec<String> {
+    let all = command
+        .get_subcommands()
+        .flat_map(clap::Command::get_arguments);
+    let hidden = all.filter(|arg| arg.is_hide_set());
+    hidden
+        .filter_map(Arg::get_long)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Returns a script without the lines that have a text.
+fn without(script: &str, text: &str) -> String {
+    let lines = script.lines().filter(|line| !line.contains(text));
+    lines.map(|line| format!("{line}\n")).collect()
 }
 
 /// Adds to an argument which values it has.
@@ -69,8 +96,6 @@ fn completed(arg: Arg, shell: Shell) -> Arg {
     match &*name {
         _ if is_component && shell == Shell::Zsh => arg.value_hint(COMPONENT),
         _ if is_component => arg.value_hint(ValueHint::FilePath),
-        // The guest's own, behind `--`.
-        _ if arg.is_last_set() => arg.value_hint(ValueHint::Other),
         _ if arg.get_id() == "topic" => {
             let topics = super::manual::names().into_iter().map(PossibleValue::new);
             arg.value_parser(PossibleValuesParser::new(topics))
@@ -217,5 +242,9 @@ mod tests {
         );
         let bash = script(Shell::Bash);
         assert!(bash.contains("|--cert|"), "{bash}");
+        for script in [zsh, fish, bash] {
+            assert!(!script.contains("-built "), "{script}");
+            assert!(!script.contains("--built="), "{script}");
+        }
     }
 }

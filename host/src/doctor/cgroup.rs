@@ -1,4 +1,5 @@
-//! Limits of the process's control groups, of version 2 and 1: cgroups(7).
+//! Limits of the process's control groups, of version 2: cgroups(7). That of memory
+//! is in [`netwasm_base::memory`].
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,8 +30,8 @@ impl Groups {
         }
     }
 
-    /// Returns the lowest limit in bytes that a file such as `memory.max` has;
-    /// `None` if there is none.
+    /// Returns the lowest limit that a file such as `pids.max` has; `None` if there
+    /// is none.
     pub(super) fn lowest(&self, file: &str) -> Option<u64> {
         let texts = self.folders.iter();
         let texts = texts.filter_map(|folder| fs::read_to_string(folder.join(file)).ok());
@@ -50,18 +51,6 @@ impl Groups {
     }
 }
 
-/// Returns the limit of memory in bytes, of version 2 or 1; `None` if there is
-/// none.
-pub(super) fn memory(groups: &Groups) -> Option<u64> {
-    // Version 1 has a number near the largest one for no limit.
-    let first = super::number("/sys/fs/cgroup/memory/memory.limit_in_bytes");
-    let first = first.filter(|bytes| *bytes < 1 << 60);
-    [groups.lowest("memory.max"), first]
-        .into_iter()
-        .flatten()
-        .min()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,14 +61,14 @@ mod tests {
         let own = scratch.path().join("a.slice/b.service");
         fs::create_dir_all(&own).expect("a directory");
         let write = |path: PathBuf, text: &str| fs::write(path, text).expect("a file");
-        write(own.join("memory.max"), "max\n");
+        write(own.join("pids.max"), "max\n");
         write(own.join("cpu.max"), "150000 100000\n");
-        write(scratch.path().join("a.slice/memory.max"), "1048576\n");
+        write(scratch.path().join("a.slice/pids.max"), "512\n");
         write(scratch.path().join("a.slice/cpu.max"), "max 100000\n");
         let groups = Groups::below(scratch.path(), "/a.slice/b.service");
         assert_eq!(groups.folders.len(), 3);
-        assert_eq!(groups.lowest("memory.max"), Some(1 << 20));
+        assert_eq!(groups.lowest("pids.max"), Some(512));
         assert_eq!(groups.processors(), Some(1.5));
-        assert_eq!(groups.lowest("pids.max"), None);
+        assert_eq!(groups.lowest("memory.max"), None);
     }
 }

@@ -5,10 +5,10 @@ use std::thread;
 use bytesize::ByteSize;
 use rustix::process::{Resource, getrlimit};
 
-use netwasm_base::descriptors;
+use netwasm_base::{descriptors, memory};
 use netwasm_runtime::connections_by_mappings;
 
-use super::cgroup::{self, Groups};
+use super::cgroup::Groups;
 use super::{Finding, number};
 
 /// Memory below which compiling a component may be killed, in bytes.
@@ -21,7 +21,7 @@ pub(super) fn findings() -> Vec<Finding> {
     let groups = Groups::own();
     let mut findings = vec![open_files(), mappings()];
     findings.extend(address_space());
-    findings.extend([memory(&groups), processors(&groups), threads(&groups)]);
+    findings.extend([control_group(), processors(&groups), threads(&groups)]);
     findings
 }
 
@@ -81,9 +81,9 @@ fn address_space() -> Option<Finding> {
     ))
 }
 
-fn memory(groups: &Groups) -> Finding {
+fn control_group() -> Finding {
     const NAME: &str = "memory";
-    let Some(limit) = cgroup::memory(groups) else {
+    let Some(limit) = memory::limit() else {
         return Finding::ok(NAME, "no limit of a control group");
     };
     let shown = ByteSize::b(limit).display().iec().to_string();
@@ -95,7 +95,13 @@ fn memory(groups: &Groups) -> Finding {
             ),
             "compile ahead (netwasm compile, then run --allow-compiled), or MemoryMax=512M",
         ),
-        false => Finding::ok(NAME, format!("the control group's limit is {shown}")),
+        false => Finding::ok(
+            NAME,
+            format!(
+                "the control group's limit is {shown}: {} connections at once by default",
+                memory::connections().min(descriptors::connections(false))
+            ),
+        ),
     }
 }
 
