@@ -43,7 +43,7 @@ fn a_misspelt_command_names_the_one_that_was_meant() {
     mistaken("isnpect echo", &["'inspect'"]);
     mistaken("hlep", &["'help'"]);
     mistaken("nonsense", &["unrecognized subcommand 'nonsense'"]);
-    mistaken("help nonsense", &["unrecognized subcommand 'nonsense'"]);
+    mistaken("help nonsense", &["no topic or command 'nonsense'"]);
     mistaken("run ecko --tcp 0", &["Did you mean echo?", "stream-echo"]);
 }
 

@@ -6,14 +6,14 @@ mod topics;
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
 use crate::prose::{self, Block, Span};
 
 use self::topics::{KEYS, TOPICS, Topic};
-use super::{Command, mistakes, usage, version};
+use super::{Cli, Command, mistakes, usage, version};
 
 /// Columns of a text where there is no terminal, and the most in one.
 const COLUMNS: (usize, usize) = (80, 100);
@@ -55,7 +55,15 @@ impl HelpFlags {
     pub(super) fn into_command(self) -> Result<Command, clap::Error> {
         let wanted = self.topic.to_lowercase();
         let Some(topic) = TOPICS.iter().find(|topic| topic.name == wanted) else {
-            return Err(unknown("topic", &self.topic, &names(), "netwasm help"));
+            let program = Cli::command();
+            let commands = program.get_subcommands().map(clap::Command::get_name);
+            let known: Vec<_> = names().into_iter().chain(commands).collect();
+            return Err(unknown(
+                "topic or command",
+                &self.topic,
+                &known,
+                "netwasm help",
+            ));
         };
         let out = std::io::stdout();
         let styled = out.is_terminal() && std::env::var_os("NO_COLOR").is_none();
@@ -307,6 +315,8 @@ mod tests {
     fn an_unknown_topic_or_page_names_the_one_that_was_meant() {
         let told = answer("help permisions").expect_err("no topic");
         assert!(told.contains("Did you mean permissions?"), "{told}");
+        let told = answer("help isnpect").expect_err("no command");
+        assert!(told.contains("Did you mean inspect?"), "{told}");
         let told = answer("man netwasm-rum").expect_err("no page");
         assert!(told.contains("Did you mean netwasm-run?"), "{told}");
     }
