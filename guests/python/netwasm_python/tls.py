@@ -174,9 +174,15 @@ def _checked(result):
     return result
 
 
-def _again(kind, what):
-    code = SSL_ERROR_WANT_READ if kind is SSLWantReadError else SSL_ERROR_WANT_WRITE
-    return kind(code, f"The operation did not complete ({what})")
+_NOT_READ, _NOT_WRITTEN = (f"The operation did not complete ({what})" for what in ("read", "write"))
+
+
+def _no_data():
+    return SSLWantReadError(SSL_ERROR_WANT_READ, _NOT_READ)
+
+
+def _no_room():
+    return SSLWantWriteError(SSL_ERROR_WANT_WRITE, _NOT_WRITTEN)
 
 
 # Functions
@@ -650,7 +656,7 @@ class _MemoryEnds:
             return self._incoming.read(_PIECE)
         if self._incoming._ended:
             return b""
-        raise _again(SSLWantReadError, "read")
+        raise _no_data()
 
     def send(self, data):
         if data:
@@ -678,7 +684,7 @@ class _SocketEnds:
         try:
             return _sockets.socket.recv(self._alive(), _PIECE)
         except BlockingIOError:
-            raise _again(SSLWantReadError, "read") from None
+            raise _no_data() from None
         except TimeoutError:
             raise TimeoutError("The read operation timed out") from None
         except ConnectionResetError:
@@ -694,7 +700,7 @@ class _SocketEnds:
             try:
                 sent = _sockets.socket.send(self._alive(), self._left)
             except BlockingIOError:
-                raise _again(SSLWantWriteError, "write") from None
+                raise _no_room() from None
             except TimeoutError:
                 raise TimeoutError("The write operation timed out") from None
             self._left = self._left[sent:]
@@ -722,9 +728,14 @@ class _SSLSocket:
         self._owner = None if owner is None else _weakref.ref(owner)
         self._session = None
         self._done = self._closed = False
-        # True if the host has said that it has no data, and was not fed since: it
-        # need not be asked again.
+        # True if the host has no data, and was not fed since: it need not be asked
+        # again.
         self._dry = False
+        # The records that the last bytes that the host was fed made whole.
+        self._records = 0
+        # The bytes that the record begun with them still lacks; None if that is not
+        # known.
+        self._lacking = 0
         # The bytes of write() that were encrypted, and are on their way.
         self._owed = 0
         self.session = None
@@ -778,7 +789,7 @@ class _SSLSocket:
                 raise _raised(progress)
             self._flush()
             if progress is _DONE:
-                self._done = True
+                self._done, self._records = True, 0
             elif progress is _WANT_READ:
                 self._fill()
             else:
@@ -844,9 +855,34 @@ class _SSLSocket:
         data = self._ends.receive()
         self._dry = False
         if data:
+            if self._lacking == 0 and len(data) >= 5 and len(data) == 5 + (data[3] << 8 | data[4]):
+                self._records = 1
+            else:
+                self._count(data)
             _call(_FEED, [self._session, data])
         else:
+            self._records = 0
             _call(_host.TLS_FEED_END, [self._session])
+
+    def _count(self, data):
+        """Counts the records that data makes whole: each begins with its kind, its
+        version and its length (RFC 8446, section 5.1)."""
+        at, end, records = self._lacking, len(data), 0
+        if at is None or at > end:
+            self._lacking = at and at - end
+            self._records = 0
+            return
+        if at:
+            records = 1
+        while at < end:
+            if end - at < 5:
+                # The rest of the length is in the next bytes: too rare to follow.
+                self._lacking, self._records = None, 0
+                return
+            at += 5 + (data[at + 3] << 8 | data[at + 4])
+            if at <= end:
+                records += 1
+        self._lacking, self._records = at - end, records
 
     def _check(self):
         if not self._done:
@@ -856,6 +892,8 @@ class _SSLSocket:
     # Data
 
     def read(self, size=1024, buffer=None, /):
+        if buffer is None and self._done and 0 < size <= _PIECE:
+            return self._read(size)
         view = None
         if buffer is not None:
             view = memoryview(buffer).cast("B")
@@ -879,6 +917,8 @@ class _SSLSocket:
             if not self._dry:
                 data = _call(_READ, [self._session, size])
                 if type(data) is bytes:
+                    # It was all there is, if one record brought it.
+                    self._dry = self._records == 1 and len(data) < size
                     return data
                 if data is _END:
                     if self._closed:
