@@ -290,7 +290,12 @@ class MemoryBIO:
     def write(self, b, /):
         if self._ended:
             raise _error(SSLError, SSL_ERROR_SSL, "cannot write() after write_eof()")
-        data = b if type(b) is bytes else bytes(_sockets._view(b))
+        if type(b) is bytes:
+            data = b
+        elif type(b) is memoryview and b.contiguous:
+            data = b.tobytes()
+        else:
+            data = bytes(_sockets._view(b))
         if data:
             self._pieces.append(data)
             self._size += len(data)
@@ -724,6 +729,8 @@ class _SSLSocket:
         if context._check_name and not server_side and not server_hostname:
             raise ValueError("check_hostname requires server_hostname")
         self._context, self._ends = context, ends
+        # Bytes of the network, where they are in memory.
+        self._incoming = ends._incoming if type(ends) is _MemoryEnds else None
         self.server_side, self.server_hostname = bool(server_side), server_hostname
         self._owner = None if owner is None else _weakref.ref(owner)
         self._session = None
@@ -896,7 +903,7 @@ class _SSLSocket:
             return self._read(size)
         view = None
         if buffer is not None:
-            view = memoryview(buffer).cast("B")
+            view = buffer if _sockets._is_plain(buffer) else memoryview(buffer).cast("B")
             if not 0 < size <= len(view):
                 size = len(view)
         elif size < 0:
@@ -933,6 +940,9 @@ class _SSLSocket:
                 if fed:
                     # It was no data: keys are changed, and tickets come.
                     self._flush()
+            incoming = self._incoming
+            if incoming is not None and not incoming._size and not incoming._ended:
+                raise _no_data()
             self._fill()
             fed = True
 
@@ -944,10 +954,11 @@ class _SSLSocket:
             raise _error(
                 SSLZeroReturnError, SSL_ERROR_ZERO_RETURN, f"[SSL: {reason}] protocol is shutdown", reason
             )
-        self._ends.flush()
-        if self._owed:
-            written, self._owed = self._owed, 0
-            return written
+        if self._incoming is None:
+            self._ends.flush()
+            if self._owed:
+                written, self._owed = self._owed, 0
+                return written
         if type(data) is not bytes or len(data) > _PIECE:
             with _sockets._view(data) as view:
                 data = bytes(view[:_PIECE])
