@@ -165,7 +165,7 @@ impl Project {
         write(&script, COMPONENTIZE)?;
         write(&self.directory.join("target/python/mend.py"), MEND)?;
         // These compilers know nothing of files that have not changed.
-        let made_of = Snapshot::of(&self.directory).stamp().map(|sources| {
+        let made_of = Snapshot::of(&self.absolute()).stamp().map(|sources| {
             let version = env!("CARGO_PKG_VERSION");
             format!("{version} {world}\n{sources}\n{COMPONENTIZE}\n{MEND}")
         });
