@@ -149,4 +149,10 @@ impl Error {
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Away { .. } | Self::Slow { .. })
     }
+
+    /// Returns the error of a file.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
 }

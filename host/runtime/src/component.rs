@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
+use netwasm_base::stamp::Stamp;
 use wasmtime::{Engine, Precompiled};
 
-use crate::cache::Stamp;
 use crate::core_module;
 
 /// Version of the component binary format that this host reads.
