@@ -35,14 +35,9 @@ impl Stamps {
     /// looked at.
     #[must_use]
     pub fn of_component(source: &ComponentSource, plugs: &[PathBuf]) -> Option<Self> {
-        let ComponentSource::File(component) = source else {
-            return None;
-        };
-        let files = std::iter::once(component).chain(plugs);
-        files
-            .map(|file| Stamp::of_file(file))
-            .collect::<Option<_>>()
-            .map(Self)
+        let plugs = plugs.iter().map(PathBuf::as_path);
+        let files = std::iter::once(source.file()?).chain(plugs);
+        files.map(Stamp::of_file).collect::<Option<_>>().map(Self)
     }
 
     /// Joins stamps, that of the component first; `None` if one is missing.

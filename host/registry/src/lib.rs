@@ -33,12 +33,14 @@
 //! | `connect` | connections: addresses, proxies, TLS | requests |
 //! | `transport` | requests over kept connections, with their time limits | logins, redirects |
 //! | `login` | challenges and tokens | files of credentials |
+//! | `answers` | messages and places of answers | |
 //! | `client` | requests about manifests and blobs | the cache |
 //! | `cache` | blobs and tags on the disk | the network |
 //! | `signature` | signatures in cosign's form | where they are from |
 //! | `network` | the registry and its mirrors | |
 //! | [`mod@pull`], [`mod@push`] | pulling and pushing a component | |
 
+mod answers;
 mod cache;
 mod client;
 mod connect;

@@ -56,6 +56,15 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Er
             });
         }
         ComponentSource::File(path) => path,
+        ComponentSource::Registry {
+            file: Some(path), ..
+        } => path,
+        ComponentSource::Registry { file: None, .. } => {
+            return Err(Error::Component {
+                name: source.to_string(),
+                reason: "it has not been pulled".into(),
+            });
+        }
     };
     let failed = |source| Error::Read {
         path: path.clone(),
