@@ -40,7 +40,7 @@ use Part::{ExitCodes, Flags, Keys, Modes, Section, Values};
 /// Name of the topic that is a page of section 5.
 pub(super) const KEYS: &str = "keys";
 
-pub(super) static TOPICS: [Topic; 22] = [
+pub(super) static TOPICS: [Topic; 23] = [
     Topic {
         name: "clients",
         about: "which clients may connect, and how much each may ask for",
@@ -114,6 +114,11 @@ pub(super) static TOPICS: [Topic; 22] = [
         name: "permissions",
         about: "what a guest may reach, and the flags that allow it",
         parts: &[Section("Permissions"), Flags("Guest"), Values],
+    },
+    Topic {
+        name: "registries",
+        about: "components by oci://HOST/NAME:TAG: credentials, cache, signatures",
+        parts: &[Section("Registries"), Flags("Registries")],
     },
     Topic {
         name: "reload",
