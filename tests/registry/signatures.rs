@@ -26,7 +26,7 @@ fn key(folder: &Path, name: &str) {
     let kind = ["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
     openssl(
         folder,
-        &[&["genpkey", "-out", &private], kind.as_slice()].concat(),
+        &[["genpkey", "-out", &private].as_slice(), &kind].concat(),
     );
     openssl(
         folder,

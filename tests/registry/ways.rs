@@ -155,16 +155,6 @@ fn tls_is_spoken_and_verified() {
     let plain = Registry::new();
     plain.component("hello", "1", &bytes("hello"));
     printed(alone(home, &["pull", &plain.reference("hello:1")]));
-    let far = alone(
-        home,
-        &[
-            "pull",
-            "oci://192.0.2.1:1/hello",
-            "--registry-timeout",
-            "1ms",
-        ],
-    );
-    far.output().refused(1, &["takes longer than 1ms"]);
 }
 
 /// Starts a proxy that connects to a registry, whatever it is asked for. Returns

@@ -204,10 +204,9 @@ impl Cache {
     pub(crate) fn begin(&self, digest: &Digest) -> Result<Unfinished, Error> {
         let path = self.blob(digest);
         let unfinished = Unfinished::new(&path).map_err(Error::file(&path));
-        Ok(Unfinished {
-            digest: Some(*digest),
-            ..unfinished?
-        })
+        let mut unfinished = unfinished?;
+        unfinished.digest = Some(*digest);
+        Ok(unfinished)
     }
 
     /// Gives a blob its name. The caller has checked its digest.
@@ -393,10 +392,10 @@ fn trim(directory: &Path, most: u64, newest: &Path) -> io::Result<()> {
         files.push((seen.unwrap_or(changed), metadata.len(), path));
     }
     files.sort_unstable_by(|one, other| other.cmp(one));
-    let mut total = 0;
-    for (_, size, path) in files {
+    let mut total = fs::metadata(newest).map_or(0, |it| it.len());
+    for (_, size, path) in files.into_iter().filter(|(.., path)| path != newest) {
         total += size;
-        if total > most && path != newest {
+        if total > most {
             let _ = fs::remove_file(&path);
             let _ = fs::remove_file(path.with_extension(SEEN));
         }

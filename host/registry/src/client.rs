@@ -32,7 +32,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// Header with the digest of a manifest.
-const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+const DIGEST: &str = "docker-content-digest";
 
 /// Takes the bytes of a blob.
 pub(crate) trait Sink {

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use netwasm_net::trust;
 
@@ -140,7 +141,7 @@ impl Connector {
             return Err(Error::Plain(origin.authority()));
         }
         let proxy = self.proxies.to(*secure, host, *port);
-        let stream = match proxy {
+        let stream: Box<dyn Stream> = match proxy {
             Some(proxy) => self.to_proxy(proxy).await?,
             None => Box::new(self.tcp(host, *port).await?),
         };
@@ -214,7 +215,7 @@ impl Connector {
     }
 
     /// Makes a TLS session.
-    async fn shake<S: Stream>(&self, host: &str, stream: S) -> io::Result<impl Stream + use<S>> {
+    async fn shake<S: Stream>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>> {
         let bare = host.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
         let name = ServerName::try_from(bare.unwrap_or(host).to_owned());
         let name = name.map_err(io::Error::other)?;

@@ -100,12 +100,15 @@ mod tests {
     /// Returns a section: its number, its length, its bytes.
     fn section(id: u8, bytes: &[u8]) -> Vec<u8> {
         let length = u8::try_from(bytes.len()).expect("short");
-        [&[id, length], bytes].concat()
+        [[id, length].as_slice(), bytes].concat()
     }
 
     fn custom(name: &str, text: &str) -> Vec<u8> {
         let length = u8::try_from(name.len()).expect("short");
-        section(0, &[&[length], name.as_bytes(), text.as_bytes()].concat())
+        section(
+            0,
+            &[[length].as_slice(), name.as_bytes(), text.as_bytes()].concat(),
+        )
     }
 
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
@@ -119,8 +122,8 @@ mod tests {
             COMPONENT,
             &section(1, &inner),
             &section(7, &[1, 0x42, 0]),
-            &section(10, &[&[1, 0, 5], b"a:b/c".as_slice(), &[5, 0]].concat()),
-            &section(11, &[&[1, 0, 5], b"d:e/f".as_slice(), &[5, 0, 0]].concat()),
+            &section(10, &[[1, 0, 5].as_slice(), b"a:b/c", &[5, 0]].concat()),
+            &section(11, &[[1, 0, 5].as_slice(), b"d:e/f", &[5, 0, 0]].concat()),
             &custom("version", "1.2"),
             &custom("homepage", "https://a.example"),
             &custom("licenses", ""),

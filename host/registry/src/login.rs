@@ -180,7 +180,7 @@ impl Logins {
                 query.extend([
                     ("grant_type", "refresh_token"),
                     ("client_id", CLIENT),
-                    ("refresh_token", token),
+                    ("refresh_token", token.as_str()),
                 ]);
                 outgoing.method = Method::POST;
                 outgoing.body = encoded(&query).into();
@@ -188,7 +188,7 @@ impl Logins {
                 outgoing.headers.push((CONTENT_TYPE, form));
             }
             Some(Login::Password { user, password }) => {
-                query.push(("account", user));
+                query.push(("account", user.as_str()));
                 let value = HeaderValue::try_from(basic(user, password));
                 let value = value.map_err(|_| wrong("no header has such a password".into()))?;
                 outgoing.headers.push((AUTHORIZATION, value));

@@ -102,7 +102,7 @@ impl Pull<'_> {
         let fresh = fresh.unwrap_or_else(|_| {
             Err(Error::Slow {
                 what: format!("pulling {name}"),
-                limit,
+                limit: limit.into(),
             })
         });
         match (fresh, cached, tagged) {

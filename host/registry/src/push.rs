@@ -66,7 +66,7 @@ pub fn push(
         let slow = |_| {
             Err(Error::Slow {
                 what: format!("pushing {reference}"),
-                limit,
+                limit: limit.into(),
             })
         };
         timeout(limit, send).await.unwrap_or_else(slow)

@@ -187,7 +187,10 @@ mod tests {
     /// Makes a key pair, `NAME.key` and `NAME.pub`.
     fn key(folder: &Path, name: &str, kind: &[&str]) {
         let (private, public) = (format!("{name}.key"), format!("{name}.pub"));
-        openssl(folder, &[&["genpkey", "-out", &private], kind].concat());
+        openssl(
+            folder,
+            &[["genpkey", "-out", &private].as_slice(), kind].concat(),
+        );
         openssl(
             folder,
             &["pkey", "-in", &private, "-pubout", "-out", &public],

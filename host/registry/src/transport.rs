@@ -25,8 +25,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// Slowest sending of a body: this many bytes are a second more for the head.
 const SLOWEST: usize = 64 << 10;
 
-/// Largest head of a response, in bytes.
-const MOST_HEAD: usize = 64 << 10;
+/// Buffer of a connection in bytes: the largest head, and most of one read.
+const BUFFER: usize = 512 << 10;
 
 /// A request.
 pub(crate) struct Outgoing {
@@ -82,7 +82,7 @@ impl Transport {
             reason,
         };
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(MOST_HEAD.max(512 << 10))
+            .max_buf_size(BUFFER)
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| away(error.to_string()))?;

@@ -8,7 +8,6 @@ use clap::Args;
 use netwasm_base::config::RegistryConfig;
 use netwasm_registry::Reference;
 
-use super::flags::Compiling;
 use super::values::{size, time};
 use super::{Command, usage};
 
@@ -76,8 +75,10 @@ pub(super) struct PullFlags {
     /// Write it to this file; otherwise it is in the cache, for later runs
     #[arg(short, long, value_name = "FILE.wasm")]
     output: Option<PathBuf>,
-    #[command(flatten)]
-    compiling: Compiling,
+    /// The largest component
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    #[arg(hide_short_help = true)]
+    max_component_size: usize,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -93,8 +94,10 @@ pub(super) struct PushFlags {
     /// Add an annotation, such as org.opencontainers.image.version=1.0; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
     annotation: Vec<(String, String)>,
-    #[command(flatten)]
-    compiling: Compiling,
+    /// The largest component
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
+    #[arg(hide_short_help = true)]
+    max_component_size: usize,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -133,7 +136,7 @@ impl PullFlags {
             reference: self.reference,
             output: self.output,
             registry: self.registry.into_config(&[]),
-            most: self.compiling.limits().max_component_size,
+            most: self.max_component_size as u64,
         }))
     }
 }
@@ -145,7 +148,7 @@ impl PushFlags {
             reference: self.reference,
             annotations: self.annotation,
             registry: self.registry.into_config(&[]),
-            most: self.compiling.limits().max_component_size,
+            most: self.max_component_size as u64,
         }))
     }
 }

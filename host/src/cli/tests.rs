@@ -1,6 +1,8 @@
 mod flags;
 mod mistakes;
 
+use std::time::Duration;
+
 use netwasm_base::config::Isolation;
 
 use super::*;
@@ -155,7 +157,8 @@ fn watching_passes_on_all_arguments_but_its_own() {
 
 #[test]
 fn a_component_may_be_in_a_registry() {
-    let config = run("oci://a.example:5000/team/chat:1.0 --tcp 1 --ca a.pem --registry-ca b.pem");
+    let (config, _) =
+        run("oci://a.example:5000/team/chat:1.0 --tcp 1 --ca a.pem --registry-ca b.pem");
     let reference = "oci://a.example:5000/team/chat:1.0".to_owned();
     assert_eq!(
         config.component,
@@ -172,7 +175,7 @@ fn a_component_may_be_in_a_registry() {
                  --registry-mirror docker.io=b:2/hub --registry-cache-size 1MB \
                  --registry-timeout 9s";
     assert_eq!(
-        run(flags).registry,
+        run(flags).0.registry,
         RegistryConfig {
             authorities: Vec::new(),
             mirrors: vec![("docker.io".into(), "b:2/hub".into())],
@@ -183,7 +186,7 @@ fn a_component_may_be_in_a_registry() {
             verify_keys: vec!["k.pub".into()],
         }
     );
-    assert_eq!(run("echo --tcp 1").registry, RegistryConfig::default());
+    assert_eq!(run("echo --tcp 1").0.registry, RegistryConfig::default());
     for (line, told) in [
         ("run oci://a --tcp 1", "has no name after the registry"),
         ("run oci://a/B --tcp 1", "lower-case"),
