@@ -140,8 +140,9 @@ fn no_crate_reaches_what_it_is_not_to_know() {
 
 /// Largest number of modules that may import each other in a circle, in each
 /// crate. That many can be read as one thing. A transport is one of five.
-const LARGEST_CIRCLES: [(&str, usize); 5] = [
+const LARGEST_CIRCLES: [(&str, usize); 6] = [
     ("base", 0),
+    ("registry", 0),
     ("net", 5),
     ("exchange", 4),
     ("http", 4),
@@ -169,8 +170,9 @@ fn no_circle_of_imports_is_large() {
 
 /// Crates whose module tables have an order: a module imports only those above
 /// it. The pairs are exceptions, which `lib.rs` tells.
-const ORDERED: [(&str, &[(&str, &str)]); 3] = [
+const ORDERED: [(&str, &[(&str, &str)]); 4] = [
     ("base", &[]),
+    ("registry", &[]),
     ("exchange", &[("request", "handler")]),
     ("http", &[]),
 ];

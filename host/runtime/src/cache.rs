@@ -16,7 +16,6 @@
 //! mapped.
 
 mod known;
-mod stamp;
 
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -28,12 +27,12 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
+use netwasm_base::caches;
 use netwasm_base::identity::assumed;
 use wasmtime::Engine;
 
 pub(crate) use self::known::Facts;
-pub(crate) use self::stamp::Stamp;
-pub use self::stamp::Stamps;
+pub use netwasm_base::stamp::Stamps;
 
 /// Version of the files' form. It is part of each name.
 const FORM: u32 = 2;
@@ -147,14 +146,8 @@ impl Cache {
     }
 
     fn of_user(name: &str, most: u64) -> Option<Self> {
-        let home = |variable, below: &str| {
-            let path = PathBuf::from(std::env::var_os(variable)?);
-            path.is_absolute().then(|| path.join(below))
-        };
-        let directory = home("XDG_CACHE_HOME", "netwasm");
-        let directory = directory.or_else(|| home("HOME", ".cache/netwasm"))?;
         Some(Self {
-            directory: directory.join(name),
+            directory: caches::directory(name)?,
             most,
         })
     }

@@ -125,8 +125,8 @@ pub(super) static TOPICS: [Topic; 24] = [
     },
     Topic {
         name: "registries",
-        about: "components from registries: pull, push, trust",
-        parts: &[Section("Registries")],
+        about: "components by oci://HOST/NAME:TAG: credentials, cache, signatures",
+        parts: &[Section("Registries"), Flags("Registries")],
     },
     Topic {
         name: "reloading",
