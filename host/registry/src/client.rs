@@ -103,7 +103,7 @@ impl<'a> Repository<'a> {
     }
 
     /// Asks for the right to push.
-    pub(crate) fn to_push(mut self) -> Self {
+    pub(crate) fn for_push(mut self) -> Self {
         self.pushes = true;
         self
     }

@@ -78,7 +78,10 @@ impl Pull<'_> {
             Some(_) => None,
             None => self.cache.tag(&name),
         };
-        let known = self.reference.digest.or(tagged.map(|(digest, _)| digest));
+        let known = self
+            .reference
+            .digest
+            .or_else(|| tagged.map(|(digest, _)| digest));
         let cached = known.and_then(|digest| Some((digest, self.cached(&digest)?)));
         let is_current = self.reference.digest.is_some() || self.config.offline;
         if let Some((digest, file)) = cached.clone().filter(|_| is_current) {

@@ -52,7 +52,7 @@ pub fn push(
     let digest = Digest::of(&manifest);
     let network = Network::new(config)?;
     let send = async {
-        let repository = network.open(&Place::of(reference)).await?.to_push();
+        let repository = network.open(&Place::of(reference)).await?.for_push();
         for blob in [bytes, config_bytes] {
             repository.send_blob(blob).await?;
         }
