@@ -211,9 +211,9 @@ enum Subcommands {
     /// Says what of this machine is wrong, or will be slow, and what helps
     Doctor(Doctor),
     /// Lets a run read its settings and components anew, and says how that went
-    Reload(Reload),
+    Reload(ReloadArguments),
     /// Asks a run if it takes new connections, and exits with 0 if it does: a health check
-    Ready(Ready),
+    Ready(ReadyArguments),
     /// Makes a project: a handler with its test, which builds and runs
     New(writing::NewFlags),
     /// Builds a project's component, and prints its path
@@ -279,7 +279,7 @@ impl Doctor {
 }
 
 #[derive(Args, Debug)]
-struct Reload {
+struct ReloadArguments {
     /// The Unix socket of the run's --admin
     #[arg(value_name = "unix:PATH", required_unless_present = "config")]
     admin: Option<ListenAddress>,
@@ -288,7 +288,7 @@ struct Reload {
     config: Option<PathBuf>,
 }
 
-impl Reload {
+impl ReloadArguments {
     fn into_command(self) -> Result<Command, clap::Error> {
         let admin = match self.config {
             Some(file) => config::address(&file, "admin").map_err(|mistakes| usage(&mistakes))?,
@@ -308,7 +308,7 @@ impl Reload {
 }
 
 #[derive(Args, Debug)]
-struct Ready {
+struct ReadyArguments {
     /// The run's --admin or --probes
     #[arg(value_name = "ADDR", required_unless_present = "config")]
     admin: Option<ListenAddress>,
@@ -317,7 +317,7 @@ struct Ready {
     config: Option<PathBuf>,
 }
 
-impl Ready {
+impl ReadyArguments {
     fn into_command(self) -> Result<Command, clap::Error> {
         let mut admin = self.admin;
         for key in ["admin", "probes"] {

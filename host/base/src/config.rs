@@ -43,7 +43,7 @@ pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable
 pub use self::otlp::{OtlpConfig, OtlpHeader};
 pub use self::proxy::{Proxy, ProxyError, ProxyProtocol};
 pub use self::registry::RegistryConfig;
-pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
+pub use self::route::{Route, RouteError, RouteHost, plain_host, plain_path};
 pub use self::run::{RunConfig, SharedListener, SharingService, connections_wanted};
 pub use self::tls::{
     CIPHER_SUITES, CertificateFiles, CipherSuite, CipherSuiteError, CipherSuites, TlsFiles,

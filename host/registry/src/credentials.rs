@@ -61,7 +61,7 @@ pub(crate) struct Credentials {
 /// form.
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct Content {
+struct ConfigContent {
     auths: HashMap<String, Entry>,
     cred_helpers: HashMap<String, String>,
     creds_store: Option<String>,
@@ -76,9 +76,9 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-/// Answer of a helper.
+/// HelperAnswer of a helper.
 #[derive(Deserialize)]
-struct Answer {
+struct HelperAnswer {
     #[serde(rename = "Username")]
     user: String,
     #[serde(rename = "Secret")]
@@ -148,7 +148,7 @@ impl Credentials {
     }
 }
 
-impl Content {
+impl ConfigContent {
     fn find(&self, registry: &str, repository: &str) -> Result<Option<Login>, String> {
         // Docker Hub has one name in each of these files.
         let names = match registry {
@@ -230,7 +230,7 @@ fn plain(key: &str) -> &str {
 }
 
 /// Reads a file; `None` if there is none.
-fn read(path: &Path) -> Result<Option<Content>, String> {
+fn read(path: &Path) -> Result<Option<ConfigContent>, String> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -307,7 +307,7 @@ fn ask_program(program: &OsStr, registry: &str, limit: Duration) -> Result<Optio
         end(&mut child);
     }
     let bytes = answer.map_err(|error| fail(format!("cannot be read: {error}")))?;
-    match serde_json::from_slice::<Answer>(&bytes) {
+    match serde_json::from_slice::<HelperAnswer>(&bytes) {
         Ok(answer) if answer.user == TOKEN_USER => Ok(Some(Login::Refresh(answer.secret))),
         Ok(answer) => Ok(Some(Login::Password {
             user: answer.user,
@@ -348,7 +348,7 @@ mod tests {
         })
     }
 
-    fn content(value: serde_json::Value) -> Content {
+    fn content(value: serde_json::Value) -> ConfigContent {
         serde_json::from_value(value).expect("credentials")
     }
 

@@ -153,7 +153,7 @@ impl Cache {
     }
 
     /// Returns a cached file, if it is unchanged since it was stored.
-    pub(crate) fn get(&self, key: &Key) -> Option<Kept> {
+    pub(crate) fn get(&self, key: &Key) -> Option<KeptCode> {
         match verified(&self.path(key), key) {
             Ok(kept) => Some(kept),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -267,13 +267,13 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// A file of the cache, which was verified. Its content ends before its last
 /// [`CHECKSUM`] bytes.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct KeptCode {
     file: File,
     /// Length of the content in bytes.
     length: u64,
 }
 
-impl Kept {
+impl KeptCode {
     /// Returns the file, whose checksum follows the content.
     pub(crate) fn file(&self) -> &File {
         &self.file
@@ -319,7 +319,7 @@ impl Kept {
 /// # Errors
 /// Fails if the file is missing or damaged, or if another user could have
 /// written it.
-fn verified(path: &Path, key: &Key) -> io::Result<Kept> {
+fn verified(path: &Path, key: &Key) -> io::Result<KeptCode> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     let user = rustix::process::geteuid();
@@ -351,7 +351,7 @@ fn verified(path: &Path, key: &Key) -> io::Result<Kept> {
         // If the user may not mark it, the file just ages.
         let _ = file.set_modified(now);
     }
-    Ok(Kept { file, length })
+    Ok(KeptCode { file, length })
 }
 
 /// SHA-256 as a [`Hasher`].

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::building::Building;
-use super::native::Native;
+use super::native::NativeProject;
 use super::sources::Snapshot;
 use super::{ProjectError, say, write};
 
@@ -44,7 +44,7 @@ pub struct Project {
 enum Recipe {
     Cargo,
     /// C or Go.
-    Native(Native),
+    Native(NativeProject),
     /// A file in another language, and what becomes of it.
     Componentize {
         source: PathBuf,
@@ -138,7 +138,7 @@ impl Project {
 
     fn begin_native(
         &self,
-        native: &Native,
+        native: &NativeProject,
         options: &BuildOptions,
     ) -> Result<Building, ProjectError> {
         let directory = self.absolute();
@@ -237,7 +237,7 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
     let table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| wrong(error.message()))?;
-    if let Some(native) = Native::of_manifest(&table).map_err(|what| wrong(&what))? {
+    if let Some(native) = NativeProject::of_manifest(&table).map_err(|what| wrong(&what))? {
         return Ok(Recipe::Native(native));
     }
     let field = |name: &str| table.get(name).and_then(toml::Value::as_str);
