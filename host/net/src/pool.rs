@@ -77,7 +77,7 @@ pub struct PoolCounts {
     pub opened: u64,
     /// Times that a kept connection was handed out again.
     pub reused: u64,
-    /// PooledConnection connections that were closed, by their peer or by a limit.
+    /// Kept connections that were closed, by their peer or by a limit.
     pub expired: u64,
 }
 
@@ -96,7 +96,7 @@ pub struct Pool<C> {
 
 #[derive(Debug)]
 struct State<C> {
-    /// PooledConnection connections; the most recently used is last.
+    /// Kept connections; the most recently used is last.
     idle: Vec<PooledConnection<C>>,
     counts: PoolCounts,
 }
@@ -212,7 +212,7 @@ impl<C: Keep> Pool<C> {
         self.counters.pools.expired.add_many(expired as u64);
     }
 
-    /// Closes the pool. PooledConnection connections are closed, waiting tasks get an
+    /// Closes the pool. Kept connections are closed, waiting tasks get an
     /// error, and connections in use are closed when they are put back.
     pub fn close(&self) {
         self.places.close();

@@ -1,4 +1,4 @@
-//! TlsClients that present a certificate: `--client-ca`.
+//! Clients that present a certificate: `--client-ca`.
 //!
 //! Resuming a session does not verify certificates: rustls takes them from the
 //! ticket, as they were at the handshake. So they are verified again here, as

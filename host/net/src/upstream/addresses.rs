@@ -10,13 +10,13 @@ use crate::upstream::clock::Clock;
 /// not preferred.
 const AVOIDED: u64 = 10_000;
 
-/// ServerAddresses of a server; none are known at first.
+/// Addresses of a server; none are known at first.
 #[derive(Debug, Default)]
 pub(super) struct ServerAddresses(Mutex<KnownAddresses>);
 
 #[derive(Debug, Default)]
 struct KnownAddresses {
-    /// ServerAddresses, and the time up to which each is not preferred.
+    /// Addresses, and the time up to which each is not preferred.
     all: Vec<(IpAddr, u64)>,
     /// Place of the address whose turn it is.
     turn: usize,

@@ -1,4 +1,4 @@
-//! ServerHealth of a server: what requests and checks have told of it. Plain state;
+//! Health of a server: what requests and checks have told of it. Plain state;
 //! all workers share it, and none waits.
 //!
 //! - Requests that fail, `max-fails` within `fail-timeout`, leave the server out

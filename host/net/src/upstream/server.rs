@@ -41,7 +41,7 @@ pub struct Server {
     weight: u32,
     /// Requests under way.
     active: AtomicUsize,
-    /// ServerPlaces for requests, if there is a limit.
+    /// Places for requests, if there is a limit.
     places: Option<ServerPlaces>,
     /// `max-queue` and `queue-timeout`.
     queue: (u32, Duration),
@@ -53,7 +53,7 @@ pub struct Server {
     counters: Arc<Counters>,
 }
 
-/// ServerPlaces of a server for requests at once.
+/// Places of a server for requests at once.
 #[derive(Debug)]
 struct ServerPlaces {
     free: Arc<Semaphore>,

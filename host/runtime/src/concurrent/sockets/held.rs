@@ -142,7 +142,7 @@ impl Held {
     }
 }
 
-/// ReachedPlace where a socket is reached.
+/// Place where a socket is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum ReachedPlace {
     Ip(SocketKind, SocketAddr),
