@@ -76,7 +76,7 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-/// HelperAnswer of a helper.
+/// Answer of a helper.
 #[derive(Deserialize)]
 struct HelperAnswer {
     #[serde(rename = "Username")]
