@@ -65,6 +65,7 @@ mod project;
 mod proxy_protocol;
 mod proxying;
 mod redirect;
+mod registry;
 mod relay;
 mod reload;
 mod rolling;

@@ -66,7 +66,9 @@ fn increment(counter: SocketAddr) -> Option<u64> {
     stream.read_to_string(&mut answer).ok()?;
     let (head, body) = answer.split_once("\r\n\r\n")?;
     assert!(head.starts_with("HTTP/1.1 200 "), "{answer}");
-    body.trim().parse().ok()
+    // One chunk, and the end.
+    let (_, sum) = body.strip_suffix("\r\n0\r\n\r\n")?.split_once("\r\n")?;
+    Some(sum.parse().expect("a number"))
 }
 
 /// Reads the topic's events, up to one with this text.

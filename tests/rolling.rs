@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 use rustix::process::Signal;
 
@@ -159,17 +160,12 @@ fn no_client_notices_that_all_processes_behind_haproxy_are_replaced() {
     let place = &mut places[0];
     place.server.signal(Signal::TERM);
     haproxy.wait_for("one", "DOWN");
+    let noticed = Instant::now();
     // It serves all the same.
     let mut straight = Peer::connect(local(place.http));
     straight.fetch("/about").is(200, "<h1>About</h1>");
     clients.wait_for(100);
-    eventually("the end", || {
-        let ended = place.server.has_ended();
-        if !ended {
-            place.server.signal(Signal::TERM);
-        }
-        ended.then_some(())
-    });
+    place.server.terminate_again(noticed);
     assert_eq!(place.server.wait().code(), Some(0));
     place.server = place.next(&[]);
     haproxy.wait_for("one", "UP");

@@ -168,7 +168,7 @@ impl Admin {
                     continue;
                 };
                 let socket: OwnedFd = listener.into_socket();
-                let server = Server {
+                let server = AdminServer {
                     places: Arc::clone(&places),
                     reloads: Arc::clone(&reloads),
                     listing: Arc::clone(&listing),
@@ -201,7 +201,7 @@ impl Admin {
 
 /// Serves one listening socket.
 #[derive(Clone, Debug)]
-struct Server {
+struct AdminServer {
     places: Arc<Semaphore>,
     /// Places for what takes long, so that the rest is answered meanwhile.
     reloads: Arc<Semaphore>,
@@ -212,7 +212,7 @@ struct Server {
     working: mpsc::Sender<()>,
 }
 
-impl Server {
+impl AdminServer {
     /// Accepts connections for ever.
     async fn accept<L: Accept>(&self, listener: L) {
         loop {

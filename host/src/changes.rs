@@ -46,10 +46,10 @@ const WHAT: WatchFlags = WatchFlags::CLOSE_WRITE
 
 /// Watches files. Clones share the files.
 #[derive(Clone, Debug)]
-pub struct Watcher(Arc<Shared>);
+pub struct Watcher(Arc<SharedChanges>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedChanges {
     files: Mutex<Files>,
     /// Signalled when there are other files.
     wake: OwnedFd,
@@ -92,7 +92,7 @@ impl Watcher {
     /// Fails if no descriptor is left.
     pub fn new() -> io::Result<Self> {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self(Arc::new(Shared {
+        Ok(Self(Arc::new(SharedChanges {
             files: Mutex::default(),
             wake,
         })))

@@ -8,6 +8,7 @@ mod help;
 mod manual;
 mod mistakes;
 mod python;
+mod registry;
 mod run;
 mod topics;
 mod values;
@@ -22,7 +23,9 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use netwasm_base::config::{ComponentSource, Config, Limits, ListenAddress, RunConfig};
+use netwasm_base::config::{
+    ComponentSource, Config, Limits, ListenAddress, RegistryConfig, RunConfig,
+};
 
 use crate::doctor::DoctorOptions;
 use crate::logging::LogOptions;
@@ -32,6 +35,8 @@ use crate::project::watch::Watch;
 
 pub use self::config::{Examined, Loaded, Mistakes, examine, load, locate};
 use self::flags::{Compiling, Plugs};
+use self::registry::RegistryFlags;
+pub use self::registry::{PullOptions, PushOptions};
 use self::run::{RunFlags, watched};
 
 /// A command of the program.
@@ -73,6 +78,8 @@ pub enum Command {
         component: ComponentSource,
         /// Components to compose with it.
         plugs: Vec<PathBuf>,
+        /// Settings of registries.
+        registry: RegistryConfig,
         /// Limits, of which only those of reading and compiling apply.
         limits: Limits,
     },
@@ -84,10 +91,16 @@ pub enum Command {
         plugs: Vec<PathBuf>,
         /// The file to write.
         output: PathBuf,
+        /// Settings of registries.
+        registry: RegistryConfig,
         /// Limits, of which only those of reading and compiling apply. The code
         /// is compiled for guests with this much memory.
         limits: Limits,
     },
+    /// Pull a component from a registry.
+    Pull(Box<PullOptions>),
+    /// Push a component to a registry.
+    Push(Box<PushOptions>),
     /// Make a project.
     New {
         /// Its directory.
@@ -144,6 +157,8 @@ pub fn parse(
         Subcommands::Doctor(doctor) => Ok(doctor.into_command()),
         Subcommands::Reload(reload) => reload.into_command(),
         Subcommands::Ready(ready) => ready.into_command(),
+        Subcommands::Pull(pull) => Ok(pull.into_command()),
+        Subcommands::Push(push) => Ok(push.into_command()),
         Subcommands::New(new) => Ok(new.into_command()),
         Subcommands::Build(build) => build.into_command(),
         Subcommands::Wit(wit) => Ok(wit.into_command()),
@@ -154,9 +169,11 @@ pub fn parse(
             component,
             plugs,
             compiling,
+            registry,
         }) => Ok(Command::Inspect {
             component: component_source(&component)?,
             plugs: plugs.plug,
+            registry: registry.into_config(&[]),
             limits: compiling.checked()?,
         }),
         Subcommands::Compile(Compile {
@@ -164,10 +181,12 @@ pub fn parse(
             plugs,
             output,
             compiling,
+            registry,
         }) => Ok(Command::Compile {
             component: component_source(&component)?,
             plugs: plugs.plug,
             output,
+            registry: registry.into_config(&[]),
             limits: compiling.checked()?,
         }),
     }
@@ -192,9 +211,9 @@ enum Subcommands {
     /// Says what of this machine is wrong, or will be slow, and what helps
     Doctor(Doctor),
     /// Lets a run read its settings and components anew, and says how that went
-    Reload(Reload),
+    Reload(ReloadArguments),
     /// Asks a run if it takes new connections, and exits with 0 if it does: a health check
-    Ready(Ready),
+    Ready(ReadyArguments),
     /// Makes a project: a handler with its test, which builds and runs
     New(writing::NewFlags),
     /// Builds a project's component, and prints its path
@@ -205,6 +224,10 @@ enum Subcommands {
     Inspect(Inspect),
     /// Compiles a component ahead of time, for `run --allow-compiled`
     Compile(Compile),
+    /// Pulls a component from a registry, and prints its reference by the digest
+    Pull(registry::PullFlags),
+    /// Pushes a component to a registry, and prints its reference by the digest
+    Push(registry::PushFlags),
     /// Explains a topic, or the flags of a command
     Help(manual::HelpFlags),
     /// Prints a manual page, or writes all of them
@@ -256,7 +279,7 @@ impl Doctor {
 }
 
 #[derive(Args, Debug)]
-struct Reload {
+struct ReloadArguments {
     /// The Unix socket of the run's --admin
     #[arg(value_name = "unix:PATH", required_unless_present = "config")]
     admin: Option<ListenAddress>,
@@ -265,7 +288,7 @@ struct Reload {
     config: Option<PathBuf>,
 }
 
-impl Reload {
+impl ReloadArguments {
     fn into_command(self) -> Result<Command, clap::Error> {
         let admin = match self.config {
             Some(file) => config::address(&file, "admin").map_err(|mistakes| usage(&mistakes))?,
@@ -285,7 +308,7 @@ impl Reload {
 }
 
 #[derive(Args, Debug)]
-struct Ready {
+struct ReadyArguments {
     /// The run's --admin or --probes
     #[arg(value_name = "ADDR", required_unless_present = "config")]
     admin: Option<ListenAddress>,
@@ -294,7 +317,7 @@ struct Ready {
     config: Option<PathBuf>,
 }
 
-impl Ready {
+impl ReadyArguments {
     fn into_command(self) -> Result<Command, clap::Error> {
         let mut admin = self.admin;
         for key in ["admin", "probes"] {
@@ -314,17 +337,19 @@ impl Ready {
 
 #[derive(Args, Debug)]
 struct Inspect {
-    /// The component: a file, a project's directory, or the name of a built-in one (echo)
+    /// The component: a file, a project's directory, a built-in one (echo), or oci://HOST/NAME:TAG
     component: PathBuf,
     #[command(flatten)]
     plugs: Plugs,
     #[command(flatten)]
     compiling: Compiling,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 #[derive(Args, Debug)]
 struct Compile {
-    /// The component: a file, a project's directory, or the name of a built-in one (echo)
+    /// The component: a file, a project's directory, a built-in one (echo), or oci://HOST/NAME:TAG
     component: PathBuf,
     #[command(flatten)]
     plugs: Plugs,
@@ -333,6 +358,8 @@ struct Compile {
     output: PathBuf,
     #[command(flatten)]
     compiling: Compiling,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 /// Gives a service the isolation that its project asks for, unless a flag or its
@@ -350,7 +377,7 @@ pub fn set_isolation(config: &mut Config, wanted: &str) -> Result<(), String> {
 pub fn set_component(config: &mut Config, component: PathBuf) {
     let is_named = match &config.component {
         ComponentSource::File(before) => config.guest.name != guest_name(before),
-        ComponentSource::BuiltIn { .. } => true,
+        ComponentSource::BuiltIn { .. } | ComponentSource::Registry { .. } => true,
     };
     if !is_named {
         config.guest.name = guest_name(&component);
@@ -363,6 +390,12 @@ pub fn set_component(config: &mut Config, component: PathBuf) {
 /// argument is a plain word and there is neither.
 fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     let file = || Ok(ComponentSource::File(component.to_owned()));
+    if let Some(reference) = registry::reference(component) {
+        return Ok(ComponentSource::Registry {
+            reference: reference?.to_string(),
+            file: None,
+        });
+    }
     let Some(name) = component.to_str() else {
         return file();
     };
@@ -382,13 +415,20 @@ fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
     })
 }
 
-/// Returns the file's name without its extension.
+/// Returns the file's name without its extension, or the last part of a
+/// reference's name.
 fn guest_name(component: &Path) -> String {
+    if let Some(Ok(reference)) = registry::reference(component) {
+        return reference.short_name().to_owned();
+    }
     let stem = component.file_stem().unwrap_or(component.as_os_str());
     stem.to_string_lossy().into_owned()
 }
 
 fn file_name(component: &Path) -> String {
+    if let Some(Ok(reference)) = registry::reference(component) {
+        return reference.short_name().to_owned();
+    }
     let name = component.file_name().unwrap_or(component.as_os_str());
     name.to_string_lossy().into_owned()
 }

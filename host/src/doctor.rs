@@ -33,7 +33,7 @@ pub struct DoctorOptions {
 
 /// State of one thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Status {
+enum Verdict {
     Ok,
     /// It works, but slowly, or for less than it could.
     Slow,
@@ -41,7 +41,7 @@ enum Status {
     Wrong,
 }
 
-impl Status {
+impl Verdict {
     fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -56,7 +56,7 @@ impl Status {
 struct Finding {
     /// The thing.
     name: String,
-    status: Status,
+    status: Verdict,
     /// A line about it.
     found: String,
     /// What helps, a command where there is one; `None` if it is right.
@@ -67,7 +67,7 @@ impl Finding {
     fn ok(name: &str, found: impl Into<String>) -> Self {
         Self {
             name: name.to_owned(),
-            status: Status::Ok,
+            status: Verdict::Ok,
             found: found.into(),
             cure: None,
         }
@@ -75,7 +75,7 @@ impl Finding {
 
     fn slow(name: &str, found: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
-            status: Status::Slow,
+            status: Verdict::Slow,
             cure: Some(cure.into()),
             ..Self::ok(name, found)
         }
@@ -83,7 +83,7 @@ impl Finding {
 
     fn wrong(name: &str, found: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
-            status: Status::Wrong,
+            status: Verdict::Wrong,
             ..Self::slow(name, found, cure)
         }
     }
@@ -106,10 +106,10 @@ pub(crate) fn report(options: &DoctorOptions, examined: Option<&Examination>) ->
         true => in_json(&findings, worst),
         false => in_lines(&findings),
     };
-    (text, worst != Some(Status::Wrong))
+    (text, worst != Some(Verdict::Wrong))
 }
 
-fn in_json(findings: &[Finding], worst: Option<Status>) -> String {
+fn in_json(findings: &[Finding], worst: Option<Verdict>) -> String {
     let all = findings.iter().map(|finding| {
         json!({
             "name": finding.name,
@@ -119,7 +119,7 @@ fn in_json(findings: &[Finding], worst: Option<Status>) -> String {
         })
     });
     let report = json!({
-        "status": worst.unwrap_or(Status::Ok).name(),
+        "status": worst.unwrap_or(Verdict::Ok).name(),
         "findings": all.collect::<Vec<_>>(),
     });
     format!("{report:#}\n")
@@ -140,7 +140,7 @@ fn in_lines(findings: &[Finding]) -> String {
         }
     }
     let count = |status| findings.iter().filter(|it| it.status == status).count();
-    let counts = [Status::Ok, Status::Slow, Status::Wrong]
+    let counts = [Verdict::Ok, Verdict::Slow, Verdict::Wrong]
         .map(|status| format!("{} {}", count(status), status.name()));
     text + &counts.join(", ") + "\n"
 }
@@ -168,7 +168,7 @@ mod tests {
             Finding::slow("c", "low", "do that"),
         ];
         let worst = findings.iter().map(|it| it.status).max();
-        assert_eq!(worst, Some(Status::Wrong));
+        assert_eq!(worst, Some(Verdict::Wrong));
         assert_eq!(
             in_lines(&findings),
             "ok     a: good\nwrong  b: bad\n       cure: do this\nslow   c: low\n       \

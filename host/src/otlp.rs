@@ -349,7 +349,7 @@ struct Sending {
 }
 
 /// Why a batch was not taken.
-struct Refused {
+struct NotTaken {
     why: String,
     /// True if it may be sent again.
     again: bool,
@@ -387,8 +387,8 @@ impl Sending {
         }
     }
 
-    async fn attempt(&self, client: &Client, body: Bytes) -> Result<(), Refused> {
-        let lost = |why: String| Refused { why, again: true };
+    async fn attempt(&self, client: &Client, body: Bytes) -> Result<(), NotTaken> {
+        let lost = |why: String| NotTaken { why, again: true };
         let place = Arc::new(Semaphore::new(1)).acquire_owned().await;
         let place = place.map_err(|error| lost(error.to_string()))?;
         let length = body.len();
@@ -423,7 +423,7 @@ impl Sending {
         let _ = Limited::new(answer, ANSWER).collect().await;
         match head.status {
             status if status.is_success() => Ok(()),
-            status => Err(Refused {
+            status => Err(NotTaken {
                 why: format!("it answers {status}"),
                 // As OTLP has it, "Retryable Response Codes".
                 again: matches!(

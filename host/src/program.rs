@@ -3,13 +3,15 @@
 //! Not in `main.rs`, so that a test binary can be the program, too:
 //! `netwasm_test::embedded_host!`.
 
+mod components;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use netwasm_base::config::{ComponentSource, Config, RunConfig, connections_wanted};
+use netwasm_base::config::{ComponentSource, RunConfig, connections_wanted};
 use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
 use netwasm_http::access_log;
@@ -24,9 +26,12 @@ use crate::changes::Watcher;
 use crate::cli::{self, Command, Examined};
 use crate::doctor::{self, Examination};
 use crate::logging::{self, LogOptions};
-use crate::project::build::BuildOptions;
 use crate::project::{build, new, watch, wit};
 use crate::server::{self, Origin, Outcome};
+
+use self::components::{
+    build_all, fetch_all, find_interpreters, is_reference, ready, ready_component, ready_plugs,
+};
 
 const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
@@ -47,7 +52,9 @@ pub fn main_of(commit: &str, args: impl IntoIterator<Item = OsString>) -> u8 {
         Err(error) => error.exit(),
     };
     // Catches panics, so that their log lines are still written.
-    match catch_unwind(AssertUnwindSafe(|| run(command))) {
+    let ended = catch_unwind(AssertUnwindSafe(|| run(command)));
+    netwasm_registry::clean();
+    match ended {
         Ok(Ok(code)) => {
             let _ = logging::finish(None);
             code
@@ -81,7 +88,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
                 watcher.set(files_of(run));
             }
             build_all(&mut run)?;
-            serve(&run, log, watched)
+            serve(*run, log, watched)
         }
         Command::Check { file } => check(&file),
         Command::Doctor(options) => {
@@ -107,6 +114,8 @@ fn run(command: Command) -> anyhow::Result<u8> {
             Ok(SUCCESS)
         }
         Command::Watch(watched) => Ok(watch::watch(&watched)?),
+        Command::Pull(options) => told(components::pull(&options)),
+        Command::Push(options) => told(components::push(&options)),
         Command::New {
             directory,
             kind,
@@ -144,10 +153,10 @@ fn run(command: Command) -> anyhow::Result<u8> {
         Command::Inspect {
             component,
             mut plugs,
+            registry,
             limits,
         } => {
-            let component = built(&component)?.map_or(component, ComponentSource::File);
-            build_plugs(&mut plugs)?;
+            let component = ready(component, &mut plugs, &registry, &limits)?;
             let report = inspect::inspect(&component, &plugs, &limits)?;
             print(&report.to_string())?;
             match report.problem {
@@ -159,81 +168,16 @@ fn run(command: Command) -> anyhow::Result<u8> {
             component,
             mut plugs,
             output,
+            registry,
             limits,
         } => {
-            let component = built(&component)?.map_or(component, ComponentSource::File);
-            build_plugs(&mut plugs)?;
+            let component = ready(component, &mut plugs, &registry, &limits)?;
             let code = compile(&component, &plugs, &limits)?;
             std::fs::write(&output, code)
                 .with_context(|| format!("cannot write {}", output.display()))?;
             Ok(SUCCESS)
         }
     }
-}
-
-/// Builds the component of a project; `None` if it is a component already.
-fn built(source: &ComponentSource) -> anyhow::Result<Option<PathBuf>> {
-    match source {
-        ComponentSource::File(path) if path.is_dir() => {
-            Ok(Some(build::build(path, &BuildOptions::default())?))
-        }
-        _ => Ok(None),
-    }
-}
-
-/// Builds the components to compose that are projects, and puts them in their
-/// place.
-fn build_plugs(plugs: &mut [PathBuf]) -> anyhow::Result<()> {
-    for plug in plugs.iter_mut().filter(|plug| plug.is_dir()) {
-        *plug = build::build(plug, &BuildOptions::default())?;
-    }
-    Ok(())
-}
-
-/// Checks that what runs programs in Python is there.
-fn find_interpreters(run: &RunConfig) -> anyhow::Result<()> {
-    for service in &run.services {
-        if let ComponentSource::File(interpreter) = &service.component
-            && service.guest.folder.is_some()
-            && !interpreter.is_file()
-        {
-            anyhow::bail!(
-                "there is no Python interpreter {}: `guests/componentize python` of netwasm's \
-                 sources makes it, and --python FILE names another",
-                interpreter.display()
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Gives a service the isolation that its project asks for.
-fn isolate(service: &mut Config) -> anyhow::Result<()> {
-    let ComponentSource::File(path) = &service.component else {
-        return Ok(());
-    };
-    if !path.is_dir() {
-        return Ok(());
-    }
-    if let Some(wanted) = build::isolation(path)? {
-        let path = path.display().to_string();
-        cli::set_isolation(service, &wanted)
-            .map_err(|told| anyhow::anyhow!("the isolation of {path} is '{wanted}': {told}"))?;
-        service.check().map_err(Error::Config)?;
-    }
-    Ok(())
-}
-
-/// Builds the components of projects, and puts them in their place.
-fn build_all(run: &mut RunConfig) -> anyhow::Result<()> {
-    for service in &mut run.services {
-        isolate(service)?;
-        if let Some(component) = built(&service.component)? {
-            cli::set_component(service, component);
-        }
-        build_plugs(&mut service.plugs)?;
-    }
-    Ok(())
 }
 
 /// Returns the files that a run is made from, and the directories of projects.
@@ -243,7 +187,8 @@ fn files_of(run: &RunConfig) -> Vec<PathBuf> {
         if let ComponentSource::File(component) = &service.component {
             files.push(component.clone());
         }
-        files.extend(service.plugs.iter().cloned());
+        let plugs = service.plugs.iter().filter(|plug| !is_reference(plug));
+        files.extend(plugs.cloned());
         let tls = &service.tls;
         let identities = tls.identities.iter().map(|(_, files)| files);
         for pair in tls.certificates.iter().chain(identities) {
@@ -281,14 +226,8 @@ fn examine(file: &Path) -> Examination {
                 .err(),
             log.and_then(|log| access_log::check(&log.target).err()),
         ];
-        let ready = isolate(&mut service).and_then(|()| built(&service.component));
-        match (ready, build_plugs(&mut service.plugs)) {
-            (Ok(component), Ok(())) => {
-                if let Some(component) = component {
-                    cli::set_component(&mut service, component);
-                }
-                found.push(LoadedComponent::load(&service, count).err());
-            }
+        match (ready_component(&mut service), ready_plugs(&mut service)) {
+            (Ok(()), Ok(())) => found.push(LoadedComponent::load(&service, count).err()),
             (Err(error), _) => faults.push((number, &["component"], one_line(&error))),
             (_, Err(error)) => faults.push((number, &["plug"], one_line(&error))),
         }
@@ -343,11 +282,16 @@ fn check(file: &Path) -> anyhow::Result<u8> {
 /// `watched` is what watches the run's files, and the run before its projects
 /// were built.
 fn serve(
-    run: &RunConfig,
+    mut run: RunConfig,
     log: LogOptions,
     watched: Option<(Watcher, Box<RunConfig>)>,
 ) -> anyhow::Result<u8> {
     logging::start(log)?;
+    let (watcher, again) = match watched {
+        Some((watcher, again)) => (Some(watcher), *again),
+        None => (None, run.clone()),
+    };
+    fetch_all(&mut run)?;
     for service in &run.services {
         if let Some(folder) = &service.guest.folder {
             let guest = &service.guest.name;
@@ -382,10 +326,6 @@ fn serve(
             "the limit of open files (ulimit -n) is low: so many connections at once, others wait"
         );
     }
-    let (watcher, again) = match watched {
-        Some((watcher, again)) => (Some(watcher), *again),
-        None => (None, run.clone()),
-    };
     let watching = watcher.clone();
     let reread = move || {
         let (mut run, log) = match &again.file {
@@ -399,7 +339,8 @@ fn serve(
             watcher.set(files_of(&run));
         }
         find_interpreters(&run).map_err(|error| one_line(&error))?;
-        build_all(&mut run).map_err(|error| one_line(&error))?;
+        let built = build_all(&mut run).and_then(|()| fetch_all(&mut run));
+        built.map_err(|error| one_line(&error))?;
         Ok((run, log))
     };
     let locate = |file: &Path, number: usize, keys: &[&str], fault: &str| {
@@ -409,7 +350,7 @@ fn serve(
         reread: Box::new(reread),
         locate: Box::new(locate),
     };
-    let outcome = server::run(run, log, origin, watcher.as_ref())?;
+    let outcome = server::run(&run, log, origin, watcher.as_ref())?;
     Ok(match outcome {
         Outcome {
             drained: true,

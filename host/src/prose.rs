@@ -19,18 +19,18 @@ pub(crate) enum Block {
     /// Heading of a section.
     Heading(String),
     /// Text to be filled.
-    Paragraph(Vec<Span>),
+    Paragraph(Vec<StyledText>),
     /// Lines as they are.
     Lines(String),
     /// Terms, each with what it means.
-    Terms(Vec<(Vec<Span>, Vec<Span>)>),
+    Terms(Vec<(Vec<StyledText>, Vec<StyledText>)>),
     /// Points of a list.
-    Points(Vec<Vec<Span>>),
+    Points(Vec<Vec<StyledText>>),
 }
 
 /// A piece of a line, of one style.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
+pub(crate) struct StyledText {
     pub(crate) text: String,
     pub(crate) style: Style,
 }
@@ -54,11 +54,11 @@ impl Block {
 
     /// Returns a paragraph of a text with Markdown's styles.
     pub(crate) fn paragraph(markdown: &str) -> Self {
-        Self::Paragraph(Span::read(markdown))
+        Self::Paragraph(StyledText::read(markdown))
     }
 }
 
-impl Span {
+impl StyledText {
     /// Returns the pieces of a text with Markdown's styles.
     pub(crate) fn read(markdown: &str) -> Vec<Self> {
         markdown::spans(markdown)

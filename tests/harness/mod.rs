@@ -19,6 +19,7 @@ mod pace;
 mod peer;
 mod process;
 mod redis;
+mod registry;
 mod reload;
 mod run;
 mod server;
@@ -49,6 +50,7 @@ pub(crate) use otlp::{CollectedSpan, Collector};
 pub(crate) use pace::{Pace, slowly};
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
 pub(crate) use process::{raise_descriptor_limit, signal};
+pub(crate) use registry::{Asked, Registry, Unusual, alone, artifact, log_in};
 pub(crate) use reload::{
     Clients, Configured, Installed, install, install_as, refused, reload, reload_or_not, replaced,
     threads, until_closed,

@@ -163,6 +163,15 @@ impl Server {
         process::signal(self.pid(), signal);
     }
 
+    /// Sends SIGTERM again, so long after the first one that it counts. That one
+    /// was noticed at `noticed`.
+    pub(crate) fn terminate_again(&self, noticed: Instant) {
+        /// Time within which signals count as one.
+        const ONE: Duration = Duration::from_secs(1);
+        std::thread::sleep(ONE.saturating_sub(noticed.elapsed()));
+        self.signal(Signal::TERM);
+    }
+
     /// True if the server has ended.
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().expect("its status").is_some()

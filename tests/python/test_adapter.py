@@ -736,14 +736,15 @@ def client_context():
 
 
 def sessions(client, server, name="localhost"):
-    """Two sessions in memory, and a function that carries what is between them."""
+    """Two sessions in memory, and a function that carries what is between them, or
+    at most some bytes of it each way."""
     client_in, client_out, server_in, server_out = (ssl.MemoryBIO() for _ in range(4))
     near = client.wrap_bio(client_in, client_out, server_hostname=name)
     far = server.wrap_bio(server_in, server_out, server_side=True)
 
-    def carry():
-        server_in.write(client_out.read())
-        client_in.write(server_out.read())
+    def carry(most=-1):
+        server_in.write(client_out.read(most))
+        client_in.write(server_out.read(most))
 
     return near, far, carry
 
@@ -898,6 +899,26 @@ class Tls(unittest.TestCase):
         far.unwrap()
         carry()
         near.unwrap()
+
+    def test_records_come_in_pieces_and_together(self):
+        for most in (1, 4, 6, 30, -1):
+            with self.subTest(most=most):
+                near, far, carry = handshake(client_context(), server_context())
+                for data in (b"one", b"two", b"three"):
+                    near.write(data)
+                with self.assertRaises(ssl.SSLWantReadError):
+                    near.unwrap()
+                received = []
+                for _ in range(1000):
+                    try:
+                        received.append(far.read(4))
+                    except ssl.SSLWantReadError:
+                        carry(most)
+                    else:
+                        if not received[-1]:
+                            break
+                self.assertEqual(b"".join(received), b"onetwothree")
+                self.assertEqual(received[-1], b"")
 
     def test_blocking_sockets(self):
         client, server = connected()

@@ -261,6 +261,10 @@ class socket:
         return self._until_done(data, number, [self._number, count], _waiting.READABLE)
 
     def recv_into(self, buffer, nbytes=0, flags=0):
+        if nbytes == 0 == flags and _is_plain(buffer):
+            data = self.recv(min(len(buffer), _MAX_RECEIVED))
+            buffer[: len(data)] = data
+            return len(data)
         with memoryview(buffer) as view, view.cast("B") as octets:
             count = _room(octets, nbytes, "recv_into")
             data = self.recv(count, flags)
@@ -531,6 +535,18 @@ def _is_open(number):
     except OSError:
         return False
     return True
+
+
+def _is_plain(buffer):
+    """True of a view of bytes to write to, as asyncio's transports have: it needs no
+    other view of it."""
+    return (
+        type(buffer) is memoryview
+        and buffer.format == "B"
+        and buffer.ndim == 1
+        and buffer.contiguous
+        and not buffer.readonly
+    )
 
 
 def _room(octets, wanted, what):

@@ -174,9 +174,15 @@ def _checked(result):
     return result
 
 
-def _again(kind, what):
-    code = SSL_ERROR_WANT_READ if kind is SSLWantReadError else SSL_ERROR_WANT_WRITE
-    return kind(code, f"The operation did not complete ({what})")
+_NOT_READ, _NOT_WRITTEN = (f"The operation did not complete ({what})" for what in ("read", "write"))
+
+
+def _no_data():
+    return SSLWantReadError(SSL_ERROR_WANT_READ, _NOT_READ)
+
+
+def _no_room():
+    return SSLWantWriteError(SSL_ERROR_WANT_WRITE, _NOT_WRITTEN)
 
 
 # Functions
@@ -284,7 +290,12 @@ class MemoryBIO:
     def write(self, b, /):
         if self._ended:
             raise _error(SSLError, SSL_ERROR_SSL, "cannot write() after write_eof()")
-        data = b if type(b) is bytes else bytes(_sockets._view(b))
+        if type(b) is bytes:
+            data = b
+        elif type(b) is memoryview and b.contiguous:
+            data = b.tobytes()
+        else:
+            data = bytes(_sockets._view(b))
         if data:
             self._pieces.append(data)
             self._size += len(data)
@@ -650,7 +661,7 @@ class _MemoryEnds:
             return self._incoming.read(_PIECE)
         if self._incoming._ended:
             return b""
-        raise _again(SSLWantReadError, "read")
+        raise _no_data()
 
     def send(self, data):
         if data:
@@ -678,7 +689,7 @@ class _SocketEnds:
         try:
             return _sockets.socket.recv(self._alive(), _PIECE)
         except BlockingIOError:
-            raise _again(SSLWantReadError, "read") from None
+            raise _no_data() from None
         except TimeoutError:
             raise TimeoutError("The read operation timed out") from None
         except ConnectionResetError:
@@ -694,7 +705,7 @@ class _SocketEnds:
             try:
                 sent = _sockets.socket.send(self._alive(), self._left)
             except BlockingIOError:
-                raise _again(SSLWantWriteError, "write") from None
+                raise _no_room() from None
             except TimeoutError:
                 raise TimeoutError("The write operation timed out") from None
             self._left = self._left[sent:]
@@ -718,13 +729,20 @@ class _SSLSocket:
         if context._check_name and not server_side and not server_hostname:
             raise ValueError("check_hostname requires server_hostname")
         self._context, self._ends = context, ends
+        # Bytes of the network, where they are in memory.
+        self._incoming = ends._incoming if type(ends) is _MemoryEnds else None
         self.server_side, self.server_hostname = bool(server_side), server_hostname
         self._owner = None if owner is None else _weakref.ref(owner)
         self._session = None
         self._done = self._closed = False
-        # True if the host has said that it has no data, and was not fed since: it
-        # need not be asked again.
+        # True if the host has no data, and was not fed since: it need not be asked
+        # again.
         self._dry = False
+        # The records that the last bytes that the host was fed made whole.
+        self._records = 0
+        # The bytes that the record begun with them still lacks; None if that is not
+        # known.
+        self._lacking = 0
         # The bytes of write() that were encrypted, and are on their way.
         self._owed = 0
         self.session = None
@@ -778,7 +796,7 @@ class _SSLSocket:
                 raise _raised(progress)
             self._flush()
             if progress is _DONE:
-                self._done = True
+                self._done, self._records = True, 0
             elif progress is _WANT_READ:
                 self._fill()
             else:
@@ -844,9 +862,34 @@ class _SSLSocket:
         data = self._ends.receive()
         self._dry = False
         if data:
+            if self._lacking == 0 and len(data) >= 5 and len(data) == 5 + (data[3] << 8 | data[4]):
+                self._records = 1
+            else:
+                self._count(data)
             _call(_FEED, [self._session, data])
         else:
+            self._records = 0
             _call(_host.TLS_FEED_END, [self._session])
+
+    def _count(self, data):
+        """Counts the records that data makes whole: each begins with its kind, its
+        version and its length (RFC 8446, section 5.1)."""
+        at, end, records = self._lacking, len(data), 0
+        if at is None or at > end:
+            self._lacking = at and at - end
+            self._records = 0
+            return
+        if at:
+            records = 1
+        while at < end:
+            if end - at < 5:
+                # The rest of the length is in the next bytes: too rare to follow.
+                self._lacking, self._records = None, 0
+                return
+            at += 5 + (data[at + 3] << 8 | data[at + 4])
+            if at <= end:
+                records += 1
+        self._lacking, self._records = at - end, records
 
     def _check(self):
         if not self._done:
@@ -856,9 +899,11 @@ class _SSLSocket:
     # Data
 
     def read(self, size=1024, buffer=None, /):
+        if buffer is None and self._done and 0 < size <= _PIECE:
+            return self._read(size)
         view = None
         if buffer is not None:
-            view = memoryview(buffer).cast("B")
+            view = buffer if _sockets._is_plain(buffer) else memoryview(buffer).cast("B")
             if not 0 < size <= len(view):
                 size = len(view)
         elif size < 0:
@@ -879,6 +924,8 @@ class _SSLSocket:
             if not self._dry:
                 data = _call(_READ, [self._session, size])
                 if type(data) is bytes:
+                    # It was all there is, if one record brought it.
+                    self._dry = self._records == 1 and len(data) < size
                     return data
                 if data is _END:
                     if self._closed:
@@ -893,6 +940,9 @@ class _SSLSocket:
                 if fed:
                     # It was no data: keys are changed, and tickets come.
                     self._flush()
+            incoming = self._incoming
+            if incoming is not None and not incoming._size and not incoming._ended:
+                raise _no_data()
             self._fill()
             fed = True
 
@@ -904,10 +954,11 @@ class _SSLSocket:
             raise _error(
                 SSLZeroReturnError, SSL_ERROR_ZERO_RETURN, f"[SSL: {reason}] protocol is shutdown", reason
             )
-        self._ends.flush()
-        if self._owed:
-            written, self._owed = self._owed, 0
-            return written
+        if self._incoming is None:
+            self._ends.flush()
+            if self._owed:
+                written, self._owed = self._owed, 0
+                return written
         if type(data) is not bytes or len(data) > _PIECE:
             with _sockets._view(data) as view:
                 data = bytes(view[:_PIECE])

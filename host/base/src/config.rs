@@ -15,6 +15,7 @@ mod limits;
 mod log_template;
 mod otlp;
 mod proxy;
+mod registry;
 mod route;
 mod run;
 mod tls;
@@ -41,7 +42,8 @@ pub use self::limits::{HttpLimits, Limits, NEVER, TcpOptions};
 pub use self::log_template::{LogPart, LogTemplate, LogTemplateError, LogVariable};
 pub use self::otlp::{OtlpConfig, OtlpHeader};
 pub use self::proxy::{Proxy, ProxyError, ProxyProtocol};
-pub use self::route::{HostPattern, Route, RouteError, plain_host, plain_path};
+pub use self::registry::RegistryConfig;
+pub use self::route::{Route, RouteError, RouteHost, plain_host, plain_path};
 pub use self::run::{RunConfig, SharedListener, SharingService, connections_wanted};
 pub use self::tls::{
     CIPHER_SUITES, CertificateFiles, CipherSuite, CipherSuiteError, CipherSuites, TlsFiles,
@@ -115,6 +117,8 @@ pub struct Config {
     pub access_log: Option<AccessLogConfig>,
     /// Settings of name resolution.
     pub dns: DnsConfig,
+    /// Settings of registries. They count until its components are pulled.
+    pub registry: RegistryConfig,
 }
 
 impl Config {

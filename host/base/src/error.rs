@@ -10,7 +10,7 @@ use std::path::PathBuf;
 
 use rustix::io::Errno;
 
-use crate::config::{ComponentSource, Config, ConfigError};
+use crate::config::{Config, ConfigError};
 use crate::identity::{AsUser, IdentityError};
 
 /// Reason why a command failed.
@@ -93,10 +93,7 @@ impl Error {
     /// about, the most important first.
     #[must_use]
     pub fn keys(&self, config: &Config) -> &'static [&'static str] {
-        let is_component = |path: &PathBuf| match &config.component {
-            ComponentSource::File(component) => component == path,
-            ComponentSource::BuiltIn { .. } => false,
-        };
+        let is_component = |path: &PathBuf| config.component.file() == Some(path);
         match self {
             Self::Component { .. } | Self::Room(_) | Self::Engine(_) => &["component", "module"],
             Self::Read { path, .. } if config.plugs.contains(path) => &["plug"],

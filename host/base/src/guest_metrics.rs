@@ -116,13 +116,13 @@ fn plain(help: &str) -> String {
 #[derive(Debug, Default)]
 pub struct GuestMetrics {
     families: Arc<Families>,
-    state: RwLock<State>,
+    state: RwLock<Registry>,
     /// True once the log was told that there are too many.
     told: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Registry {
     series: HashMap<(String, Labels), Arc<Series>>,
     /// Number of values that count towards `--max-metrics`.
     size: usize,
@@ -137,11 +137,11 @@ pub struct Series {
     pub family: Arc<Family>,
     /// Labels, ordered by name.
     pub labels: Labels,
-    value: Value,
+    value: GuestValue,
 }
 
 #[derive(Debug)]
-enum Value {
+enum GuestValue {
     Counter(AtomicU64),
     /// Bits of a floating-point number.
     Gauge(AtomicU64),
@@ -227,7 +227,7 @@ impl GuestMetrics {
         let number = u32::try_from(state.series.len());
         let series = Arc::new(Series {
             number: number.unwrap_or(u32::MAX),
-            value: Value::new(&family.kind),
+            value: GuestValue::new(&family.kind),
             family,
             labels: key.1.clone(),
         });
@@ -261,28 +261,28 @@ impl Series {
 
     /// Adds to a counter.
     pub fn add(&self, more: u64) {
-        if let Value::Counter(count) = &self.value {
+        if let GuestValue::Counter(count) = &self.value {
             count.fetch_add(more, Ordering::Relaxed);
         }
     }
 
     /// Sets a gauge.
     pub fn set(&self, value: f64) {
-        if let Value::Gauge(bits) = &self.value {
+        if let GuestValue::Gauge(bits) = &self.value {
             bits.store(value.to_bits(), Ordering::Relaxed);
         }
     }
 
     /// Adds to a gauge.
     pub fn change(&self, by: f64) {
-        if let Value::Gauge(bits) = &self.value {
+        if let GuestValue::Gauge(bits) = &self.value {
             add(bits, by);
         }
     }
 
     /// Counts a value with a histogram, unless it is not a number.
     pub fn observe(&self, value: f64) {
-        if let (Value::Histogram { counts, sum }, Kind::Histogram(bounds)) =
+        if let (GuestValue::Histogram { counts, sum }, Kind::Histogram(bounds)) =
             (&self.value, &self.family.kind)
             && !value.is_nan()
         {
@@ -298,9 +298,9 @@ impl Series {
     pub fn reading(&self) -> Reading {
         let float = |bits: &AtomicU64| f64::from_bits(bits.load(Ordering::Relaxed));
         match &self.value {
-            Value::Counter(count) => Reading::Counter(count.load(Ordering::Relaxed)),
-            Value::Gauge(bits) => Reading::Gauge(float(bits)),
-            Value::Histogram { counts, sum } => Reading::Histogram {
+            GuestValue::Counter(count) => Reading::Counter(count.load(Ordering::Relaxed)),
+            GuestValue::Gauge(bits) => Reading::Gauge(float(bits)),
+            GuestValue::Histogram { counts, sum } => Reading::Histogram {
                 counts: counts
                     .iter()
                     .map(|count| count.load(Ordering::Relaxed))
@@ -311,7 +311,7 @@ impl Series {
     }
 }
 
-impl Value {
+impl GuestValue {
     fn new(kind: &Kind) -> Self {
         match kind {
             Kind::Counter => Self::Counter(AtomicU64::default()),

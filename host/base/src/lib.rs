@@ -16,6 +16,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`base64`] | Base64 |
+//! | [`caches`] | the user's directory of caches |
 //! | [`users`] | users and groups of the machine |
 //! | [`identity`] | the user that a run goes on as |
 //! | [`unix`] | names and rights of Unix sockets |
@@ -27,6 +28,7 @@
 //! | [`memory`] | the memory that a container has, and how many connections fit below it |
 //! | [`config`] | the settings of a run, checked once and passed down in parts |
 //! | [`error`] | errors, grouped by who is at fault |
+//! | [`stamp`] | stamps of files, by which a change is noticed |
 //! | [`guest_metrics`] | metrics that guests make |
 //! | [`shared_state`] | token buckets and values that the instances of a service share |
 //! | [`meter`] | counts on the path of every event, for each thread apart |
@@ -40,6 +42,7 @@
 
 pub mod address;
 pub mod base64;
+pub mod caches;
 pub mod config;
 pub mod counters;
 pub mod descriptors;
@@ -54,6 +57,7 @@ pub mod notify;
 pub mod policy;
 pub mod shared_state;
 pub mod spool;
+pub mod stamp;
 pub mod syslog;
 pub mod ticker;
 pub mod trace;

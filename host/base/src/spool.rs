@@ -37,7 +37,7 @@ pub struct Spool {
     what: &'static str,
     /// Maximum that may be queued, in bytes.
     most: usize,
-    work: Sender<Work>,
+    work: Sender<Task>,
     counts: Arc<Counts>,
 }
 
@@ -52,7 +52,7 @@ struct Counts {
 }
 
 #[derive(Debug)]
-enum Work {
+enum Task {
     /// Whole lines.
     Write(Vec<u8>),
     Reopen,
@@ -94,8 +94,8 @@ impl Spool {
         let queued = self.counts.queued.fetch_add(size, Ordering::Relaxed);
         let refused = match queued.saturating_add(size) > self.most {
             true => Some(lines),
-            false => match self.work.send(Work::Write(lines)) {
-                Err(mpsc::SendError(Work::Write(lines))) => Some(lines),
+            false => match self.work.send(Task::Write(lines)) {
+                Err(mpsc::SendError(Task::Write(lines))) => Some(lines),
                 _ => None,
             },
         };
@@ -109,7 +109,7 @@ impl Spool {
     /// a new one is begun.
     pub fn reopen(&self) {
         // It cannot fail: the thread ends only with the last sender.
-        let _ = self.work.send(Work::Reopen);
+        let _ = self.work.send(Task::Reopen);
     }
 
     /// Returns the number of lines that were dropped so far.
@@ -133,7 +133,7 @@ impl Spool {
 
     fn flush(&self, deadline: Instant) -> bool {
         let (done, written) = mpsc::channel();
-        let _ = self.work.send(Work::Flush(done));
+        let _ = self.work.send(Task::Flush(done));
         let left = deadline.saturating_duration_since(Instant::now());
         written.recv_timeout(left) == Err(RecvTimeoutError::Disconnected)
     }
@@ -174,7 +174,7 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, work: &Receiver<Work>) {
+    fn run(mut self, work: &Receiver<Task>) {
         loop {
             let owes = !self.failing && self.counts.dropped.load(Ordering::Relaxed) > 0;
             let next = match owes {
@@ -182,12 +182,12 @@ impl Writer {
                 false => work.recv().map_err(RecvTimeoutError::from),
             };
             match next {
-                Ok(Work::Write(lines)) => {
+                Ok(Task::Write(lines)) => {
                     self.write(&lines);
                     self.counts.queued.fetch_sub(lines.len(), Ordering::Relaxed);
                 }
-                Ok(Work::Reopen) => self.reopen(),
-                Ok(Work::Flush(done)) => drop(done),
+                Ok(Task::Reopen) => self.reopen(),
+                Ok(Task::Flush(done)) => drop(done),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }

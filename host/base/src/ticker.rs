@@ -20,14 +20,14 @@ pub struct Ticker(Arc<Mutex<Work>>);
 type Work = Option<Box<dyn FnMut() -> bool + Send>>;
 
 /// Work that the thread does.
-struct Entry {
+struct Scheduled {
     period: Duration,
     due: Instant,
     work: Arc<Mutex<Work>>,
 }
 
 /// The thread's end of the channel for new work; `None` until the first.
-static THREAD: Mutex<Option<mpsc::Sender<Entry>>> = Mutex::new(None);
+static THREAD: Mutex<Option<mpsc::Sender<Scheduled>>> = Mutex::new(None);
 
 impl fmt::Debug for Ticker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,7 +70,7 @@ pub fn while_it_lasts(
 
 fn add(period: Duration, work: Box<dyn FnMut() -> bool + Send>) -> io::Result<Arc<Mutex<Work>>> {
     let work = Arc::new(Mutex::new(Some(work)));
-    let entry = Entry {
+    let entry = Scheduled {
         period,
         due: Instant::now() + period,
         work: Arc::clone(&work),
@@ -93,7 +93,7 @@ fn add(period: Duration, work: Box<dyn FnMut() -> bool + Send>) -> io::Result<Ar
 }
 
 /// Does all work when it is due.
-fn run(first: Entry, coming: &mpsc::Receiver<Entry>) {
+fn run(first: Scheduled, coming: &mpsc::Receiver<Scheduled>) {
     let mut entries = vec![first];
     loop {
         let due = entries.iter().map(|entry| entry.due).min();
@@ -113,7 +113,7 @@ fn run(first: Entry, coming: &mpsc::Receiver<Entry>) {
     }
 }
 
-impl Entry {
+impl Scheduled {
     /// Does the work once. Returns false if it has ended.
     fn tick(&mut self) -> bool {
         // Not several times in a row after a delay.

@@ -60,7 +60,7 @@ job "netwasm" {
 
       config {
         image           = var.image
-        entrypoint      = ["netwasm"]
+        entrypoint      = ["/usr/bin/netwasm"]
         args            = ["run", "--config", "/local/netwasm.toml"]
         ports           = ["http", "probes"]
         readonly_rootfs = true

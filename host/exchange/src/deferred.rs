@@ -14,13 +14,13 @@ use crate::reply::Reply;
 
 /// An answer that a handler gives later.
 pub struct Deferred {
-    state: RefCell<State>,
+    state: RefCell<DeferredState>,
     interims: Interims,
     /// Tells the handler that nobody waits any more.
     on_abandon: Cell<Option<Box<dyn FnOnce()>>>,
 }
 
-enum State {
+enum DeferredState {
     Waiting(Option<Waker>),
     /// `None` if the handler is gone; the reason was logged.
     Given(Option<Settled>),
@@ -48,7 +48,7 @@ impl Deferred {
     /// nobody waits for it any more.
     pub fn new(on_abandon: impl FnOnce() + 'static) -> Rc<Self> {
         Rc::new(Self {
-            state: RefCell::new(State::Waiting(None)),
+            state: RefCell::new(DeferredState::Waiting(None)),
             interims: Interims::default(),
             on_abandon: Cell::new(Some(Box::new(on_abandon))),
         })
@@ -57,7 +57,7 @@ impl Deferred {
     /// Returns an answer that is given already.
     pub fn given(answer: Answer) -> Rc<Self> {
         Rc::new(Self {
-            state: RefCell::new(State::Given(Some(Settled::Answer(answer)))),
+            state: RefCell::new(DeferredState::Given(Some(Settled::Answer(answer)))),
             interims: Interims::default(),
             on_abandon: Cell::new(None),
         })
@@ -70,7 +70,7 @@ impl Deferred {
     /// which.
     pub fn inform(&self, interim: Interim) -> Result<(), &'static str> {
         self.interims.add(interim)?;
-        if let State::Waiting(waker) = &mut *self.state.borrow_mut()
+        if let DeferredState::Waiting(waker) = &mut *self.state.borrow_mut()
             && let Some(waker) = waker.take()
         {
             waker.wake();
@@ -86,9 +86,9 @@ impl Deferred {
     /// Gives the decision; `None` if the handler is gone. Only the first counts.
     pub fn give(&self, decision: Option<Settled>) {
         let mut state = self.state.borrow_mut();
-        if let State::Waiting(waker) = &mut *state {
+        if let DeferredState::Waiting(waker) = &mut *state {
             let waker = waker.take();
-            *state = State::Given(decision);
+            *state = DeferredState::Given(decision);
             drop(state);
             self.on_abandon.take();
             if let Some(waker) = waker {
@@ -100,13 +100,13 @@ impl Deferred {
     /// Waits for the decision; `None` if the handler is gone.
     pub fn poll(&self, cx: &Context<'_>) -> Poll<Option<Settled>> {
         let mut state = self.state.borrow_mut();
-        match std::mem::replace(&mut *state, State::Over) {
-            State::Waiting(_) => {
-                *state = State::Waiting(Some(cx.waker().clone()));
+        match std::mem::replace(&mut *state, DeferredState::Over) {
+            DeferredState::Waiting(_) => {
+                *state = DeferredState::Waiting(Some(cx.waker().clone()));
                 Poll::Pending
             }
-            State::Given(decision) => Poll::Ready(decision),
-            State::Over => Poll::Ready(None),
+            DeferredState::Given(decision) => Poll::Ready(decision),
+            DeferredState::Over => Poll::Ready(None),
         }
     }
 
@@ -114,7 +114,7 @@ impl Deferred {
     /// unless it has given one.
     pub fn give_up(&self) {
         // Dropping an answer may tell the handler something.
-        drop(self.state.replace(State::Over));
+        drop(self.state.replace(DeferredState::Over));
         if let Some(tell) = self.on_abandon.take() {
             tell();
         }

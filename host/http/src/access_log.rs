@@ -125,13 +125,13 @@ pub struct AccessLog {
 
 impl AccessLog {
     /// Returns the log for a worker.
-    pub(super) fn lines(&self) -> Lines {
+    pub(super) fn lines(&self) -> LogLines {
         let gathered = Arc::<Gathered>::default();
         let mut all = locked(&self.file.gathered);
         all.retain(|gathered| gathered.strong_count() > 0);
         all.push(Arc::downgrade(&gathered));
         drop(all);
-        Lines {
+        LogLines {
             format: self.format.clone(),
             gathered,
             spool: self.file.spool.clone(),
@@ -211,7 +211,7 @@ impl Gathered {
 
 /// A worker's end of the log.
 #[derive(Debug)]
-pub(crate) struct Lines {
+pub(crate) struct LogLines {
     format: AccessLogFormat,
     gathered: Arc<Gathered>,
     spool: Spool,
@@ -219,7 +219,7 @@ pub(crate) struct Lines {
     rests: bool,
 }
 
-impl Lines {
+impl LogLines {
     /// Adds a line, if the entry has what a line needs.
     pub(super) fn add(&mut self, entry: &Entry, sent: u64) {
         let Some(text) = &entry.text else { return };
@@ -249,7 +249,7 @@ impl Lines {
     }
 }
 
-impl Drop for Lines {
+impl Drop for LogLines {
     fn drop(&mut self) {
         self.flush();
     }

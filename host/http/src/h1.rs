@@ -34,7 +34,7 @@ use crate::forward::{Relaying, Upgrade};
 use crate::h2;
 use crate::local::{Local, clear};
 use crate::upload::Remaining;
-use crate::websocket::Connection;
+use crate::websocket::WebSocketConnection;
 
 /// Maximum size of a body that is copied behind its head, in bytes. A larger
 /// one is sent from where it is.
@@ -64,7 +64,7 @@ enum Stage {
     Tunnel(Box<TunnelDriver>),
     /// Like `Tunnel`, with a stream of a server.
     Relaying(Relaying),
-    WebSocket(Box<Connection>),
+    WebSocket(Box<WebSocketConnection>),
     Lingering(Linger),
     Over,
 }
@@ -77,7 +77,7 @@ enum Left {
     /// It changes to another protocol, with a server.
     Tunnel(Box<Upgrade>),
     /// It changes to WebSocket.
-    WebSocket(Box<Connection>),
+    WebSocket(Box<WebSocketConnection>),
 }
 
 /// State of the exchange of requests and responses.
@@ -129,7 +129,7 @@ enum Reading {
     /// Input belongs to another protocol.
     Tunnel(Box<Upgrade>),
     /// Input is messages.
-    WebSocket(Box<Connection>),
+    WebSocket(Box<WebSocketConnection>),
 }
 
 /// A request whose body is arriving.

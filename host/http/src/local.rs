@@ -13,7 +13,7 @@ use netwasm_exchange::handler::{Handlers, Site, Takes, Wanted};
 use netwasm_exchange::request::Request;
 use netwasm_net::env as net;
 
-use crate::access_log::{AccessLog, Entry, Lines};
+use crate::access_log::{AccessLog, Entry, LogLines};
 use crate::date::LAST_SECOND;
 use crate::flow_limit::FlowLimit;
 use crate::spans;
@@ -45,7 +45,7 @@ pub struct Account {
     /// The service's counters and its name in the log.
     pub(super) net: Arc<net::Env>,
     /// The access log, if there is one.
-    lines: Option<RefCell<Lines>>,
+    lines: Option<RefCell<LogLines>>,
     /// Numbers for metrics, if there are any.
     tally: Option<Arc<Tally>>,
 }

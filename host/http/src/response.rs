@@ -19,7 +19,7 @@ use netwasm_exchange::failure::Failure;
 use crate::local::Date;
 
 pub(crate) use self::checked::{Checked, check_field, check_interim};
-pub(crate) use self::plan::{Plan, Unsendable};
+pub(crate) use self::plan::{Plan, UnsendableResponse};
 
 /// Persistence of the connection after a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,7 +263,7 @@ mod tests {
     use netwasm_exchange::answer::{Answer, Body};
 
     use super::*;
-    use crate::response::checked::Fault;
+    use crate::response::checked::ResponseFault;
 
     const MOST: usize = 100;
     const DATE: &Date = b"Sun, 06 Nov 1994 08:49:37 GMT";
@@ -281,7 +281,7 @@ mod tests {
         }
     }
 
-    fn fault(answer: &Answer) -> Option<Fault> {
+    fn fault(answer: &Answer) -> Option<ResponseFault> {
         Checked::new(answer, false, MOST).err()
     }
 
@@ -315,11 +315,19 @@ mod tests {
     fn no_line_can_be_smuggled_into_a_head() {
         for value in ["a\r\nX: y", "a\n", "\r", "\0", "\x7f", "a\u{1}"] {
             let wrong = answer(200, &[("X-A", value)], "");
-            assert_eq!(fault(&wrong), Some(Fault::Value("X-A".into())), "{value:?}");
+            assert_eq!(
+                fault(&wrong),
+                Some(ResponseFault::Value("X-A".into())),
+                "{value:?}"
+            );
         }
         for name in ["", "X A", "X:", "X\r\nY", "X\n", "ä", "(x)"] {
             let wrong = answer(200, &[(name, "v")], "");
-            assert_eq!(fault(&wrong), Some(Fault::Name(name.into())), "{name:?}");
+            assert_eq!(
+                fault(&wrong),
+                Some(ResponseFault::Name(name.into())),
+                "{name:?}"
+            );
         }
         assert_eq!(fault(&answer(200, &[("X-A", "a\tb ü")], "")), None);
     }
@@ -334,10 +342,13 @@ mod tests {
             "TE",
         ] {
             let wrong = answer(200, &[(name, "x")], "");
-            assert_eq!(fault(&wrong), Some(Fault::Framing(name.into())));
+            assert_eq!(fault(&wrong), Some(ResponseFault::Framing(name.into())));
         }
         let wrong = answer(200, &[("Connection", "keep-alive")], "");
-        assert_eq!(fault(&wrong), Some(Fault::Framing("Connection".into())));
+        assert_eq!(
+            fault(&wrong),
+            Some(ResponseFault::Framing("Connection".into()))
+        );
         let close = answer(200, &[("Connection", "Close")], "");
         assert!(Checked::new(&close, false, MOST).expect("allowed").closes);
     }
@@ -346,7 +357,7 @@ mod tests {
     fn a_length_that_lies_is_refused() {
         for lie in ["3", "5", "", "4, 4", "+4", "-1", "99999999999999999999"] {
             let wrong = answer(200, &[("Content-Length", lie)], "four");
-            assert_eq!(fault(&wrong), Some(Fault::Length(4)), "{lie:?}");
+            assert_eq!(fault(&wrong), Some(ResponseFault::Length(4)), "{lie:?}");
         }
         assert_eq!(
             fault(&answer(200, &[("content-length", "4")], "four")),
@@ -358,10 +369,13 @@ mod tests {
     fn a_length_that_is_there_twice_is_refused() {
         for other in ["4", "5"] {
             let fields = [("Content-Length", "4"), ("content-length", other)];
-            assert_eq!(fault(&answer(200, &fields, "four")), Some(Fault::Twice));
+            assert_eq!(
+                fault(&answer(200, &fields, "four")),
+                Some(ResponseFault::Twice)
+            );
             let to_head = answer(200, &fields, "");
             let checked = Checked::new(&to_head, true, MOST);
-            assert_eq!(checked.err(), Some(Fault::Twice));
+            assert_eq!(checked.err(), Some(ResponseFault::Twice));
             let mut headers = HeaderMap::new();
             for (_, value) in fields {
                 let value = HeaderValue::from_static(value);
@@ -376,13 +390,16 @@ mod tests {
         let answer = answer(200, &[("Content-Length", "1234")], "");
         let checked = Checked::new(&answer, true, MOST).expect("nothing is wrong");
         assert_eq!(checked.told_length(200, 0), Some(1234));
-        assert_eq!(fault(&answer), Some(Fault::Length(0)));
+        assert_eq!(fault(&answer), Some(ResponseFault::Length(0)));
     }
 
     #[test]
     fn statuses_without_a_body_have_none() {
         for status in [204, 205, 304] {
-            assert_eq!(fault(&answer(status, &[], "x")), Some(Fault::Body(status)));
+            assert_eq!(
+                fault(&answer(status, &[], "x")),
+                Some(ResponseFault::Body(status))
+            );
         }
         let empty = answer(204, &[], "");
         let checked = Checked::new(&empty, false, MOST).expect("nothing is wrong");
@@ -394,14 +411,17 @@ mod tests {
     #[test]
     fn only_final_statuses_are_the_guests() {
         for status in [0, 99, 100, 101, 199, 600, 1000] {
-            assert_eq!(fault(&answer(status, &[], "")), Some(Fault::Status(status)));
+            assert_eq!(
+                fault(&answer(status, &[], "")),
+                Some(ResponseFault::Status(status))
+            );
         }
     }
 
     #[test]
     fn a_body_is_bounded() {
         let large = answer(200, &[], &"x".repeat(MOST + 1));
-        assert_eq!(fault(&large), Some(Fault::TooLarge(MOST + 1)));
+        assert_eq!(fault(&large), Some(ResponseFault::TooLarge(MOST + 1)));
     }
 
     #[test]
@@ -442,6 +462,9 @@ mod tests {
     fn a_trailer_does_not_frame() {
         let mut wrong = answer(200, &[], "x");
         wrong.trailers = vec![("Content-Length".into(), b"1".to_vec())];
-        assert_eq!(fault(&wrong), Some(Fault::Framing("Content-Length".into())));
+        assert_eq!(
+            fault(&wrong),
+            Some(ResponseFault::Framing("Content-Length".into()))
+        );
     }
 }

@@ -70,11 +70,11 @@ pub enum Spoken {
 /// The numbers of all threads of a service.
 #[derive(Debug, Default)]
 pub struct Tallies {
-    state: Mutex<State>,
+    state: Mutex<TallyState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct TallyState {
     threads: Vec<Arc<Tally>>,
     /// Numbers of threads that are gone.
     past: Totals,
@@ -181,7 +181,7 @@ impl Tallies {
     pub(crate) fn of_thread(&self) -> Arc<Tally> {
         let tally = Arc::<Tally>::default();
         let mut state = self.state();
-        let State { threads, past } = &mut *state;
+        let TallyState { threads, past } = &mut *state;
         threads.retain(|tally| {
             let is_used = Arc::strong_count(tally) > 1;
             if !is_used {
@@ -203,7 +203,7 @@ impl Tallies {
         totals
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, TallyState> {
         // No code panics while it holds the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -124,8 +124,8 @@ impl Script {
     }
 
     /// Like `connect`, with an HTTP/1.1 client.
-    pub(crate) fn client(&self, worker: &Rc<Worker>) -> Client {
-        Client {
+    pub(crate) fn client(&self, worker: &Rc<Worker>) -> TestClient {
+        TestClient {
             stream: self.connect(worker),
             kept: Vec::new(),
         }
@@ -239,12 +239,12 @@ pub(crate) struct Pieces {
     left: Box<dyn Iterator<Item = Bytes>>,
     next: Option<Bytes>,
     /// Behaviour after the last piece.
-    then: Then,
+    then: AfterAnswer,
 }
 
 /// Behaviour of a body after its last piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(crate) enum AfterAnswer {
     /// It has ended, which shows before the next poll.
     Ended,
     /// It ends at the next poll.
@@ -255,7 +255,7 @@ pub(crate) enum Then {
 
 impl Pieces {
     /// Returns a body of these pieces. All but the first are made on demand.
-    pub(crate) fn new(pieces: impl Iterator<Item = Bytes> + 'static, then: Then) -> Self {
+    pub(crate) fn new(pieces: impl Iterator<Item = Bytes> + 'static, then: AfterAnswer) -> Self {
         let mut left: Box<dyn Iterator<Item = Bytes>> = Box::new(pieces);
         Self {
             next: left.next(),
@@ -269,7 +269,7 @@ impl Pieces {
         let body = body.into();
         Self::new(
             Some(body).filter(|it| !it.is_empty()).into_iter(),
-            Then::Ended,
+            AfterAnswer::Ended,
         )
     }
 }
@@ -287,13 +287,13 @@ impl Body for Pieces {
                 self.next = self.left.next();
                 Poll::Ready(Some(Ok(Frame::data(piece))))
             }
-            None if self.then == Then::Stalls => Poll::Pending,
+            None if self.then == AfterAnswer::Stalls => Poll::Pending,
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.next.is_none() && self.then == Then::Ended
+        self.next.is_none() && self.then == AfterAnswer::Ended
     }
 }
 
@@ -304,7 +304,7 @@ impl Content for Pieces {
 }
 
 /// An HTTP/1.1 client.
-pub(crate) struct Client {
+pub(crate) struct TestClient {
     stream: UnixStream,
     /// Input after the last response.
     kept: Vec<u8>,
@@ -312,7 +312,7 @@ pub(crate) struct Client {
 
 /// A response as a client sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Received {
+pub(crate) struct TestResponse {
     pub(crate) status: u16,
     /// Content-Length of the response.
     pub(crate) told: Option<u64>,
@@ -321,7 +321,7 @@ pub(crate) struct Received {
     pub(crate) whole: bool,
 }
 
-impl Client {
+impl TestClient {
     pub(crate) async fn send(&mut self, data: &str) {
         let sent = soon(
             "room for what is sent",
@@ -342,12 +342,12 @@ impl Client {
     }
 
     /// Receives a response to GET.
-    pub(crate) async fn response(&mut self) -> Received {
+    pub(crate) async fn response(&mut self) -> TestResponse {
         self.receive(false).await
     }
 
     /// Receives a response; to HEAD, if `head`.
-    pub(crate) async fn receive(&mut self, head: bool) -> Received {
+    pub(crate) async fn receive(&mut self, head: bool) -> TestResponse {
         loop {
             let length = loop {
                 match memchr::memmem::find(&self.kept, b"\r\n\r\n") {
@@ -374,7 +374,7 @@ impl Client {
                 (None, Some(_)) => self.chunks().await,
                 (told, _) => self.bytes(told.unwrap_or(0)).await,
             };
-            return Received {
+            return TestResponse {
                 status,
                 told,
                 body,

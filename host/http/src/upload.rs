@@ -48,7 +48,7 @@ struct UploadState {
     /// True if none goes natively.
     is_copied: bool,
     trailers: Option<HeaderMap>,
-    end: Option<End>,
+    end: Option<UploadEnd>,
     /// True if the client waits for `100 Continue`.
     expects_continue: bool,
     /// True if the guest wants the body for which the client waits.
@@ -69,7 +69,7 @@ struct UploadState {
 
 /// End of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum End {
+pub(super) enum UploadEnd {
     Whole,
     /// The client is answered with this refusal.
     Refused(Refusal),
@@ -93,7 +93,7 @@ impl Upload {
                 portion: None,
                 is_copied: false,
                 trailers: None,
-                end: whole.then_some(End::Whole),
+                end: whole.then_some(UploadEnd::Whole),
                 expects_continue: expects_continue && kept.is_empty() && !whole,
                 kept,
                 wants_continue: false,
@@ -107,12 +107,12 @@ impl Upload {
         })
     }
 
-    pub(super) fn end(&self) -> Option<End> {
+    pub(super) fn end(&self) -> Option<UploadEnd> {
         self.state.borrow().end.clone()
     }
 
     /// Ends the body, unless it has ended. The exchange is over.
-    pub(super) fn stop(&self, end: End) {
+    pub(super) fn stop(&self, end: UploadEnd) {
         let mut state = self.state.borrow_mut();
         state.end.get_or_insert(end);
         state.closed |= state.by_events;
@@ -205,12 +205,12 @@ impl Upload {
                         return Poll::Pending;
                     }
                     Poll::Ready(Ok(received)) if received.is_end() => {
-                        state.end = Some(End::Lost(ConnectionError::Reset));
+                        state.end = Some(UploadEnd::Lost(ConnectionError::Reset));
                         self.transport.nudge();
                         return Poll::Ready(None);
                     }
                     Poll::Ready(Err(reason)) => {
-                        state.end = Some(End::Lost(reason));
+                        state.end = Some(UploadEnd::Lost(reason));
                         self.transport.nudge();
                         return Poll::Ready(None);
                     }
@@ -270,7 +270,7 @@ impl Upload {
                 self.transport.note_received(count);
                 if left == 0 {
                     state.portion = None;
-                    state.end = Some(End::Whole);
+                    state.end = Some(UploadEnd::Whole);
                     self.transport.nudge();
                 }
                 Poll::Ready(Ok(count as u64))
@@ -281,7 +281,7 @@ impl Upload {
                 Poll::Ready(Ok(0))
             }
             Poll::Ready(Err(reason)) => {
-                state.end = Some(End::Lost(reason));
+                state.end = Some(UploadEnd::Lost(reason));
                 self.transport.nudge();
                 Poll::Ready(Err(Failure::ConnectionTerminated))
             }
@@ -313,7 +313,7 @@ impl UploadState {
         if let Some(portion) = self.portion.take() {
             self.remaining = Remaining::Length(portion.left());
             if portion.left() == 0 {
-                self.end.get_or_insert(End::Whole);
+                self.end.get_or_insert(UploadEnd::Whole);
             }
         }
     }
@@ -327,14 +327,16 @@ impl UploadState {
     /// Returns why the guest gets no more of the body, if the body is lost.
     fn lost(&self) -> Option<Failure> {
         match &self.end {
-            Some(End::Refused(refusal)) => Some(match refusal.status {
+            Some(UploadEnd::Refused(refusal)) => Some(match refusal.status {
                 413 => Failure::HttpRequestBodySize(None),
                 408 => Failure::ConnectionReadTimeout,
                 _ => Failure::HttpProtocolError,
             }),
-            Some(End::Lost(ConnectionError::Timeout(_))) => Some(Failure::ConnectionReadTimeout),
-            Some(End::Lost(_)) => Some(Failure::ConnectionTerminated),
-            Some(End::Whole) | None => self.closed.then_some(Failure::ConnectionTerminated),
+            Some(UploadEnd::Lost(ConnectionError::Timeout(_))) => {
+                Some(Failure::ConnectionReadTimeout)
+            }
+            Some(UploadEnd::Lost(_)) => Some(Failure::ConnectionTerminated),
+            Some(UploadEnd::Whole) | None => self.closed.then_some(Failure::ConnectionTerminated),
         }
     }
 
@@ -344,7 +346,7 @@ impl UploadState {
             Remaining::Length(remaining) if kept.len() as u64 <= *remaining => {
                 *remaining -= kept.len() as u64;
                 if *remaining == 0 {
-                    self.end = Some(End::Whole);
+                    self.end = Some(UploadEnd::Whole);
                 }
                 Bytes::from(kept)
             }
@@ -361,7 +363,7 @@ impl UploadState {
                 let body = piece.get(..length).unwrap_or(piece);
                 *remaining -= body.len() as u64;
                 if *remaining == 0 {
-                    self.end = Some(End::Whole);
+                    self.end = Some(UploadEnd::Whole);
                 }
                 (Bytes::copy_from_slice(body), body.len())
             }
@@ -370,13 +372,13 @@ impl UploadState {
                 match chunked.feed(piece, &mut body) {
                     Ok(Fed { consumed, done }) => {
                         if done {
-                            self.end = Some(End::Whole);
+                            self.end = Some(UploadEnd::Whole);
                             self.trailers = header_map(chunked.trailers());
                         }
                         (Bytes::from(body), consumed)
                     }
                     Err(refusal) => {
-                        self.end = Some(End::Refused(refusal));
+                        self.end = Some(UploadEnd::Refused(refusal));
                         return Bytes::new();
                     }
                 }
@@ -435,7 +437,7 @@ impl Body for UploadBody {
 
     fn is_end_stream(&self) -> bool {
         let state = self.0.state.borrow();
-        state.end == Some(End::Whole) && state.trailers.is_none()
+        state.end == Some(UploadEnd::Whole) && state.trailers.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

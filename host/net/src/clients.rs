@@ -304,8 +304,13 @@ mod tests {
             Address::Ip((ip, 1).into())
         };
         let kept = clients.enter(&address(0)).expect("a place");
+        // All at once, however long it takes: none has its tokens back.
+        let (now, rate) = (Instant::now(), NonZeroU32::MIN);
         for number in 1..=2 * u32::try_from(MOST).expect("a number") {
-            assert!(clients.enter(&address(number)).is_ok());
+            let mut known = clients.known();
+            let client = std::net::Ipv4Addr::from_bits(number).into();
+            let its = entry(&mut known, client, now, &clients.rules);
+            assert!(its.connections.take(rate, now));
         }
         assert!(clients.known().clients.len() <= MOST);
         // Open connections are not.

@@ -21,7 +21,7 @@ use netwasm_base::meter::Measure;
 
 use crate::endpoint::{ConnectOptions, Endpoint};
 use crate::parked::{Key, Parked};
-use crate::pool::{Place, Pool};
+use crate::pool::{Pool, PoolPlace};
 use crate::proxy;
 use crate::tls::ClientTls;
 use crate::transport::Transport;
@@ -219,7 +219,7 @@ pub async fn get(
     pool: &Arc<Pool<Parked>>,
     key: &Key,
     timeout: Option<Duration>,
-) -> Result<(Rc<Transport>, Place<Parked>), ConnectionError> {
+) -> Result<(Rc<Transport>, PoolPlace<Parked>), ConnectionError> {
     let (mut place, kept) = pool.get(timeout).await?;
     let transport = match kept {
         Some(parked) => Transport::resume(&worker.thread, parked)?,

@@ -77,7 +77,7 @@ pub struct PoolCounts {
     pub opened: u64,
     /// Times that a kept connection was handed out again.
     pub reused: u64,
-    /// Kept connections that were closed, by their peer or by a limit.
+    /// PooledConnection connections that were closed, by their peer or by a limit.
     pub expired: u64,
 }
 
@@ -96,14 +96,14 @@ pub struct Pool<C> {
 
 #[derive(Debug)]
 struct State<C> {
-    /// Kept connections; the most recently used is last.
-    idle: Vec<Kept<C>>,
+    /// PooledConnection connections; the most recently used is last.
+    idle: Vec<PooledConnection<C>>,
     counts: PoolCounts,
 }
 
 /// A connection that is kept, unused.
 #[derive(Debug)]
-struct Kept<C> {
+struct PooledConnection<C> {
     connection: C,
     made: Instant,
     since: Instant,
@@ -141,10 +141,10 @@ impl<C: Keep> Pool<C> {
     pub async fn get(
         self: &Arc<Self>,
         timeout: Option<Duration>,
-    ) -> Result<(Place<C>, Option<C>), PoolError> {
+    ) -> Result<(PoolPlace<C>, Option<C>), PoolError> {
         let permit = self.permit(timeout).await?;
         let kept = self.take_alive();
-        let place = Place {
+        let place = PoolPlace {
             made: kept.as_ref().map_or_else(Instant::now, |kept| kept.made),
             pool: Arc::clone(self),
             _permit: permit,
@@ -158,7 +158,7 @@ impl<C: Keep> Pool<C> {
             Err(TryAcquireError::Closed) => return Err(PoolError::Closed),
             Err(TryAcquireError::NoPermits) => {}
         }
-        let _waiting = Waiting::new(self);
+        let _waiting = WaitingTask::new(self);
         let place = Arc::clone(&self.places).acquire_owned();
         let acquired = match timeout {
             None => place.await,
@@ -172,7 +172,7 @@ impl<C: Keep> Pool<C> {
 
     /// Takes the most recently used of the kept connections that are still
     /// good.
-    fn take_alive(&self) -> Option<Kept<C>> {
+    fn take_alive(&self) -> Option<PooledConnection<C>> {
         let mut state = self.state();
         while let Some(mut kept) = state.idle.pop() {
             if kept.watched.take().is_some() {
@@ -189,7 +189,7 @@ impl<C: Keep> Pool<C> {
         None
     }
 
-    fn is_young(&self, kept: &Kept<C>, now: Instant) -> bool {
+    fn is_young(&self, kept: &PooledConnection<C>, now: Instant) -> bool {
         now.duration_since(kept.since) < self.limits.idle_timeout
             && now.duration_since(kept.made) < self.limits.max_age
     }
@@ -212,7 +212,7 @@ impl<C: Keep> Pool<C> {
         self.counters.pools.expired.add_many(expired as u64);
     }
 
-    /// Closes the pool. Kept connections are closed, waiting tasks get an
+    /// Closes the pool. PooledConnection connections are closed, waiting tasks get an
     /// error, and connections in use are closed when they are put back.
     pub fn close(&self) {
         self.places.close();
@@ -243,16 +243,16 @@ impl<C> Pool<C> {
 }
 
 /// Counts a waiting task while it exists.
-struct Waiting<'a, C>(&'a Pool<C>);
+struct WaitingTask<'a, C>(&'a Pool<C>);
 
-impl<'a, C> Waiting<'a, C> {
+impl<'a, C> WaitingTask<'a, C> {
     fn new(pool: &'a Pool<C>) -> Self {
         pool.state().counts.waiting += 1;
         Self(pool)
     }
 }
 
-impl<C> Drop for Waiting<'_, C> {
+impl<C> Drop for WaitingTask<'_, C> {
     fn drop(&mut self) {
         self.0.state().counts.waiting -= 1;
     }
@@ -261,13 +261,13 @@ impl<C> Drop for Waiting<'_, C> {
 /// The place of a connection in use. Dropping it, with the connection, frees
 /// it; `put` keeps the connection.
 #[derive(Debug)]
-pub struct Place<C> {
+pub struct PoolPlace<C> {
     made: Instant,
     pool: Arc<Pool<C>>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl<C> Place<C> {
+impl<C> PoolPlace<C> {
     /// Notes that a connection was opened for the place.
     pub fn opened(&mut self) {
         self.made = Instant::now();
@@ -288,7 +288,7 @@ impl<C> Place<C> {
             _permit: permit,
         } = self;
         if !pool.places.is_closed() {
-            pool.state().idle.push(Kept {
+            pool.state().idle.push(PooledConnection {
                 connection,
                 made,
                 since: Instant::now(),

@@ -41,7 +41,7 @@ pub(crate) struct Relay {
 }
 
 /// Outcome of a step.
-enum Step {
+enum RelayStep {
     Moved(usize),
     /// The target has no room, and will wake the source when it has.
     Blocked,
@@ -69,7 +69,7 @@ impl Relay {
         source: &Rc<Transport>,
         cx: &mut Context<'_>,
         scratch: &mut Scratch,
-    ) -> Poll<Result<Step, ConnectionError>> {
+    ) -> Poll<Result<RelayStep, ConnectionError>> {
         if self.target.has_failed() {
             return Poll::Ready(Err(ConnectionError::Aborted));
         }
@@ -80,13 +80,13 @@ impl Relay {
         }
         if self.target.queued() > 0 {
             self.target.core.borrow_mut().feeder_waits = true;
-            return Poll::Ready(Ok(Step::Blocked));
+            return Poll::Ready(Ok(RelayStep::Blocked));
         }
         if self.held > 0 {
             return Poll::Ready(self.drain_pipe());
         }
         if self.ended {
-            return Poll::Ready(Ok(Step::Ended));
+            return Poll::Ready(Ok(RelayStep::Ended));
         }
         if self.pipe.is_some() {
             return self.poll_fill_pipe(source, cx);
@@ -95,7 +95,7 @@ impl Relay {
         let data = scratch.get(received);
         if data.is_empty() {
             self.ended = true;
-            return Poll::Ready(Ok(Step::Moved(0)));
+            return Poll::Ready(Ok(RelayStep::Moved(0)));
         }
         self.target.write(data);
         // A full buffer means that more is waiting: worth a pipe.
@@ -107,16 +107,16 @@ impl Relay {
             self.pipe = Pipe::take(&source.thread().pipes);
             self.small = 0;
         }
-        Poll::Ready(Ok(Step::Moved(data.len())))
+        Poll::Ready(Ok(RelayStep::Moved(data.len())))
     }
 
     fn poll_fill_pipe(
         &mut self,
         source: &Rc<Transport>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Step, ConnectionError>> {
+    ) -> Poll<Result<RelayStep, ConnectionError>> {
         let Some(pipe) = &self.pipe else {
-            return Poll::Ready(Ok(Step::Moved(0)));
+            return Poll::Ready(Ok(RelayStep::Moved(0)));
         };
         match ready!(source.poll_splice(cx, &pipe.write, pipe.capacity)) {
             Ok(0) => self.ended = true,
@@ -135,12 +135,12 @@ impl Relay {
             }
             Err(errno) => return Poll::Ready(Err(errno.into())),
         }
-        Poll::Ready(Ok(Step::Moved(0)))
+        Poll::Ready(Ok(RelayStep::Moved(0)))
     }
 
-    fn drain_pipe(&mut self) -> Result<Step, ConnectionError> {
+    fn drain_pipe(&mut self) -> Result<RelayStep, ConnectionError> {
         let Some(pipe) = &self.pipe else {
-            return Ok(Step::Moved(0));
+            return Ok(RelayStep::Moved(0));
         };
         let held = self.held;
         let result = self
@@ -154,13 +154,13 @@ impl Relay {
                 if self.held == 0 && self.small >= SMALL_IN_A_ROW {
                     self.give_pipe_back();
                 }
-                Ok(Step::Moved(count))
+                Ok(RelayStep::Moved(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let mut target = self.target.core.borrow_mut();
                 target.wants_room = true;
                 target.feeder_waits = true;
-                Ok(Step::Blocked)
+                Ok(RelayStep::Blocked)
             }
             Err(error) if is_refusal(&error) => self.copy_pipe(),
             Err(error) => {
@@ -172,10 +172,10 @@ impl Relay {
 
     /// Copies what the pipe holds, if the target's socket refuses splice(2).
     /// Splices no more after that.
-    fn copy_pipe(&mut self) -> Result<Step, ConnectionError> {
+    fn copy_pipe(&mut self) -> Result<RelayStep, ConnectionError> {
         self.refused = true;
         let Some(pipe) = &self.pipe else {
-            return Ok(Step::Moved(0));
+            return Ok(RelayStep::Moved(0));
         };
         let mut data = vec![0; self.held];
         let count = rustix::io::retry_on_intr(|| rustix::io::read(&pipe.read, &mut *data))?;
@@ -184,7 +184,7 @@ impl Relay {
         if self.held == 0 {
             self.pipe = None;
         }
-        Ok(Step::Moved(count))
+        Ok(RelayStep::Moved(count))
     }
 
     fn give_pipe_back(&mut self) {
@@ -221,16 +221,16 @@ pub(crate) fn poll(
     let result = loop {
         match relay.step(source, cx, scratch) {
             Poll::Pending => break Poll::Pending,
-            Poll::Ready(Ok(Step::Moved(count))) => {
+            Poll::Ready(Ok(RelayStep::Moved(count))) => {
                 if source.pauses(cx, count) {
                     break Poll::Pending;
                 }
             }
-            Poll::Ready(Ok(Step::Blocked)) => {
+            Poll::Ready(Ok(RelayStep::Blocked)) => {
                 relay.target.nudge();
                 break Poll::Pending;
             }
-            Poll::Ready(Ok(Step::Ended)) => {
+            Poll::Ready(Ok(RelayStep::Ended)) => {
                 let target = Rc::clone(&relay.target);
                 drop(relay);
                 target.core.borrow_mut().fed_by = Weak::new();

@@ -21,7 +21,7 @@ use netwasm_base::error::ConnectionError;
 use crate::files::File;
 use crate::health::{Fate, Health};
 use crate::parked::Parked;
-use crate::pool::{Place, Pool};
+use crate::pool::{Pool, PoolPlace};
 use crate::protocol::Lost;
 use crate::tls::{Session, SessionInfo};
 use crate::transport::Transport;
@@ -34,8 +34,8 @@ pub type Outcome = Result<(), ConnectionError>;
 pub struct Stream {
     transport: Rc<Transport>,
     health: Rc<Health>,
-    receiving: RefCell<Direction>,
-    sending: RefCell<Direction>,
+    receiving: RefCell<StreamDirection>,
+    sending: RefCell<StreamDirection>,
     /// True if the guest has dropped its handle.
     released: Cell<bool>,
     /// The target of native copying: the connection that receives what arrives
@@ -46,7 +46,7 @@ pub struct Stream {
     /// Where to report the end of a handshake.
     upgrade: RefCell<Option<oneshot::Sender<Result<SessionInfo, ConnectionError>>>>,
     /// The connection's place in its pool.
-    place: RefCell<Option<Place<Parked>>>,
+    place: RefCell<Option<PoolPlace<Parked>>>,
     over: Notify,
 }
 
@@ -60,7 +60,7 @@ struct Sends {
 }
 
 #[derive(Debug)]
-enum Direction {
+enum StreamDirection {
     Unused,
     /// Under way. The sender reports the outcome.
     Open(oneshot::Sender<Outcome>),
@@ -69,7 +69,7 @@ enum Direction {
     Over,
 }
 
-impl Direction {
+impl StreamDirection {
     fn begin(&mut self) -> Option<oneshot::Receiver<Outcome>> {
         let Self::Unused = self else { return None };
         let (told, outcome) = oneshot::channel();
@@ -100,8 +100,8 @@ impl Stream {
         Rc::new(Self {
             transport: Rc::clone(transport),
             health: Rc::clone(health),
-            receiving: RefCell::new(Direction::Unused),
-            sending: RefCell::new(Direction::Unused),
+            receiving: RefCell::new(StreamDirection::Unused),
+            sending: RefCell::new(StreamDirection::Unused),
             released: Cell::new(false),
             feeds: RefCell::new(None),
             sends: RefCell::new(None),
@@ -112,7 +112,7 @@ impl Stream {
     }
 
     /// Sets the connection's place in a pool.
-    pub fn take_place(&self, place: Place<Parked>) {
+    pub fn take_place(&self, place: PoolPlace<Parked>) {
         *self.place.borrow_mut() = Some(place);
     }
 
@@ -122,7 +122,7 @@ impl Stream {
         let unsent = self.sends.borrow().is_some() || self.feeds.borrow().is_some();
         let sending = matches!(
             *self.sending.borrow(),
-            Direction::Unused | Direction::Open(_)
+            StreamDirection::Unused | StreamDirection::Open(_)
         );
         let parked = match place.is_some() && sending && !unsent {
             true => self.transport.park(),
@@ -163,7 +163,7 @@ impl Stream {
     /// Reports the end of the handshake that [`Self::start_tls`] began, and lets
     /// the streams go on.
     pub(crate) fn started_tls(&self, outcome: Result<SessionInfo, ConnectionError>) {
-        if outcome.is_ok() && matches!(*self.sending.borrow(), Direction::Finishing(_)) {
+        if outcome.is_ok() && matches!(*self.sending.borrow(), StreamDirection::Finishing(_)) {
             // The handshake had to end first.
             let _ = self.transport.write_eof();
         }
@@ -219,8 +219,8 @@ impl Stream {
     pub fn finish_sending(&self) {
         self.abort_if_unfinished();
         let mut sending = self.sending.borrow_mut();
-        match mem::replace(&mut *sending, Direction::Over) {
-            Direction::Open(told) => *sending = Direction::Finishing(told),
+        match mem::replace(&mut *sending, StreamDirection::Over) {
+            StreamDirection::Open(told) => *sending = StreamDirection::Finishing(told),
             other => *sending = other,
         }
         drop(sending);
@@ -335,7 +335,7 @@ impl Stream {
             self.send_on();
             return true;
         }
-        if !matches!(*self.sending.borrow(), Direction::Finishing(_)) {
+        if !matches!(*self.sending.borrow(), StreamDirection::Finishing(_)) {
             return false;
         }
         if self.transport.has_sent_all() {
@@ -392,7 +392,7 @@ impl Stream {
     /// True if the guest is sending and has not given all of its bytes.
     fn awaits_the_guest(&self) -> bool {
         let relayed = self.transport.core.borrow().fed_by.strong_count() > 0;
-        let open = matches!(*self.sending.borrow(), Direction::Open(_));
+        let open = matches!(*self.sending.borrow(), StreamDirection::Open(_));
         open && !relayed && self.sends.borrow().is_none()
     }
 }

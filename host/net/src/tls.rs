@@ -34,7 +34,7 @@ pub(crate) use self::certificates::dates;
 use self::certificates::{BySni, bad_file, read_certificates};
 use self::choices::{Choice, Choices};
 pub use self::client::ClientTls;
-use self::clients::Clients;
+use self::clients::TlsClients;
 pub use self::session::{KeptCiphertext, ParkedSession, Session, SessionInfo, Sink};
 
 /// TLS state of a run: built at start, shared by all workers.
@@ -67,7 +67,7 @@ struct ServerConfigs {
     /// Like `https`, for each listener that services share.
     shared: Arc<[Arc<ServerConfig>]>,
     /// Verification of client certificates: `--client-ca`.
-    clients: Option<Arc<Clients>>,
+    clients: Option<Arc<TlsClients>>,
 }
 
 /// Certificates, and what guests may choose, as read for a reload.
@@ -85,7 +85,7 @@ impl fmt::Debug for Renewed {
 /// Server configuration of a listener.
 pub struct ServerTls {
     config: Arc<ServerConfig>,
-    clients: Option<Arc<Clients>>,
+    clients: Option<Arc<TlsClients>>,
 }
 
 /// Set once AWS-LC has gathered the entropy that its random numbers begin with.
@@ -355,7 +355,7 @@ impl ServerConfigs {
 }
 
 /// Returns the verification of clients, if they present certificates.
-fn clients(files: &TlsFiles) -> Result<Option<Clients>, Error> {
+fn clients(files: &TlsFiles) -> Result<Option<TlsClients>, Error> {
     let Some(path) = &files.client_ca else {
         return Ok(None);
     };
@@ -374,10 +374,12 @@ fn clients(files: &TlsFiles) -> Result<Option<Clients>, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = ClientVerifier::new(provider, authorities, false);
     let verifier = verifier.map_err(|error| bad(&error))?;
-    Clients::new(Arc::new(verifier)).map_err(unusable).map(Some)
+    TlsClients::new(Arc::new(verifier))
+        .map_err(unusable)
+        .map(Some)
 }
 
-fn server_config(files: &TlsFiles, clients: Option<&Clients>) -> Result<ServerConfig, Error> {
+fn server_config(files: &TlsFiles, clients: Option<&TlsClients>) -> Result<ServerConfig, Error> {
     let provider = Arc::new(provider(&files.ciphers));
     let certificates = BySni::load(&provider, &files.certificates)?;
     let versions: &[_] = match files.min_version {

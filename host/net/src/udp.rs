@@ -55,7 +55,8 @@ impl<G: DatagramGuest> DatagramService for DatagramsToGuests<G> {
         Box::pin(async move {
             let local = socket.local_addr()?;
             let socket = watched(socket)?;
-            let mut server = Server::new(thread, Source::Guests(guests), socket, local, turn)?;
+            let mut server =
+                UdpServer::new(thread, SocketOrigin::Guests(guests), socket, local, turn)?;
             server.serve().await
         })
     }
@@ -68,9 +69,9 @@ fn watched(socket: UdpSocket) -> io::Result<Rc<Watched>> {
 }
 
 /// The task of one socket.
-struct Server<G: DatagramGuest> {
+struct UdpServer<G: DatagramGuest> {
     thread: Rc<Thread>,
-    source: Source<G>,
+    source: SocketOrigin<G>,
     socket: Rc<Watched>,
     state: UdpSocketState,
     local: SocketAddr,
@@ -82,14 +83,14 @@ struct Server<G: DatagramGuest> {
 }
 
 /// Origin of a socket.
-enum Source<G> {
+enum SocketOrigin<G> {
     /// A listener. These guests get its datagrams, one after the other.
     Guests(Rc<dyn Guests<G>>),
     /// A guest, which takes datagrams of these senders.
     Opened(Sender),
 }
 
-impl<G> Source<G> {
+impl<G> SocketOrigin<G> {
     /// Returns the number of receive buffers, which is that of datagrams, or
     /// joined ones, in a burst.
     fn buffers(&self) -> usize {
@@ -107,10 +108,10 @@ struct OpenEndpoint<G: DatagramGuest> {
     datagrams: Rc<Datagrams>,
 }
 
-impl<G: DatagramGuest> Server<G> {
+impl<G: DatagramGuest> UdpServer<G> {
     fn new(
         thread: Rc<Thread>,
-        source: Source<G>,
+        source: SocketOrigin<G>,
         socket: Rc<Watched>,
         local: SocketAddr,
         turn: Rc<Turn>,
@@ -137,7 +138,7 @@ impl<G: DatagramGuest> Server<G> {
     /// Fails if the socket cannot be watched.
     async fn serve(&mut self) -> io::Result<()> {
         // A guest needs its own sockets for the connections that go on.
-        let opened = matches!(self.source, Source::Opened(_));
+        let opened = matches!(self.source, SocketOrigin::Opened(_));
         let thread = Rc::clone(&self.thread);
         let drained = async move {
             match opened {
@@ -157,7 +158,7 @@ impl<G: DatagramGuest> Server<G> {
 
     /// True if no datagram has anybody to go to any more.
     fn is_over(&self) -> bool {
-        matches!(self.source, Source::Opened(_))
+        matches!(self.source, SocketOrigin::Opened(_))
             && (self.endpoint.as_ref()).is_none_or(|endpoint| endpoint.guest.is_dead())
     }
 
@@ -286,14 +287,14 @@ impl<G: DatagramGuest> Server<G> {
 
     fn deliver(&mut self, data: &[u8], meta: &RecvMeta) {
         self.thread.meter.add_bytes(Measure::Received, data.len());
-        if let Source::Opened(sender) = &self.source
+        if let SocketOrigin::Opened(sender) = &self.source
             && !sender.may_send(meta.addr)
         {
             // Nobody asked this peer. A warning would log whatever anybody sends.
             tracing::debug!(peer = %meta.addr, "a datagram from a stranger is dropped");
             return;
         }
-        if matches!(self.source, Source::Guests(_))
+        if matches!(self.source, SocketOrigin::Guests(_))
             && !self.thread.env.clients.allow(meta.addr.ip())
         {
             self.thread.env.counters.clients_refused.add();
@@ -341,7 +342,7 @@ impl<G: DatagramGuest> Server<G> {
     }
 
     fn make_endpoint(&self) -> Option<OpenEndpoint<G>> {
-        let Source::Guests(guests) = &self.source else {
+        let SocketOrigin::Guests(guests) = &self.source else {
             return None;
         };
         let guest = match guests.guest() {

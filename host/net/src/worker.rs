@@ -48,13 +48,13 @@ pub struct Worker {
     /// Connections to servers, kept for the next requests.
     pub kept: Kept,
     transports: RefCell<Slab<Rc<Transport>>>,
-    leaving: RefCell<Vec<Leaving>>,
+    leaving: RefCell<Vec<LeavingThread>>,
 }
 
 /// A connection that ends with its next answer, as its listener's places had none for
 /// it. Places that come later may have one.
 #[derive(Debug)]
-struct Leaving {
+struct LeavingThread {
     places: Rc<PresentPlaces>,
     transport: Weak<Transport>,
 }
@@ -187,7 +187,7 @@ impl Worker {
         if leaving.len() == leaving.capacity() {
             leaving.retain(|it| it.transport.strong_count() > 0);
         }
-        leaving.push(Leaving {
+        leaving.push(LeavingThread {
             places: Rc::clone(places),
             transport: Rc::downgrade(transport),
         });

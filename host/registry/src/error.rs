@@ -3,7 +3,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use crate::digest::Digest;
 
@@ -113,15 +112,12 @@ pub enum Error {
     #[error("{0} is not in the cache, and --offline forbids to pull it")]
     Offline(String),
     /// It took too long.
-    #[error(
-        "{what} takes longer than {} (--registry-timeout)",
-        humantime::format_duration(*.limit)
-    )]
+    #[error("{what} takes longer than {limit} (--registry-timeout)")]
     Slow {
         /// The operation.
         what: String,
         /// The limit.
-        limit: Duration,
+        limit: humantime::Duration,
     },
     /// Plain HTTP to a host that is not this machine.
     #[error(
@@ -148,5 +144,11 @@ impl Error {
     #[must_use]
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Away { .. } | Self::Slow { .. })
+    }
+
+    /// Returns the error of a file.
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
     }
 }

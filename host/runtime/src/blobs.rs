@@ -66,7 +66,7 @@ pub(crate) struct Container {
 
 /// Times and size of an object, or of a container, whose size is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct BlobFacts {
     /// Seconds since 1970.
     pub(crate) created: u64,
     /// Bytes.
@@ -234,11 +234,11 @@ impl Container {
     ///
     /// # Errors
     /// Fails as stat(2) does.
-    pub(crate) fn facts(&self) -> Result<Facts, Failure> {
+    pub(crate) fn facts(&self) -> Result<BlobFacts, Failure> {
         let file = self.directory.try_clone().map(File::from);
         let facts = file.and_then(|file| facts(&file));
         let facts = facts.map_err(|error| Failure::told("look at", &self.name, error))?;
-        Ok(Facts { size: 0, ..facts })
+        Ok(BlobFacts { size: 0, ..facts })
     }
 
     /// Returns a listing of the objects.
@@ -296,13 +296,13 @@ fn beneath(
 }
 
 /// Returns what is known of an open file.
-fn facts(file: &File) -> io::Result<Facts> {
+fn facts(file: &File) -> io::Result<BlobFacts> {
     let metadata = file.metadata()?;
     let created = metadata.created().or_else(|_| metadata.modified())?;
     let created = created
         .duration_since(UNIX_EPOCH)
         .map_or(0, |it| it.as_secs());
-    Ok(Facts {
+    Ok(BlobFacts {
         created,
         size: metadata.len(),
     })

@@ -16,7 +16,6 @@
 //! mapped.
 
 mod known;
-mod stamp;
 
 use std::fmt::Display;
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -28,12 +27,12 @@ use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::digest::{self, SHA256};
 use aws_lc_rs::hmac::{self, HMAC_SHA256};
+use netwasm_base::caches;
 use netwasm_base::identity::assumed;
 use wasmtime::Engine;
 
 pub(crate) use self::known::Facts;
-pub(crate) use self::stamp::Stamp;
-pub use self::stamp::Stamps;
+pub use netwasm_base::stamp::Stamps;
 
 /// Version of the files' form. It is part of each name.
 const FORM: u32 = 2;
@@ -147,20 +146,14 @@ impl Cache {
     }
 
     fn of_user(name: &str, most: u64) -> Option<Self> {
-        let home = |variable, below: &str| {
-            let path = PathBuf::from(std::env::var_os(variable)?);
-            path.is_absolute().then(|| path.join(below))
-        };
-        let directory = home("XDG_CACHE_HOME", "netwasm");
-        let directory = directory.or_else(|| home("HOME", ".cache/netwasm"))?;
         Some(Self {
-            directory: directory.join(name),
+            directory: caches::directory(name)?,
             most,
         })
     }
 
     /// Returns a cached file, if it is unchanged since it was stored.
-    pub(crate) fn get(&self, key: &Key) -> Option<Kept> {
+    pub(crate) fn get(&self, key: &Key) -> Option<KeptCode> {
         match verified(&self.path(key), key) {
             Ok(kept) => Some(kept),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
@@ -274,13 +267,13 @@ fn unless_gone<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 /// A file of the cache, which was verified. Its content ends before its last
 /// [`CHECKSUM`] bytes.
 #[derive(Debug)]
-pub(crate) struct Kept {
+pub(crate) struct KeptCode {
     file: File,
     /// Length of the content in bytes.
     length: u64,
 }
 
-impl Kept {
+impl KeptCode {
     /// Returns the file, whose checksum follows the content.
     pub(crate) fn file(&self) -> &File {
         &self.file
@@ -326,7 +319,7 @@ impl Kept {
 /// # Errors
 /// Fails if the file is missing or damaged, or if another user could have
 /// written it.
-fn verified(path: &Path, key: &Key) -> io::Result<Kept> {
+fn verified(path: &Path, key: &Key) -> io::Result<KeptCode> {
     let mut file = File::open(path)?;
     let metadata = file.metadata()?;
     let user = rustix::process::geteuid();
@@ -358,7 +351,7 @@ fn verified(path: &Path, key: &Key) -> io::Result<Kept> {
         // If the user may not mark it, the file just ages.
         let _ = file.set_modified(now);
     }
-    Ok(Kept { file, length })
+    Ok(KeptCode { file, length })
 }
 
 /// SHA-256 as a [`Hasher`].

@@ -5,13 +5,13 @@ use std::os::fd::AsRawFd;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::cache::Kept;
+use crate::cache::KeptCode;
 
 /// Compiled code of a component.
 #[derive(Debug)]
 pub(crate) enum Code {
     /// In a file of the cache.
-    Cached(Kept),
+    Cached(KeptCode),
     /// In memory.
     Serialized(Vec<u8>),
 }
@@ -39,7 +39,7 @@ impl Code {
 /// Maps a file of the cache. That fails without `/proc`, or where nothing of the
 /// file system may be executed.
 #[expect(unsafe_code, reason = "compiled code is run as it is")]
-fn map(engine: &Engine, kept: &Kept) -> wasmtime::Result<Component> {
+fn map(engine: &Engine, kept: &KeptCode) -> wasmtime::Result<Component> {
     // The very file that was verified, whatever the path leads to by now.
     let path = format!("/proc/self/fd/{}", kept.file().as_raw_fd());
     // SAFETY: `deserialize_file` needs a file that wasmtime made, and that

@@ -6,9 +6,9 @@ use std::time::SystemTime;
 
 use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
+use netwasm_base::stamp::Stamp;
 use wasmtime::{Engine, Precompiled};
 
-use crate::cache::Stamp;
 use crate::core_module;
 
 /// Version of the component binary format that this host reads.
@@ -56,6 +56,15 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Er
             });
         }
         ComponentSource::File(path) => path,
+        ComponentSource::Registry {
+            file: Some(path), ..
+        } => path,
+        ComponentSource::Registry { file: None, .. } => {
+            return Err(Error::Component {
+                name: source.to_string(),
+                reason: "it has not been pulled".into(),
+            });
+        }
     };
     let failed = |source| Error::Read {
         path: path.clone(),

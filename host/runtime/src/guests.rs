@@ -110,7 +110,7 @@ impl OfRun {
     /// Returns the guests of a thread.
     #[must_use]
     pub fn of_thread(&self, worker: &Rc<Worker>, outgoing: Rc<dyn Outgoing>) -> OfThread {
-        OfThread(Rc::new(Kept {
+        OfThread(Rc::new(GuestsOfThread {
             program: Arc::clone(&self.program),
             local: Rc::new(Local {
                 worker: Rc::clone(worker),
@@ -134,10 +134,10 @@ const TRIES: u32 = 100;
 
 /// The guests of a thread. Clones share their state.
 #[derive(Clone, Debug)]
-pub struct OfThread(Rc<Kept>);
+pub struct OfThread(Rc<GuestsOfThread>);
 
 /// State that a thread keeps for its guests.
-struct Kept {
+struct GuestsOfThread {
     program: Arc<Loaded>,
     local: Rc<Local>,
     /// Instance that all connections share under `--isolation worker`.
@@ -150,13 +150,13 @@ struct Kept {
     requests: KeptRequests,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for GuestsOfThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kept").finish_non_exhaustive()
+        f.debug_struct("GuestsOfThread").finish_non_exhaustive()
     }
 }
 
-impl Kept {
+impl GuestsOfThread {
     /// Tells all instances that the run is ending.
     fn shut_down(&self) {
         let limit = self.local.env.net.limits.shutdown_timeout;
@@ -293,7 +293,7 @@ impl Guests<Instance> for OfThread {
 /// Guests that take connections as streams.
 struct OfStreams {
     program: Arc<concurrent::program::Program>,
-    kept: Rc<Kept>,
+    kept: Rc<GuestsOfThread>,
 }
 
 impl StreamGuests for OfStreams {
@@ -380,7 +380,7 @@ impl Handler for OfConnection {
     }
 
     fn begin(&mut self, call: Call) -> Rc<dyn Awaiting> {
-        let Kept {
+        let GuestsOfThread {
             program,
             local,
             requests,

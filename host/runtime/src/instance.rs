@@ -24,7 +24,7 @@ use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
 use netwasm_net::guest::{DatagramGuest, EventGuest, Gone, NoGuest};
 use netwasm_net::parked::Parked;
-use netwasm_net::pool::Place;
+use netwasm_net::pool::PoolPlace;
 use netwasm_net::tls::SessionInfo;
 use netwasm_net::transport::Transport;
 use netwasm_net::udp::{self, Datagrams};
@@ -167,7 +167,7 @@ impl Instance {
         &self,
         token: u64,
         transport: &Rc<Transport>,
-        place: Option<Place<Parked>>,
+        place: Option<PoolPlace<Parked>>,
     ) -> Result<Numbered, Gone> {
         self.call(
             "connected",

@@ -11,7 +11,7 @@ use netwasm_net::connect::{self, make};
 use netwasm_net::connection::Driver;
 use netwasm_net::endpoint::{ConnectOptions, Endpoint};
 use netwasm_net::parked::Parked;
-use netwasm_net::pool::Place;
+use netwasm_net::pool::PoolPlace;
 use netwasm_net::tls::ClientTls;
 use netwasm_net::transport::Transport;
 use netwasm_net::udp::{self, Sender};
@@ -71,7 +71,7 @@ fn give(
     worker: &Rc<Worker>,
     instance: &Weak<Instance>,
     token: u64,
-    made: Result<(Rc<Transport>, Option<Place<Parked>>), ConnectionError>,
+    made: Result<(Rc<Transport>, Option<PoolPlace<Parked>>), ConnectionError>,
 ) {
     let Some(instance) = instance.upgrade() else {
         return;

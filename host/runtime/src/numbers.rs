@@ -5,13 +5,13 @@ use slab::Slab;
 /// Objects of an instance by their numbers, of which none is given twice.
 #[derive(Debug)]
 pub(crate) struct Numbers<T> {
-    entries: Slab<Entry<T>>,
+    entries: Slab<NumberedEntry<T>>,
     /// Generation of the next number.
     next: u32,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
+struct NumberedEntry<T> {
     generation: u32,
     value: T,
 }
@@ -33,7 +33,10 @@ impl<T> Numbers<T> {
         // After 4 billion objects, a guest that kept the number of one that is
         // long gone could mean another by it. Both are its own.
         self.next = generation.wrapping_add(1);
-        number(self.entries.insert(Entry { generation, value }), generation)
+        number(
+            self.entries.insert(NumberedEntry { generation, value }),
+            generation,
+        )
     }
 
     /// Returns the object of a number.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use netwasm_net::parked::{Key, Parked};
-use netwasm_net::pool::{Place, Pool};
+use netwasm_net::pool::{Pool, PoolPlace};
 
 use crate::numbers::Numbers;
 
@@ -20,7 +20,7 @@ pub(crate) struct Opened {
 #[derive(Debug, Default)]
 pub(crate) struct Pooling {
     pools: Numbers<Opened>,
-    places: HashMap<u64, Place<Parked>>,
+    places: HashMap<u64, PoolPlace<Parked>>,
 }
 
 impl Pooling {
@@ -43,12 +43,12 @@ impl Pooling {
     }
 
     /// Notes that a connection has a place in a pool.
-    pub(crate) fn take_place(&mut self, connection: u64, place: Place<Parked>) {
+    pub(crate) fn take_place(&mut self, connection: u64, place: PoolPlace<Parked>) {
         self.places.insert(connection, place);
     }
 
     /// Returns the place of a connection, which it has no more.
-    pub(crate) fn give_place(&mut self, connection: u64) -> Option<Place<Parked>> {
+    pub(crate) fn give_place(&mut self, connection: u64) -> Option<PoolPlace<Parked>> {
         // Mostly there are none.
         match self.places.is_empty() {
             true => None,

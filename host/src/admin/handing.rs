@@ -15,9 +15,9 @@ use crate::server::Event;
 use crate::server::takeover::{self, Luggage};
 
 use super::accepting::is_allowed;
-use super::{ANSWER, Ask, Server, no_answer, not_allowed, text};
+use super::{ANSWER, AdminServer, Ask, no_answer, not_allowed, text};
 
-impl Server {
+impl AdminServer {
     /// Hands the listeners to another process, if it is the same user's or
     /// root's, and drains once that serves.
     pub(super) async fn hand_over(

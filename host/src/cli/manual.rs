@@ -10,7 +10,7 @@ use clap::{Args, CommandFactory};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-use crate::prose::{self, Block, Span};
+use crate::prose::{self, Block, StyledText};
 
 use self::topics::{KEYS, TOPICS, Topic};
 use super::{Cli, Command, mistakes, usage, version};
@@ -279,7 +279,7 @@ fn notes(text: &str) -> Vec<Block> {
                     blocks.push(Block::Heading("Notes".into()));
                 }
                 blocks.push(match part.lines().all(is_prose) {
-                    true => Block::Paragraph(Span::read(&part.replace('\n', " "))),
+                    true => Block::Paragraph(StyledText::read(&part.replace('\n', " "))),
                     false => Block::Lines(part.to_owned()),
                 });
             }

@@ -21,6 +21,7 @@ use super::flags::{
     Compiling, Guest, Http, LimitFlags, Listeners, LogFlags, Operating, Reach, Tls,
 };
 use super::python::Python;
+use super::registry::RegistryFlags;
 use super::topics::TopicFlags;
 use super::values::Variable;
 use super::websocket::WebSocketFlags;
@@ -28,7 +29,8 @@ use super::{Command, component_source, file_name, guest_name, usage};
 
 #[derive(Args, Debug)]
 pub(super) struct RunFlags {
-    /// The component: a file, a project's directory, a built-in one (echo), or SCRIPT.py
+    /// The component: a file, a project's directory, a built-in one (echo), oci://HOST/NAME:TAG, or
+    /// SCRIPT.py
     #[arg(required_unless_present_any = ["module", "config"])]
     pub(super) component: Option<PathBuf>,
 
@@ -80,6 +82,8 @@ pub(super) struct RunFlags {
     log: LogFlags,
     #[command(flatten)]
     operating: Operating,
+    #[command(flatten)]
+    registry: RegistryFlags,
 }
 
 impl RunFlags {
@@ -97,7 +101,9 @@ impl RunFlags {
             None => self.compiling,
         };
         let connects = !self.reach.allow_connect.is_empty() || !self.reach.upstream.is_empty();
+        let tls = self.tls.into_files()?;
         let mut config = Config {
+            registry: self.registry.into_config(&tls.extra_roots),
             component: match &script {
                 Some(_) => ComponentSource::File(component.clone()),
                 None => component_source(&component)?,
@@ -114,7 +120,7 @@ impl RunFlags {
             clients: self.operating.clients(),
             proxies: self.operating.proxy_protocol_from,
             hosted: Vec::new(),
-            tls: self.tls.into_files()?,
+            tls,
             isolation: self.guest.isolation,
             workers: self
                 .guest
@@ -209,6 +215,12 @@ pub(super) fn watched(
     let (None, Some(service)) = (&run.file, run.services.first()) else {
         return Ok(Command::Run(run, log));
     };
+    if matches!(service.component, ComponentSource::Registry { .. }) {
+        return Err(usage(
+            &"--watch is for a file or a project's directory: SIGHUP and `netwasm reload` pull a \
+              component of a registry again",
+        ));
+    }
     if matches!(service.component, ComponentSource::BuiltIn { .. }) {
         return Err(usage(
             &"--watch is for a file or a project's directory: a built-in component does not change",

@@ -1,6 +1,8 @@
 mod flags;
 mod mistakes;
 
+use std::time::Duration;
+
 use netwasm_base::config::Isolation;
 
 use super::*;
@@ -120,6 +122,7 @@ fn the_other_commands_take_a_component() {
             component,
             plugs: _,
             output,
+            registry: _,
             limits,
         }) => {
             assert_eq!(component, ComponentSource::File("a.wasm".into()));
@@ -150,4 +153,56 @@ fn watching_passes_on_all_arguments_but_its_own() {
     assert_eq!(config.component, ComponentSource::File("b.wasm".into()));
     assert_eq!(config.guest.name, "b");
     assert!(error("run a.wasm --watch --tcp").contains("--tcp"));
+}
+
+#[test]
+fn a_component_may_be_in_a_registry() {
+    let (config, _) =
+        run("oci://a.example:5000/team/chat:1.0 --tcp 1 --ca a.pem --registry-ca b.pem");
+    let reference = "oci://a.example:5000/team/chat:1.0".to_owned();
+    assert_eq!(
+        config.component,
+        ComponentSource::Registry {
+            reference,
+            file: None
+        }
+    );
+    assert_eq!(config.guest.name, "chat");
+    assert_eq!(config.guest.program, "chat");
+    let authorities = ["a.pem", "b.pem"].map(PathBuf::from);
+    assert_eq!(config.registry.authorities, authorities);
+    let flags = "oci://a/b --tcp 1 --offline --verify-key k.pub --registry-plain-http a:1 \
+                 --registry-mirror docker.io=b:2/hub --registry-cache-size 1MB \
+                 --registry-timeout 9s";
+    assert_eq!(
+        run(flags).0.registry,
+        RegistryConfig {
+            authorities: Vec::new(),
+            mirrors: vec![("docker.io".into(), "b:2/hub".into())],
+            plain: vec!["a:1".into()],
+            cache_size: 1_000_000,
+            timeout: Duration::from_secs(9),
+            offline: true,
+            verify_keys: vec!["k.pub".into()],
+        }
+    );
+    assert_eq!(run("echo --tcp 1").0.registry, RegistryConfig::default());
+    for (line, told) in [
+        ("run oci://a --tcp 1", "has no name after the registry"),
+        ("run oci://a/B --tcp 1", "lower-case"),
+        ("run oci://a/b@sha256:1 --tcp 1", "64 hexadecimal"),
+        ("pull a", "has no name after the registry"),
+        ("pull a/b --registry-mirror a=http://b", "without a scheme"),
+        ("push a.wasm a/b --annotation x", "write KEY=VALUE"),
+    ] {
+        let error = parse_line(line).expect_err(line).to_string();
+        assert!(error.contains(told), "{line}: {error}");
+    }
+    match parse_line("push a.wasm oci://a/b:1 --annotation x=y=z") {
+        Ok(Command::Push(push)) => {
+            assert_eq!(push.annotations, [("x".into(), "y=z".into())]);
+            assert_eq!(push.reference.to_string(), "oci://a/b:1");
+        }
+        other => panic!("{other:?}"),
+    }
 }

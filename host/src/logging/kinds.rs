@@ -23,19 +23,19 @@ const MOST_TEXT: usize = 200;
 
 /// Lets through so many lines per second of each kind. Clones share the counts.
 #[derive(Clone, Debug)]
-pub(super) struct Kinds(Arc<Shared>);
+pub(super) struct Kinds(Arc<SharedKinds>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedKinds {
     /// Lines per second of one kind.
     rate: u32,
-    kinds: Mutex<HashMap<Identifier, Kind>>,
+    kinds: Mutex<HashMap<Identifier, KindOfLine>>,
     /// True if lines of some kind were suppressed and not yet reported.
     owes: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Kind {
+struct KindOfLine {
     limiter: Limiter,
     /// Message of the first line that was suppressed.
     like: String,
@@ -43,14 +43,14 @@ struct Kind {
 
 impl Kinds {
     pub(super) fn new(rate: u32) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedKinds {
             rate,
             kinds: Mutex::default(),
             owes: AtomicBool::new(false),
         }))
     }
 
-    fn kinds(&self) -> MutexGuard<'_, HashMap<Identifier, Kind>> {
+    fn kinds(&self) -> MutexGuard<'_, HashMap<Identifier, KindOfLine>> {
         self.0.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -60,7 +60,7 @@ impl Kinds {
         let mut kinds = self.kinds();
         let kind = kinds
             .entry(event.metadata().callsite())
-            .or_insert_with(|| Kind {
+            .or_insert_with(|| KindOfLine {
                 limiter: Limiter::new(now, rate, rate.saturating_mul(SAVED)),
                 like: String::new(),
             });

@@ -26,7 +26,7 @@ pub(super) fn encode(spans: &[trace::Span]) -> Vec<u8> {
             )],
         }),
         scope_spans: vec![ScopeSpans {
-            scope: Some(Scope {
+            scope: Some(InstrumentationScope {
                 name: "netwasm".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             }),
@@ -47,7 +47,7 @@ fn attribute(key: &str, value: &Attribute) -> KeyValue {
     };
     KeyValue {
         key: key.to_owned(),
-        value: Some(Value { value: Some(value) }),
+        value: Some(OtlpValue { value: Some(value) }),
     }
 }
 
@@ -113,13 +113,13 @@ struct Resource {
 #[derive(Clone, PartialEq, Message)]
 struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
-    scope: Option<Scope>,
+    scope: Option<InstrumentationScope>,
     #[prost(message, repeated, tag = "2")]
     spans: Vec<Span>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Scope {
+struct InstrumentationScope {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(string, tag = "2")]
@@ -165,11 +165,11 @@ struct KeyValue {
     #[prost(string, tag = "1")]
     key: String,
     #[prost(message, optional, tag = "2")]
-    value: Option<Value>,
+    value: Option<OtlpValue>,
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Value {
+struct OtlpValue {
     #[prost(oneof = "AnyValue", tags = "1, 3, 4")]
     value: Option<AnyValue>,
 }

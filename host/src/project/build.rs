@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::building::Building;
-use super::native::Native;
+use super::native::NativeProject;
 use super::sources::Snapshot;
 use super::{ProjectError, say, write};
 
@@ -44,7 +44,7 @@ pub struct Project {
 enum Recipe {
     Cargo,
     /// C or Go.
-    Native(Native),
+    Native(NativeProject),
     /// A file in another language, and what becomes of it.
     Componentize {
         source: PathBuf,
@@ -130,13 +130,18 @@ impl Project {
         }
     }
 
+    /// Returns the directory without a dot in it, so that a component's path is
+    /// told alike in all languages.
+    fn absolute(&self) -> PathBuf {
+        std::path::absolute(&self.directory).unwrap_or_else(|_| self.directory.clone())
+    }
+
     fn begin_native(
         &self,
-        native: &Native,
+        native: &NativeProject,
         options: &BuildOptions,
     ) -> Result<Building, ProjectError> {
-        let directory = std::path::absolute(&self.directory);
-        let directory = directory.unwrap_or_else(|_| self.directory.clone());
+        let directory = self.absolute();
         let (output, module) = native.outputs(&directory);
         let target = directory.join("target");
         fs::create_dir_all(&target).map_err(|source| ProjectError::Write {
@@ -152,18 +157,15 @@ impl Project {
     }
 
     fn begin_script(&self, source: &Path, world: &str) -> Result<Building, ProjectError> {
-        let output = self
-            .directory
-            .join("target")
-            .join(source)
-            .with_extension("wasm");
+        let target = self.absolute().join("target");
+        let output = target.join(source).with_extension("wasm");
         // The script also lies beside what it makes, for whoever wants to read
         // it.
         let script = self.directory.join("target/componentize");
         write(&script, COMPONENTIZE)?;
         write(&self.directory.join("target/python/mend.py"), MEND)?;
         // These compilers know nothing of files that have not changed.
-        let made_of = Snapshot::of(&self.directory).stamp().map(|sources| {
+        let made_of = Snapshot::of(&self.absolute()).stamp().map(|sources| {
             let version = env!("CARGO_PKG_VERSION");
             format!("{version} {world}\n{sources}\n{COMPONENTIZE}\n{MEND}")
         });
@@ -235,7 +237,7 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
     let table: toml::Table = text
         .parse()
         .map_err(|error: toml::de::Error| wrong(error.message()))?;
-    if let Some(native) = Native::of_manifest(&table).map_err(|what| wrong(&what))? {
+    if let Some(native) = NativeProject::of_manifest(&table).map_err(|what| wrong(&what))? {
         return Ok(Recipe::Native(native));
     }
     let field = |name: &str| table.get(name).and_then(toml::Value::as_str);

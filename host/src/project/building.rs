@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 
 use super::build::{of_tool, shown};
-use super::native::Native;
+use super::native::NativeProject;
 use super::{ProjectError, children, write};
 
 /// A tool that builds.
@@ -24,7 +24,7 @@ pub(super) struct Building {
     /// The component, if it is known before.
     output: Option<PathBuf>,
     /// The core module that a component is made of then.
-    pub(super) module: Option<(Native, PathBuf)>,
+    pub(super) module: Option<(NativeProject, PathBuf)>,
 }
 
 impl Building {

@@ -11,7 +11,7 @@ use super::{ProjectError, component};
 
 /// A component in C or Go: what `netwasm.toml` says of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Native {
+pub(super) struct NativeProject {
     compiler: Compiler,
     /// The files.
     sources: Vec<String>,
@@ -27,7 +27,7 @@ enum Compiler {
     Go,
 }
 
-impl Native {
+impl NativeProject {
     /// Reads a manifest; `None` if its source is in another language.
     ///
     /// # Errors
@@ -231,8 +231,8 @@ fn on_path(program: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Option<Native>, String> {
-        Native::of_manifest(&text.parse().expect("it is TOML"))
+    fn read(text: &str) -> Result<Option<NativeProject>, String> {
+        NativeProject::of_manifest(&text.parse().expect("it is TOML"))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The part of Markdown that the documentation of this program uses: headings,
 //! paragraphs, lists, tables, fenced code, code spans, emphasis and links.
 
-use super::{Block, Span, Style};
+use super::{Block, Style, StyledText};
 
 /// Returns the blocks of a text.
 pub(super) fn blocks(text: &str) -> Vec<Block> {
@@ -91,9 +91,9 @@ fn table(rows: &[Vec<String>]) -> Block {
                 "" => " (".to_owned(),
                 name => format!(" ({name}: "),
             };
-            term.push(Span::plain(before));
+            term.push(StyledText::plain(before));
             term.extend(spans(cell));
-            term.push(Span::plain(")"));
+            term.push(StyledText::plain(")"));
         }
         Some((joined(term), spans(meaning)))
     });
@@ -101,17 +101,17 @@ fn table(rows: &[Vec<String>]) -> Block {
 }
 
 /// Returns the pieces of a text.
-pub(super) fn spans(text: &str) -> Vec<Span> {
+pub(super) fn spans(text: &str) -> Vec<StyledText> {
     let mut all = Vec::new();
     styled(text, Style::Plain, &mut all);
     joined(all)
 }
 
-fn styled(text: &str, style: Style, all: &mut Vec<Span>) {
+fn styled(text: &str, style: Style, all: &mut Vec<StyledText>) {
     let mut rest = text;
     while let Some(begin) = rest.find(['`', '*', '[', '<']) {
         let (before, mark) = rest.split_at(begin);
-        let of = |text: &str, style| Span {
+        let of = |text: &str, style| StyledText {
             text: text.to_owned(),
             style,
         };
@@ -159,7 +159,7 @@ fn styled(text: &str, style: Style, all: &mut Vec<Span>) {
         };
         rest = next;
     }
-    all.push(Span {
+    all.push(StyledText {
         text: rest.to_owned(),
         style,
     });
@@ -173,8 +173,8 @@ fn within<'a>(text: &'a str, open: &str, close: &str) -> Option<(&'a str, &'a st
 }
 
 /// Joins neighbours of one style.
-fn joined(spans: Vec<Span>) -> Vec<Span> {
-    let mut all: Vec<Span> = Vec::new();
+fn joined(spans: Vec<StyledText>) -> Vec<StyledText> {
+    let mut all: Vec<StyledText> = Vec::new();
     for span in spans {
         match all.last_mut() {
             _ if span.text.is_empty() => {}

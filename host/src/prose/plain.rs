@@ -1,6 +1,6 @@
 //! Text for a terminal.
 
-use super::{Block, Span, Style};
+use super::{Block, Style, StyledText};
 
 /// Indentation of meanings and of code, in columns.
 const INDENT: usize = 4;
@@ -38,7 +38,7 @@ pub(crate) fn plain(blocks: &[Block], columns: usize, styled: bool) -> String {
 }
 
 /// Fills lines with words. A piece of code is not broken.
-fn filled(spans: &[Span], columns: usize, first: &str, others: &str, styled: bool) -> String {
+fn filled(spans: &[StyledText], columns: usize, first: &str, others: &str, styled: bool) -> String {
     let mut text = String::new();
     let (mut line, mut width) = (first.to_owned(), first.len());
     let mut is_empty = true;
@@ -63,7 +63,7 @@ fn filled(spans: &[Span], columns: usize, first: &str, others: &str, styled: boo
 }
 
 /// Returns the words, and the columns that each takes.
-fn words(spans: &[Span], styled: bool) -> Vec<(String, usize)> {
+fn words(spans: &[StyledText], styled: bool) -> Vec<(String, usize)> {
     let mut words: Vec<(String, usize)> = Vec::new();
     // True if the next piece continues the last word.
     let mut joins = false;

@@ -2,7 +2,7 @@
 
 use clap_mangen::roff::{Inline, Roff, bold, roman};
 
-use super::{Block, Span, Style};
+use super::{Block, Style, StyledText};
 
 /// Returns blocks as the body of a manual page.
 pub(crate) fn roff(blocks: &[Block]) -> String {
@@ -55,7 +55,7 @@ pub(crate) fn roff(blocks: &[Block]) -> String {
     page.render()
 }
 
-fn inlines(spans: &[Span]) -> Vec<Inline> {
+fn inlines(spans: &[StyledText]) -> Vec<Inline> {
     let inlines = spans.iter().map(|span| match span.style {
         Style::Plain => roman(&span.text),
         Style::Code | Style::Strong => bold(&span.text),

@@ -12,13 +12,13 @@ use super::takeover::Handed;
 /// The sockets of all services.
 #[derive(Debug, Default)]
 pub(super) struct Sockets {
-    entries: Vec<Entry>,
+    entries: Vec<ListenerSockets>,
     closed: bool,
 }
 
 /// The sockets of a listener.
 #[derive(Debug)]
-struct Entry {
+struct ListenerSockets {
     /// Name of the service.
     owner: String,
     /// Number of the listener in the service's settings.
@@ -36,7 +36,7 @@ pub(super) struct NextSockets(Vec<NextEntry>);
 /// The sockets of a listener after a reload.
 #[derive(Debug)]
 struct NextEntry {
-    entry: Entry,
+    entry: ListenerSockets,
     /// Number of the old entry whose sockets stay; the new one has none then.
     old: Option<usize>,
 }
@@ -61,7 +61,7 @@ impl Sockets {
                 continue;
             };
             numbers.push(number);
-            before.entries.push(Entry {
+            before.entries.push(ListenerSockets {
                 owner: handed.owner,
                 listener: handed.listener,
                 datagrams: handed.datagrams,
@@ -87,7 +87,7 @@ impl Sockets {
     /// Returns all listeners, for another process.
     pub(super) fn listeners(&self) -> impl Iterator<Item = (&str, usize, bool, String, &[Bound])> {
         self.entries.iter().map(|entry| {
-            let Entry {
+            let ListenerSockets {
                 owner,
                 listener,
                 datagrams,
@@ -129,7 +129,7 @@ impl Sockets {
     /// Returns the sockets of a service, each with the number of its listener.
     pub(super) fn of(&self, owner: &str) -> Vec<(usize, &Bound)> {
         let own = self.entries.iter().filter(|entry| entry.owner == owner);
-        own.flat_map(Entry::numbered).collect()
+        own.flat_map(ListenerSockets::numbered).collect()
     }
 
     /// Finds the sockets that services need after a reload, and binds those
@@ -155,10 +155,10 @@ impl Sockets {
                     if next.iter().any(known) {
                         continue;
                     }
-                    let Some(mut entry) = Entry::unbound(service, number) else {
+                    let Some(mut entry) = ListenerSockets::unbound(service, number) else {
                         continue;
                     };
-                    let fits = |(place, old): &(usize, &Entry)| {
+                    let fits = |(place, old): &(usize, &ListenerSockets)| {
                         taken.get(*place) == Some(&false)
                             && old.address == entry.address
                             && old.datagrams == entry.datagrams
@@ -259,7 +259,7 @@ impl NextSockets {
     }
 }
 
-impl Entry {
+impl ListenerSockets {
     /// Returns `None` for a listener that another service opens.
     fn unbound(service: &Config, number: usize) -> Option<Self> {
         if service.hosted.contains(&number) {

@@ -2,7 +2,7 @@
 //! and directories.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 /// Source of a component's bytes.
@@ -17,6 +17,25 @@ pub enum ComponentSource {
         /// Bytes of the component.
         bytes: &'static [u8],
     },
+    /// A component of a registry.
+    Registry {
+        /// Reference, such as `oci://registry.example/name:1.0`.
+        reference: String,
+        /// File with its bytes; `None` until it is pulled.
+        file: Option<PathBuf>,
+    },
+}
+
+impl ComponentSource {
+    /// Returns the file of the component, if it has one.
+    #[must_use]
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Registry { file, .. } => file.as_deref(),
+            Self::BuiltIn { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for ComponentSource {
@@ -24,6 +43,7 @@ impl fmt::Display for ComponentSource {
         match self {
             Self::File(path) => path.display().fmt(f),
             Self::BuiltIn { name, .. } => f.write_str(name),
+            Self::Registry { reference, .. } => f.write_str(reference),
         }
     }
 }

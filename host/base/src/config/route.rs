@@ -16,14 +16,14 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     /// The hosts.
-    pub host: HostPattern,
+    pub host: RouteHost,
     /// Prefix of the path, without a `/` at its end; empty for all.
     pub path: String,
 }
 
 /// The hosts of a route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum HostPattern {
+pub enum RouteHost {
     /// All that no other route has.
     Any,
     /// One host, in lower case, without a port.
@@ -37,7 +37,7 @@ impl Route {
     #[must_use]
     pub fn all() -> Self {
         Self {
-            host: HostPattern::Any,
+            host: RouteHost::Any,
             path: String::new(),
         }
     }
@@ -130,11 +130,11 @@ fn decode(path: &[u8]) -> Vec<u8> {
 impl fmt::Display for Route {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.host {
-            HostPattern::Any if self.path.is_empty() => f.write_str("*"),
-            HostPattern::Any => Ok(()),
-            HostPattern::Exactly(host) if host.contains(':') => write!(f, "[{host}]"),
-            HostPattern::Exactly(host) => f.write_str(host),
-            HostPattern::Below(suffix) => write!(f, "*.{suffix}"),
+            RouteHost::Any if self.path.is_empty() => f.write_str("*"),
+            RouteHost::Any => Ok(()),
+            RouteHost::Exactly(host) if host.contains(':') => write!(f, "[{host}]"),
+            RouteHost::Exactly(host) => f.write_str(host),
+            RouteHost::Below(suffix) => write!(f, "*.{suffix}"),
         }?;
         f.write_str(&self.path)
     }
@@ -167,14 +167,14 @@ impl FromStr for Route {
             .and_then(|rest| rest.strip_suffix(']'))
             .unwrap_or(host);
         let host = match host {
-            "" | "*" => HostPattern::Any,
-            _ if let Ok(ip) = bare.parse::<IpAddr>() => HostPattern::Exactly(ip.to_string()),
+            "" | "*" => RouteHost::Any,
+            _ if let Ok(ip) = bare.parse::<IpAddr>() => RouteHost::Exactly(ip.to_string()),
             _ if host.contains(':') => {
                 return Err(RouteError::Port(plain_host(host).into_owned()));
             }
             _ => match host.strip_prefix("*.") {
-                Some(suffix) => HostPattern::Below(name(suffix)?),
-                None => HostPattern::Exactly(name(host)?),
+                Some(suffix) => RouteHost::Below(name(suffix)?),
+                None => RouteHost::Exactly(name(host)?),
             },
         };
         Ok(Self { host, path })
@@ -227,12 +227,12 @@ mod tests {
 
     #[test]
     fn routes_are_read_as_they_are_documented() {
-        let exactly = |host: &str| HostPattern::Exactly(host.into());
+        let exactly = |host: &str| RouteHost::Exactly(host.into());
         for (text, host, path, shown) in [
-            ("*", HostPattern::Any, "", "*"),
-            ("/", HostPattern::Any, "", "*"),
-            ("/api/", HostPattern::Any, "/api", "/api"),
-            ("*/api", HostPattern::Any, "/api", "/api"),
+            ("*", RouteHost::Any, "", "*"),
+            ("/", RouteHost::Any, "", "*"),
+            ("/api/", RouteHost::Any, "/api", "/api"),
+            ("*/api", RouteHost::Any, "/api", "/api"),
             ("Example.ORG.", exactly("example.org"), "", "example.org"),
             (
                 "example.org/a/b",
@@ -245,7 +245,7 @@ mod tests {
             ("[0:0:0::1]", exactly("::1"), "", "[::1]"),
             (
                 "*.example.org",
-                HostPattern::Below("example.org".into()),
+                RouteHost::Below("example.org".into()),
                 "",
                 "*.example.org",
             ),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use netwasm_base::config::{HostPattern, Route, plain_host, plain_path};
+use netwasm_base::config::{Route, RouteHost, plain_host, plain_path};
 
 use crate::handler::Wanted;
 
@@ -42,9 +42,9 @@ impl Routes {
 
     fn add(&mut self, route: Route, service: usize) {
         let paths = match &route.host {
-            HostPattern::Any => self.any.get_or_insert_default(),
-            HostPattern::Exactly(host) => self.exactly.entry(host.clone()).or_default(),
-            HostPattern::Below(suffix) => self.below.entry(suffix.clone()).or_default(),
+            RouteHost::Any => self.any.get_or_insert_default(),
+            RouteHost::Exactly(host) => self.exactly.entry(host.clone()).or_default(),
+            RouteHost::Below(suffix) => self.below.entry(suffix.clone()).or_default(),
         };
         paths.push((route, service));
     }

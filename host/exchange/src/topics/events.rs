@@ -27,7 +27,7 @@ use netwasm_net::transport::Transport;
 use crate::content::{Content, FileContent};
 use crate::failure::Failure;
 
-use super::ring::Begin;
+use super::ring::RingBegin;
 use super::{Published, Subscriber, SubscriberId, TopicsOfThread};
 
 /// Media type of a stream of events.
@@ -136,7 +136,7 @@ impl EventsBody {
         let id = topics.new_id();
         let as_subscriber: Rc<dyn Subscriber> = Rc::<EventQueue>::clone(&queue);
         let (topic, ring) = topics.read(&of.topic, id, Rc::downgrade(&as_subscriber))?;
-        let Begin {
+        let RingBegin {
             id: begin,
             missed,
             last,

@@ -53,7 +53,7 @@ struct RingState {
 
 /// Where a reader begins.
 #[derive(Debug)]
-pub(super) struct Begin {
+pub(super) struct RingBegin {
     /// ID of the message before the first that it gets.
     pub(super) id: String,
     /// Messages that it has missed.
@@ -116,7 +116,7 @@ impl Ring {
 
     /// Returns where a reader begins that has got the message of this ID, the last
     /// one that it has seen. With an ID that is not known, it has missed all.
-    pub(super) fn begin(&self, seen: Option<&[u8]>) -> Begin {
+    pub(super) fn begin(&self, seen: Option<&[u8]>) -> RingBegin {
         let state = self.state();
         let oldest = state.events.front().map_or(state.last + 1, |it| it.number);
         let from = match seen {
@@ -127,7 +127,7 @@ impl Ring {
             },
         };
         let missed = state.events.iter().filter(|it| it.number > from);
-        Begin {
+        RingBegin {
             id: format!("{:x}-{from}", self.epoch),
             missed: missed.map(|it| it.text.clone()).collect(),
             last: state.last,

@@ -19,7 +19,7 @@ use netwasm_exchange::failure::Failure;
 use netwasm_exchange::outgoing::WireBody;
 use netwasm_net::health::Health;
 
-use crate::client::line::Line;
+use crate::client::line::ClientLine;
 use crate::client::{Guard, failure};
 
 /// Progress of a request's body.
@@ -86,14 +86,14 @@ impl RequestUpload {
     /// Waits until the peer has been silent for `limit`: it has neither
     /// answered nor taken any of the body. Returns the failure for that. While
     /// the guest has more to send, the peer's time does not run.
-    pub(super) async fn stalled(&self, limit: Duration, line: Option<&Line>) -> Failure {
+    pub(super) async fn stalled(&self, limit: Duration, line: Option<&ClientLine>) -> Failure {
         // Interval of checks whether the peer has acknowledged something: a
         // socket may hold more than the peer takes within `limit`.
         let step = limit / 4;
         let (mut held, mut moved) = (0, Instant::now());
         loop {
             let now = Instant::now();
-            let before = std::mem::replace(&mut held, line.map_or(0, Line::held));
+            let before = std::mem::replace(&mut held, line.map_or(0, ClientLine::held));
             if held < before {
                 moved = now;
             }
@@ -136,7 +136,7 @@ impl RequestUpload {
     /// the rest. Returns false if the rest must not be sent: the guest has
     /// dropped the exchange, or the peer has answered and takes nothing within
     /// `limit`.
-    pub(super) async fn rest(&self, limit: Duration, line: Option<&Line>) -> bool {
+    pub(super) async fn rest(&self, limit: Duration, line: Option<&ClientLine>) -> bool {
         let ended = poll_fn(|cx| {
             let mut progress = self.progress();
             progress.poll_forget(cx);

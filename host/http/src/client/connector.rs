@@ -28,7 +28,7 @@ use netwasm_net::turns::Turn;
 use netwasm_net::worker::Worker;
 
 use crate::client::failure::ConnectFailure;
-use crate::client::line::Line;
+use crate::client::line::ClientLine;
 use crate::client::plain::Plain;
 
 /// Time limit for a connection that nobody waits for any more, since another
@@ -53,9 +53,9 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Wire>;
+    type Response = TokioIo<ClientWire>;
     type Error = ConnectFailure;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<Wire>, ConnectFailure>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<ClientWire>, ConnectFailure>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), ConnectFailure>> {
         Poll::Ready(Ok(()))
@@ -74,7 +74,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Wire, ConnectFailure> {
+async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<ClientWire, ConnectFailure> {
     let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
     let dialed = connect::dial(worker, &destination.endpoint, None).await?;
     let meter = &worker.thread.meter;
@@ -98,9 +98,9 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Wire, ConnectFailure> {
         }
     };
     worker.env().counters.connections_made.add();
-    Ok(Wire {
+    Ok(ClientWire {
         socket,
-        line: Line::default(),
+        line: ClientLine::default(),
         turn: SendWrapper::new(worker.thread.turns.turn()),
         received: 0,
         _permit: dialed.permit,
@@ -112,9 +112,9 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<Wire, ConnectFailure> {
 const LITTLE: usize = 4 << 10;
 
 /// A connection of the client.
-pub(super) struct Wire {
+pub(super) struct ClientWire {
     socket: Socket,
-    line: Line,
+    line: ClientLine,
     turn: SendWrapper<Rc<Turn>>,
     /// Bytes of the last receive, if there may be more.
     received: usize,
@@ -128,7 +128,7 @@ enum Socket {
     Tls(Box<TlsStream<BufReader<Plain>>>),
 }
 
-impl Connection for Wire {
+impl Connection for ClientWire {
     fn connected(&self) -> Connected {
         let connected = Connected::new().extra(self.line.clone());
         match &self.socket {
@@ -140,7 +140,7 @@ impl Connection for Wire {
     }
 }
 
-impl Wire {
+impl ClientWire {
     /// Measures the held bytes if asked, and checks that the connection was not
     /// cut.
     ///
@@ -155,7 +155,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ClientWire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -186,7 +186,7 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ClientWire {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -15,10 +15,10 @@ const MOST_IDLE: usize = 128;
 
 /// Handle of a connection.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Line(Arc<LineState>);
+pub(super) struct ClientLine(Arc<ClientLineState>);
 
 #[derive(Debug, Default)]
-struct LineState {
+struct ClientLineState {
     /// Number of exchanges begun so far.
     uses: AtomicUsize,
     /// Number of exchanges under way.
@@ -32,7 +32,7 @@ struct LineState {
     waker: Mutex<Option<Waker>>,
 }
 
-impl Line {
+impl ClientLine {
     /// Begins an exchange. Returns true if there were others before.
     pub(super) fn begin(&self) -> bool {
         self.0.exchanges.fetch_add(1, Ordering::Relaxed);
@@ -84,7 +84,7 @@ impl Line {
     }
 }
 
-impl LineState {
+impl ClientLineState {
     fn cut(&self) {
         self.cut.store(true, Ordering::Relaxed);
         if let Some(waker) = self.waker().take() {
@@ -108,7 +108,7 @@ pub(super) struct Idle(Arc<Mutex<VecDeque<Idling>>>);
 
 #[derive(Debug)]
 struct Idling {
-    state: Weak<LineState>,
+    state: Weak<ClientLineState>,
     /// Number of its uses when it became idle.
     uses: usize,
 }
@@ -116,7 +116,7 @@ struct Idling {
 impl Idle {
     /// Ends an exchange. If too many connections are idle, ends the longest
     /// idle ones.
-    pub(super) fn end(&self, line: &Line) {
+    pub(super) fn end(&self, line: &ClientLine) {
         let state = &line.0;
         if state.exchanges.fetch_sub(1, Ordering::Relaxed) > 1 {
             return;
@@ -149,8 +149,8 @@ mod tests {
     #[test]
     fn the_longest_idle_go_where_there_are_too_many() {
         let idle = Idle::default();
-        let lines: Vec<Line> = (0..2 * MOST_IDLE).map(|_| Line::default()).collect();
-        let used = |line: &Line| {
+        let lines: Vec<ClientLine> = (0..2 * MOST_IDLE).map(|_| ClientLine::default()).collect();
+        let used = |line: &ClientLine| {
             line.begin();
             idle.end(line);
         };

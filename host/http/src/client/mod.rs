@@ -59,7 +59,7 @@ use netwasm_net::worker::Worker;
 use self::begin::{Beginning, begin};
 use self::body::{ReceivedBody, RequestUpload, SentBody};
 use self::connector::Connector;
-use self::line::{Idle, Line};
+use self::line::{ClientLine, Idle};
 use crate::spans::Sent;
 use crate::websocket::codec::ThreadBuffers;
 
@@ -298,8 +298,8 @@ impl KeptLines {
         if let Some(connected) = &*connected {
             connected.get_extras(&mut extras);
         }
-        let line: Option<Line> = extras.remove();
-        let kept = line.as_ref().is_some_and(Line::begin);
+        let line: Option<ClientLine> = extras.remove();
+        let kept = line.as_ref().is_some_and(ClientLine::begin);
         if kept {
             self.counters.upstream.reused.add();
         }
@@ -356,7 +356,7 @@ async fn send_rest(guard: Arc<Guard>, limit: Duration) {
 /// dropped, and the request was sent. If an exchange is dropped while the
 /// request is still being sent, its HTTP/1.1 connection ends.
 struct Guard {
-    line: Option<Line>,
+    line: Option<ClientLine>,
     cuts: bool,
     upload: Arc<RequestUpload>,
     idle: Idle,

@@ -25,7 +25,7 @@ use netwasm_net::worker::Worker;
 
 use crate::forward::reading::{self, Received};
 use crate::websocket::codec::{Agreed, ThreadBuffers};
-use crate::websocket::{Connection, accept, base64};
+use crate::websocket::{WebSocketConnection, accept, base64};
 
 /// Maximum of interim responses before the server's answer.
 const MOST_INTERIM: usize = 16;
@@ -84,10 +84,10 @@ pub(super) async fn open(
                 socket,
                 guest,
             };
-            let mut connection = Connection::to_server(&messages, accepted, agreed);
+            let mut connection = WebSocketConnection::to_server(&messages, accepted, agreed);
             connection.keep(early);
-            let driver = Driver {
-                stage: Stage::Open(Box::new(connection)),
+            let driver = OpenedDriver {
+                stage: OpeningStage::Open(Box::new(connection)),
                 transport: Rc::clone(&transport),
             };
             worker.drive(&transport, driver);
@@ -275,36 +275,36 @@ impl Drop for Opening {
 }
 
 /// Drives a connection to a server to its end.
-struct Driver {
+struct OpenedDriver {
     transport: Rc<Transport>,
-    stage: Stage,
+    stage: OpeningStage,
 }
 
-enum Stage {
-    Open(Box<Connection>),
+enum OpeningStage {
+    Open(Box<WebSocketConnection>),
     Lingering(Linger),
     Over,
 }
 
-impl Driver {
+impl OpenedDriver {
     /// Counts and logs how the connection ended.
-    fn lose(&self, lost: &Lost) -> Stage {
+    fn lose(&self, lost: &Lost) -> OpeningStage {
         let transport = &self.transport;
         transport.record_end(lost);
         match lost {
             None => {
                 transport.say_close_notify();
-                Stage::Lingering(Linger::begin(transport))
+                OpeningStage::Lingering(Linger::begin(transport))
             }
             Some(_) => {
                 transport.reset_on_close();
-                Stage::Over
+                OpeningStage::Over
             }
         }
     }
 }
 
-impl Future for Driver {
+impl Future for OpenedDriver {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -313,15 +313,15 @@ impl Future for Driver {
         let _driven = transport.drive(cx);
         loop {
             this.stage = match &mut this.stage {
-                Stage::Open(connection) => {
+                OpeningStage::Open(connection) => {
                     let lost = ready!(connection.poll(cx));
                     this.lose(&lost)
                 }
-                Stage::Lingering(linger) => {
+                OpeningStage::Lingering(linger) => {
                     ready!(linger.poll(&transport, cx));
-                    Stage::Over
+                    OpeningStage::Over
                 }
-                Stage::Over => {
+                OpeningStage::Over => {
                     transport.release();
                     return Poll::Ready(());
                 }

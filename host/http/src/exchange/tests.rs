@@ -10,7 +10,7 @@ use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, soon};
 use netwasm_net::worker::Worker;
 
-use crate::testing::{Pieces, Received, Script, Then, answer};
+use crate::testing::{AfterAnswer, Pieces, Script, TestResponse, answer};
 
 /// A response of an async guest, and its request.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ struct Case {
     /// Content-Length of the response.
     told: Option<&'static str>,
     body: &'static str,
-    then: Then,
+    then: AfterAnswer,
 }
 
 impl Case {
@@ -30,10 +30,10 @@ impl Case {
             for status in [200, 204, 205, 304] {
                 for told in [None, Some("0"), Some("4"), Some("9")] {
                     for (body, then) in [
-                        ("", Then::Ended),
-                        ("", Then::Ends),
-                        ("body", Then::Ended),
-                        ("body", Then::Ends),
+                        ("", AfterAnswer::Ended),
+                        ("", AfterAnswer::Ends),
+                        ("body", AfterAnswer::Ended),
+                        ("body", AfterAnswer::Ends),
                     ] {
                         all.push(Self {
                             method: method.clone(),
@@ -78,7 +78,7 @@ impl Case {
     }
 
     /// Returns what an HTTP/1.1 client receives; `None` if it is incomplete.
-    async fn by_http1(&self, worker: &Rc<Worker>) -> Option<Received> {
+    async fn by_http1(&self, worker: &Rc<Worker>) -> Option<TestResponse> {
         let script = Script::awaiting();
         let mut client = script.client(worker);
         let Self { method, .. } = self;
@@ -93,7 +93,7 @@ impl Case {
 
     /// Like `by_http1`, for HTTP/2. There, not even the head arrives of a
     /// response that is cut short at once.
-    async fn by_http2(&self, worker: &Rc<Worker>) -> Option<Received> {
+    async fn by_http2(&self, worker: &Rc<Worker>) -> Option<TestResponse> {
         let script = Script::awaiting();
         let handshake = h2::client::handshake(script.connect(worker));
         let (mut requests, connection) = soon("a handshake", handshake).await.expect("HTTP/2");
@@ -105,7 +105,7 @@ impl Case {
         let response = soon("a response", response).await.ok()?;
         let told = response.headers().get(header::CONTENT_LENGTH);
         let told = told.map(|it| it.to_str().ok().and_then(|it| it.parse().ok()));
-        let mut received = Received {
+        let mut received = TestResponse {
             status: response.status().as_u16(),
             told: told.map(|it| it.expect("a number")),
             body: Vec::new(),

@@ -25,11 +25,11 @@ use netwasm_net::upstream::{Entry, NoPlace, Place, Server, Wish};
 
 use self::passing::gone;
 use crate::forward::affinity;
-use crate::forward::compose::{Composed, Unsendable, compose, line as composed_line};
+use crate::forward::compose::{Composed, UnsendableRequest, compose, line as composed_line};
 use crate::forward::http2::{Joined, MultiplexedPool, Queued, UpstreamStream};
 use crate::forward::line::Line;
 use crate::forward::outcome::{NoResponse, Passed, PassedOn};
-use crate::forward::upload::{Source, Upload};
+use crate::forward::upload::{ForwardedUpload, Source};
 use crate::spans::Attempt;
 
 /// Time limit of connecting, unless the handler sets another.
@@ -45,8 +45,8 @@ const MOST_REFUSALS: u32 = 2;
 pub(crate) struct Forwarding {
     forward: Box<Forward>,
     composed: Composed,
-    upload: Upload,
-    stage: Stage,
+    upload: ForwardedUpload,
+    stage: AttemptStage,
     /// The head for the present server.
     head: Vec<u8>,
     /// Numbers of the servers that have failed.
@@ -81,7 +81,7 @@ impl std::fmt::Debug for Forwarding {
 
 type Later<T> = Pin<Box<dyn Future<Output = T>>>;
 
-enum Stage {
+enum AttemptStage {
     Choosing,
     /// In the queue of a server.
     Entering(Later<Result<Place, NoPlace>>),
@@ -111,7 +111,7 @@ impl Forwarding {
         coming: Option<RequestBody>,
         expects: bool,
         may_upgrade: bool,
-    ) -> Result<Self, Unsendable> {
+    ) -> Result<Self, UnsendableRequest> {
         let bytes = std::mem::take(&mut request.body);
         let source = match coming {
             Some(body) => Source::Coming(body),
@@ -125,8 +125,8 @@ impl Forwarding {
         let composed = compose(request, &forward, source.framing(), expects, may_upgrade)?;
         Ok(Self {
             composed,
-            upload: Upload::new(source, expects),
-            stage: Stage::Choosing,
+            upload: ForwardedUpload::new(source, expects),
+            stage: AttemptStage::Choosing,
             head: Vec::new(),
             tried: Vec::new(),
             left: forward.retries,
@@ -159,14 +159,14 @@ impl Forwarding {
                 Poll::Ready(Err(NoResponse::Client)) => {
                     // The driver sees the end of the body in its next poll.
                     cx.waker().wake_by_ref();
-                    self.stage = Stage::Over;
+                    self.stage = AttemptStage::Over;
                     return Poll::Pending;
                 }
                 Poll::Ready(Err(failed)) => failed,
             };
             if failed == NoResponse::TooLarge {
                 // That is no fault of the server.
-                self.stage = Stage::Over;
+                self.stage = AttemptStage::Over;
             } else if self.tries_again(&failed) {
                 continue;
             }
@@ -186,7 +186,11 @@ impl Forwarding {
     }
 
     /// Forwards the request once more, if its body is still at hand.
-    fn begins_anew(&mut self, next: Box<Forward>, request: &Request) -> Result<bool, Unsendable> {
+    fn begins_anew(
+        &mut self,
+        next: Box<Forward>,
+        request: &Request,
+    ) -> Result<bool, UnsendableRequest> {
         if self.anew == 0 || !self.upload.rewind() {
             return Ok(false);
         }
@@ -198,7 +202,7 @@ impl Forwarding {
         self.went_stale = false;
         self.refusals = 0;
         self.ended = 0;
-        self.stage = Stage::Choosing;
+        self.stage = AttemptStage::Choosing;
         self.forward = next;
         Ok(true)
     }
@@ -210,7 +214,7 @@ impl Forwarding {
         request: &Request,
     ) -> Poll<Result<Option<Passed>, NoResponse>> {
         match &mut self.stage {
-            Stage::Choosing => {
+            AttemptStage::Choosing => {
                 self.upload.limit(self.forward.max_body)?;
                 // All may have been tried: a connection that went stale is no
                 // reason not to try its server again.
@@ -224,15 +228,15 @@ impl Forwarding {
                         self.begin_span(&place, request);
                         self.connect(place, request)?;
                     }
-                    Entry::Queue(entering) => self.stage = Stage::Entering(entering),
+                    Entry::Queue(entering) => self.stage = AttemptStage::Entering(entering),
                 }
             }
-            Stage::Entering(entering) => {
+            AttemptStage::Entering(entering) => {
                 let place = ready!(entering.as_mut().poll(cx))?;
                 self.begin_span(&place, request);
                 self.connect(place, request)?;
             }
-            Stage::Connecting(place, connecting) => {
+            AttemptStage::Connecting(place, connecting) => {
                 let made = ready!(connecting.as_mut().poll(cx));
                 let Some(place) = place.take() else {
                     return Poll::Ready(Err(NoResponse::Ended));
@@ -247,17 +251,17 @@ impl Forwarding {
                     let pool = worker.kept.shared::<MultiplexedPool>();
                     let limit = self.connect_timeout();
                     let joined = pool.adopt(worker, place.server(), transport, limit);
-                    self.stage = Stage::Joining(Some(place), joined);
+                    self.stage = AttemptStage::Joining(Some(place), joined);
                 } else {
                     let client = request.transport.as_ref();
                     self.begin(Line::made(worker, place, client, transport), request);
                 }
             }
-            Stage::Queueing(..) => return self.poll_queueing(cx, request),
-            Stage::Joining(..) => return self.poll_joining(cx, request),
-            Stage::Waiting(_) => return self.poll_waiting(cx, request),
-            Stage::Streaming(_) => return self.poll_streaming(cx, request),
-            Stage::Over => return Poll::Ready(Err(NoResponse::Ended)),
+            AttemptStage::Queueing(..) => return self.poll_queueing(cx, request),
+            AttemptStage::Joining(..) => return self.poll_joining(cx, request),
+            AttemptStage::Waiting(_) => return self.poll_waiting(cx, request),
+            AttemptStage::Streaming(_) => return self.poll_streaming(cx, request),
+            AttemptStage::Over => return Poll::Ready(Err(NoResponse::Ended)),
         }
         Poll::Ready(Ok(None))
     }
@@ -309,7 +313,7 @@ impl Forwarding {
                 made => made,
             }
         };
-        self.stage = Stage::Connecting(Some(place), Box::pin(connecting));
+        self.stage = AttemptStage::Connecting(Some(place), Box::pin(connecting));
     }
 
     fn connect_timeout(&self) -> Duration {
@@ -342,7 +346,7 @@ impl Forwarding {
             let (forward, head) = (&self.forward, &mut self.head);
             self.composed.write(request, forward, server, head);
         }
-        self.stage = Stage::Waiting(line);
+        self.stage = AttemptStage::Waiting(line);
     }
 
     /// Prepares for another attempt, if that can do no harm.
@@ -350,10 +354,10 @@ impl Forwarding {
         if let Some(attempt) = self.attempt.take() {
             attempt.failed(failed.kind());
         }
-        let stage = std::mem::replace(&mut self.stage, Stage::Choosing);
+        let stage = std::mem::replace(&mut self.stage, AttemptStage::Choosing);
         let (sent, kept, received, server) = match &stage {
-            Stage::Waiting(line) => (true, line.is_kept, line.has_received, line.server()),
-            Stage::Streaming(stream) => {
+            AttemptStage::Waiting(line) => (true, line.is_kept, line.has_received, line.server()),
+            AttemptStage::Streaming(stream) => {
                 let server = Some(stream.server());
                 (true, stream.is_kept, stream.has_received, server)
             }

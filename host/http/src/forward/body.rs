@@ -20,7 +20,7 @@ use netwasm_net::transport::Transport;
 
 use crate::forward::line::Line;
 use crate::forward::reading::ReceivedFraming;
-use crate::forward::upload::{Unsent, Upload};
+use crate::forward::upload::{ForwardedUpload, Unsent};
 use crate::upload::header_map;
 
 /// The body of a response. While it is polled, the rest of the request is sent,
@@ -28,8 +28,8 @@ use crate::upload::header_map;
 pub(super) struct ForwardedBody {
     /// `None` once the response has ended.
     line: Option<Line>,
-    upload: Upload,
-    remaining: Remaining,
+    upload: ForwardedUpload,
+    remaining: RestOfBody,
     /// The part of the body that goes natively.
     portion: Option<Portion>,
     /// True if it may go natively.
@@ -47,7 +47,7 @@ pub(super) struct ForwardedBody {
 const MOVED: u64 = 64 << 10;
 
 /// Rest of a body.
-enum Remaining {
+enum RestOfBody {
     /// Remaining bytes.
     Length(u64),
     Chunked(Box<Chunked>),
@@ -73,7 +73,7 @@ impl ForwardedBody {
     /// Returns the body of a response, whose beginning may have arrived.
     pub(super) fn new(
         line: Line,
-        mut upload: Upload,
+        mut upload: ForwardedUpload,
         framing: ReceivedFraming,
         keeps: bool,
         forward: &Forward,
@@ -84,11 +84,11 @@ impl ForwardedBody {
             line: Some(line),
             upload,
             remaining: match framing {
-                ReceivedFraming::Length(length) => Remaining::Length(length),
+                ReceivedFraming::Length(length) => RestOfBody::Length(length),
                 ReceivedFraming::Chunked => {
-                    Remaining::Chunked(Box::new(Chunked::new(u64::MAX, &limits)))
+                    RestOfBody::Chunked(Box::new(Chunked::new(u64::MAX, &limits)))
                 }
-                ReceivedFraming::Closed => Remaining::Closed,
+                ReceivedFraming::Closed => RestOfBody::Closed,
             },
             portion: None,
             moves: true,
@@ -106,7 +106,7 @@ impl ForwardedBody {
     /// Ends the response, and keeps the connection if another request can follow
     /// there.
     fn finish(&mut self) {
-        self.remaining = Remaining::Nothing;
+        self.remaining = RestOfBody::Nothing;
         if let Some(mut line) = self.line.take() {
             let sent = self.upload.has_ended();
             // More than the response would be taken for the next one's.
@@ -140,7 +140,7 @@ impl ForwardedBody {
         cx: &mut Context<'_>,
         to: &Transport,
     ) -> Poll<Result<usize, Incomplete>> {
-        let (Some(line), Remaining::Length(remaining)) = (&self.line, &mut self.remaining) else {
+        let (Some(line), RestOfBody::Length(remaining)) = (&self.line, &mut self.remaining) else {
             return Poll::Ready(Ok(0));
         };
         let source = Rc::clone(&line.transport);
@@ -184,9 +184,9 @@ impl ForwardedBody {
             return Ok(Bytes::new());
         };
         let body = match &mut self.remaining {
-            Remaining::Nothing => return Ok(Bytes::new()),
-            Remaining::Closed => return Ok(piece),
-            Remaining::Length(remaining) => {
+            RestOfBody::Nothing => return Ok(Bytes::new()),
+            RestOfBody::Closed => return Ok(piece),
+            RestOfBody::Length(remaining) => {
                 let length = usize::try_from(*remaining).unwrap_or(usize::MAX);
                 let mut piece = piece;
                 if piece.len() > length {
@@ -198,7 +198,7 @@ impl ForwardedBody {
                 }
                 piece
             }
-            Remaining::Chunked(chunked) => {
+            RestOfBody::Chunked(chunked) => {
                 let mut body = Vec::with_capacity(piece.len());
                 let fed = chunked.feed(&piece, &mut body);
                 let Fed { consumed, done } = fed.map_err(|_| Incomplete::Chunks)?;
@@ -263,7 +263,7 @@ impl ForwardedBody {
                 }
             };
             if piece.is_empty() {
-                if !matches!(self.remaining, Remaining::Closed) {
+                if !matches!(self.remaining, RestOfBody::Closed) {
                     return Poll::Ready(Err(Incomplete::Ended));
                 }
                 self.keeps = false;
@@ -299,9 +299,9 @@ impl Body for ForwardedBody {
 
     fn size_hint(&self) -> SizeHint {
         match self.remaining {
-            Remaining::Length(length) => SizeHint::with_exact(length),
-            Remaining::Nothing => SizeHint::with_exact(0),
-            Remaining::Chunked(_) | Remaining::Closed => SizeHint::default(),
+            RestOfBody::Length(length) => SizeHint::with_exact(length),
+            RestOfBody::Nothing => SizeHint::with_exact(0),
+            RestOfBody::Chunked(_) | RestOfBody::Closed => SizeHint::default(),
         }
     }
 }
@@ -312,7 +312,7 @@ impl Content for ForwardedBody {
     }
 
     fn may_move(&self) -> bool {
-        let (Some(line), &Remaining::Length(remaining)) = (&self.line, &self.remaining) else {
+        let (Some(line), &RestOfBody::Length(remaining)) = (&self.line, &self.remaining) else {
             return false;
         };
         let begun = self.portion.is_some() || remaining >= MOVED;

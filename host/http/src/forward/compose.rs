@@ -26,7 +26,7 @@ use crate::response::{self, check_field, write_field};
 
 /// Reason why a request cannot be forwarded as the handler wants it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unsendable {
+pub(crate) enum UnsendableRequest {
     #[error("{0:?} is no method")]
     Method(String),
     #[error("{0:?} is no target: it begins with a slash, and has no space or control character")]
@@ -82,20 +82,22 @@ pub(super) fn compose(
     framing: SentFraming,
     expects: bool,
     may_upgrade: bool,
-) -> Result<Composed, Unsendable> {
+) -> Result<Composed, UnsendableRequest> {
     let method = method(request, forward);
     if method.is_empty() || !method.bytes().all(is_token) || method == "CONNECT" {
-        return Err(Unsendable::Method(method.to_owned()));
+        return Err(UnsendableRequest::Method(method.to_owned()));
     }
     let target = target(request, forward);
     match target::form(method, target.as_bytes()) {
         Ok(target::Form::Path | target::Form::Asterisk) => {}
-        Ok(target::Form::Other) | Err(_) => return Err(Unsendable::Target(target.to_owned())),
+        Ok(target::Form::Other) | Err(_) => {
+            return Err(UnsendableRequest::Target(target.to_owned()));
+        }
     }
     if let ForwardedHost::Replaced(host) = &forward.host
         && !authority::is_authority(host.as_bytes())
     {
-        return Err(Unsendable::Host(host.clone()));
+        return Err(UnsendableRequest::Host(host.clone()));
     }
     check(&forward.request)?;
     check(&forward.response)?;
@@ -185,10 +187,10 @@ impl Composed {
         forward: &Forward,
         server: &Server,
         connects: bool,
-    ) -> Result<http::Request<()>, Unsendable> {
+    ) -> Result<http::Request<()>, UnsendableRequest> {
         let mut authority = Vec::with_capacity(64);
         write_authority(request, forward, server, &mut authority);
-        let host = || Unsendable::Host(String::from_utf8_lossy(&authority).into_owned());
+        let host = || UnsendableRequest::Host(String::from_utf8_lossy(&authority).into_owned());
         let mut parts = http::uri::Parts::default();
         parts.authority = Some(Authority::try_from(&*authority).map_err(|_| host())?);
         parts.scheme = Some(match server.tls() {
@@ -196,7 +198,7 @@ impl Composed {
             None => Scheme::HTTP,
         });
         let sent = target(request, forward);
-        let wrong = || Unsendable::Target(sent.to_owned());
+        let wrong = || UnsendableRequest::Target(sent.to_owned());
         let path = PathAndQuery::try_from(&*target::for_uri(sent));
         parts.path_and_query = Some(path.map_err(|_| wrong())?);
         let method = method(request, forward);
@@ -212,7 +214,7 @@ impl Composed {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         let mut made = http::Request::new(());
-        let wrong_method = |_| Unsendable::Method(method.to_owned());
+        let wrong_method = |_| UnsendableRequest::Method(method.to_owned());
         *made.method_mut() = Method::from_bytes(method.as_bytes()).map_err(wrong_method)?;
         *made.uri_mut() = Uri::from_parts(parts).map_err(|_| wrong())?;
         *made.headers_mut() = headers;
@@ -456,17 +458,17 @@ fn takes_trailers(request: &Request) -> bool {
 ///
 /// # Errors
 /// Fails with a field that must not be sent.
-pub(super) fn check(edits: &Edits) -> Result<(), Unsendable> {
+pub(super) fn check(edits: &Edits) -> Result<(), UnsendableRequest> {
     check_all(&edits.set)?;
     check_all(&edits.add)
 }
 
-fn check_all(fields: &Fields) -> Result<(), Unsendable> {
+fn check_all(fields: &Fields) -> Result<(), UnsendableRequest> {
     for (name, value) in fields {
-        check_field(name, value).map_err(|fault| Unsendable::Field(fault.to_string()))?;
+        check_field(name, value).map_err(|fault| UnsendableRequest::Field(fault.to_string()))?;
         let ours = ["host", "content-length", "expect"];
         if response::is_framing(name) || ours.iter().any(|it| is(name, it)) {
-            return Err(Unsendable::Framing(name.clone()));
+            return Err(UnsendableRequest::Framing(name.clone()));
         }
     }
     Ok(())

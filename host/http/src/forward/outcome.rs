@@ -7,7 +7,7 @@ use netwasm_exchange::answer::Answer;
 use netwasm_exchange::reply::Answered;
 use netwasm_net::upstream::NoPlace;
 
-use crate::forward::compose::Unsendable;
+use crate::forward::compose::UnsendableRequest;
 use crate::forward::line::Line;
 use crate::forward::reading::Malformed;
 use crate::forward::relay::StreamEnd;
@@ -39,7 +39,7 @@ pub(super) enum NoResponse {
     #[error("the request's body is larger than the guest allows")]
     TooLarge,
     #[error("the request or its response cannot pass as the guest wants it: {0}")]
-    Unsendable(#[from] Unsendable),
+    Unsendable(#[from] UnsendableRequest),
 }
 
 impl From<Unsent> for NoResponse {

@@ -32,7 +32,7 @@ const PIECE: usize = 64 << 10;
 
 /// A request's body, and how much of it was sent.
 #[derive(Debug)]
-pub(super) struct Upload {
+pub(super) struct ForwardedUpload {
     source: Source,
     framing: SentFraming,
     state: State,
@@ -115,7 +115,7 @@ impl Source {
     }
 }
 
-impl Upload {
+impl ForwardedUpload {
     /// `expects` is true if the client waits for `100 Continue`.
     pub(super) fn new(source: Source, expects: bool) -> Self {
         Self {
@@ -329,9 +329,9 @@ impl Upload {
         Poll::Ready(())
     }
 
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Next, Unsent>> {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<NextPart, Unsent>> {
         Poll::Ready(Ok(match &mut self.source {
-            Source::Nothing => Next::End(None),
+            Source::Nothing => NextPart::End(None),
             Source::AtHand {
                 bytes,
                 sent,
@@ -341,44 +341,44 @@ impl Upload {
                 let piece = bytes.slice(*sent..end);
                 *sent = end;
                 match piece.is_empty() {
-                    false => Next::Piece(piece),
-                    true => Next::End(Some(to_map(trailers))),
+                    false => NextPart::Piece(piece),
+                    true => NextPart::End(Some(to_map(trailers))),
                 }
             }
             Source::Coming(body) => match ready!(poll_coming(body, &mut self.replay, cx)) {
-                None => Next::End(None),
+                None => NextPart::End(None),
                 Some(Err(_)) => return Poll::Ready(Err(Unsent::Client)),
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(piece) => {
                         let room = self.room.checked_sub(piece.len() as u64);
                         self.room = room.ok_or(Unsent::TooLarge)?;
-                        Next::Piece(piece)
+                        NextPart::Piece(piece)
                     }
-                    Err(frame) => Next::End(frame.into_trailers().ok()),
+                    Err(frame) => NextPart::End(frame.into_trailers().ok()),
                 },
             },
         }))
     }
 
     /// Sends a piece, or the end, after the rest of the head.
-    fn send(&mut self, transport: &Transport, head: &[u8], next: Next) {
+    fn send(&mut self, transport: &Transport, head: &[u8], next: NextPart) {
         let chunked = self.framing == SentFraming::Chunked;
         match next {
-            Next::Piece(piece) if piece.is_empty() => {
+            NextPart::Piece(piece) if piece.is_empty() => {
                 if !head.is_empty() {
                     transport.write(head);
                 }
             }
-            Next::Piece(piece) if chunked => {
+            NextPart::Piece(piece) if chunked => {
                 let mut before = Vec::with_capacity(head.len() + 16);
                 before.extend_from_slice(head);
                 // Writing to memory cannot fail.
                 let _ = write!(before, "{:x}\r\n", piece.len());
                 transport.write_vectored(&[&before, &piece, b"\r\n"]);
             }
-            Next::Piece(piece) if head.is_empty() => transport.write(&piece),
-            Next::Piece(piece) => transport.write_vectored(&[head, &piece]),
-            Next::End(trailers) => {
+            NextPart::Piece(piece) if head.is_empty() => transport.write(&piece),
+            NextPart::Piece(piece) => transport.write_vectored(&[head, &piece]),
+            NextPart::End(trailers) => {
                 self.state = State::Ended;
                 if chunked {
                     let mut end = head.to_vec();
@@ -415,7 +415,7 @@ impl Upload {
 }
 
 /// Rest of a body.
-enum Next {
+enum NextPart {
     Piece(Bytes),
     End(Option<HeaderMap>),
 }

@@ -31,7 +31,7 @@ use crate::access_log::Entry;
 use crate::exchange::{self, Streamed};
 use crate::forward::Forwarding;
 use crate::response::{self, Persistence};
-use crate::upload::{End, Remaining, Upload};
+use crate::upload::{Remaining, Upload, UploadEnd};
 
 /// Maximum of an unread body that is received and dropped to keep the
 /// connection alive, in bytes.
@@ -211,15 +211,15 @@ impl Driver {
                 response::write_continue(out);
             }
             match upload.end() {
-                Some(End::Refused(refusal)) => {
+                Some(UploadEnd::Refused(refusal)) => {
                     self.abandon(*answering, Some(refusal), out);
                     return None;
                 }
-                Some(End::Lost(_)) => {
+                Some(UploadEnd::Lost(_)) => {
                     self.client_left(*answering, out);
                     return None;
                 }
-                Some(End::Whole) | None => {}
+                Some(UploadEnd::Whole) | None => {}
             }
         }
         loop {
@@ -297,7 +297,7 @@ impl Driver {
                     };
                     match upload.poll_piece(cx) {
                         Poll::Pending => return Some(answering),
-                        Poll::Ready(None) if upload.end() == Some(End::Whole) => {
+                        Poll::Ready(None) if upload.end() == Some(UploadEnd::Whole) => {
                             return self.next_request(*answering);
                         }
                         Poll::Ready(Some(piece)) if piece.len() as u64 <= *left => {
@@ -427,7 +427,7 @@ impl Driver {
         if let Some(upload) = &answering.upload {
             self.exchange.kept = upload.take_rest();
             // A guest that still holds the body reads no more.
-            upload.stop(End::Lost(ConnectionError::Aborted));
+            upload.stop(UploadEnd::Lost(ConnectionError::Aborted));
         }
         // Of a deferred request, the body was not read here, and what follows
         // it is kept already.

@@ -12,7 +12,7 @@ use netwasm_exchange::reply::NoResponse;
 use netwasm_net::guest::NoGuest;
 use netwasm_net::testing::{in_worker, pass, settle, until};
 
-use crate::testing::{Busy, Pieces, Script, Then, answer, answer_ok, get, ok};
+use crate::testing::{AfterAnswer, Busy, Pieces, Script, answer, answer_ok, get, ok};
 
 /// Body size in bytes, above what a socket takes plus the high watermark.
 const LARGE: usize = 1 << 20;
@@ -90,7 +90,7 @@ fn a_body_is_made_as_the_client_takes_it() {
             counted.set(number + 1);
             Bytes::from_static(&[1; PIECE])
         });
-        let body = Pieces::new(pieces, Then::Ends);
+        let body = Pieces::new(pieces, AfterAnswer::Ends);
         answer(&script.call().await, http::Response::builder(), body);
         until("some is made", || made.get() > 1).await;
         settle().await;
@@ -264,7 +264,7 @@ fn a_body_that_does_not_go_on_in_time_is_cut_short() {
         let mut client = script.client(&worker);
         client.get("/1").await;
         let piece = Bytes::from_static(b"begun");
-        let body = Pieces::new([piece].into_iter(), Then::Stalls);
+        let body = Pieces::new([piece].into_iter(), AfterAnswer::Stalls);
         let call = script.call().await;
         answer(&call, http::Response::builder(), body);
         pass(&worker, limit - 3 * SECOND).await;
@@ -316,7 +316,7 @@ fn a_small_request_does_not_wait_for_a_body_that_has_always_more() {
             steps.advance();
             Bytes::from_static(&[1; 20 << 10])
         });
-        let body = Pieces::new(pieces, Then::Ends);
+        let body = Pieces::new(pieces, AfterAnswer::Ends);
         answer(&script.call().await, http::Response::builder(), body);
         let taking = tokio::task::spawn_local(async move { many.response().await });
         until("much is under way", || made.get() > 20).await;
@@ -395,7 +395,7 @@ fn a_body_whose_handler_fails_does_not_look_whole() {
         client.get("/1").await;
         let call = script.call().await;
         let piece = Bytes::from_static(b"begun");
-        let body = Pieces::new([piece].into_iter(), Then::Stalls);
+        let body = Pieces::new([piece].into_iter(), AfterAnswer::Stalls);
         answer(&call, http::Response::builder(), body);
         settle().await;
         call.reply.fail(NoResponse::Trapped);

@@ -11,7 +11,7 @@ use crate::access_log::Entry;
 use crate::exchange;
 use crate::h1::{Driver, Reading, Stage};
 use crate::response;
-use crate::websocket::{self, Connection};
+use crate::websocket::{self, WebSocketConnection};
 
 impl Driver {
     /// Tells the client that its connection has changed to WebSocket.
@@ -32,7 +32,8 @@ impl Driver {
                 self.log_later(entry, 101, 0, out);
                 // Messages of the guest follow it.
                 self.write_out(out);
-                let connection = Connection::new(&local, &self.transport, site, accepted, agreed);
+                let connection =
+                    WebSocketConnection::new(&local, &self.transport, site, accepted, agreed);
                 self.exchange.reading = Reading::WebSocket(Box::new(connection));
             }
             Err(fault) => {
@@ -45,7 +46,7 @@ impl Driver {
     }
 
     /// Goes on with messages.
-    pub(super) fn begin_websocket(&mut self, mut connection: Box<Connection>) -> Stage {
+    pub(super) fn begin_websocket(&mut self, mut connection: Box<WebSocketConnection>) -> Stage {
         self.log_unsent();
         self.exchange.own.close();
         self.transport.idle.set(false);

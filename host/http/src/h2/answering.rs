@@ -32,7 +32,7 @@ use netwasm_exchange::request::Request;
 use self::download::{Broken, SILENT, tell_sent};
 use crate::exchange;
 use crate::forward::{Forwarding, Passed, Upgrade};
-use crate::h2::incoming::{Incoming, IncomingBody, IncomingEnd};
+use crate::h2::incoming::{Http2Body, IncomingBody, IncomingEnd};
 use crate::h2::line::LogLine;
 use crate::h2::link::{self, Link};
 use crate::h2::stream::{Outcome, Stream};
@@ -58,7 +58,7 @@ struct AnsweringStream {
     link: Rc<Link>,
     /// The head, without its fields.
     head: Parts,
-    incoming: Rc<Incoming>,
+    incoming: Rc<Http2Body>,
     outgoing: Option<SendResponse<Bytes>>,
     reply: Rc<Reply>,
     /// The instance that is handling the request.
@@ -82,7 +82,7 @@ struct AnsweringStream {
 }
 
 /// A response that begins.
-enum Begun {
+enum BegunResponse {
     /// It is made while it is sent.
     Streamed(Answered),
     /// An event guest's, whole or not.
@@ -114,7 +114,7 @@ impl AnsweringStream {
         let length = request::length(&head.headers);
         let expects = request::expects_continue(&head.headers);
         let window = &link.window;
-        let incoming = Incoming::new(thread, stream, length, expects, window);
+        let incoming = Http2Body::new(thread, stream, length, expects, window);
         let body = match incoming.is_end_stream() {
             true => RequestBody::Empty,
             false => RequestBody::new(IncomingBody(Rc::clone(&incoming))),
@@ -177,21 +177,23 @@ impl AnsweringStream {
             }),
         };
         let response = match response {
-            Ok(Begun::Forward(forward)) => match self.forward_deferred(forward) {
+            Ok(BegunResponse::Forward(forward)) => match self.forward_deferred(forward) {
                 Ok(()) => self.response().await,
-                Err(answer) => Ok(Begun::Answer(answer)),
+                Err(answer) => Ok(BegunResponse::Answer(answer)),
             },
             response => response,
         };
         let mut answered = match response {
-            Ok(Begun::Streamed(answered)) => answered,
-            Ok(Begun::Upgrade(upgrade)) => {
+            Ok(BegunResponse::Streamed(answered)) => answered,
+            Ok(BegunResponse::Upgrade(upgrade)) => {
                 self.relay(upgrade).await;
                 return None;
             }
             // Only a deferred request is forwarded, and it is no more.
-            Ok(Begun::Forward(_)) => return self.refuse(Missing::Guest(NoResponse::Trapped)),
-            Ok(Begun::Answer(answer)) => {
+            Ok(BegunResponse::Forward(_)) => {
+                return self.refuse(Missing::Guest(NoResponse::Trapped));
+            }
+            Ok(BegunResponse::Answer(answer)) => {
                 // The handler's own response, in place of an upstream's.
                 self.is_forwarded = false;
                 self.forwarding = None;
@@ -261,7 +263,7 @@ impl AnsweringStream {
     /// Waits until the response begins. `limit` runs from when the guest last
     /// got a piece of the request, because an arriving body has its own
     /// time-out.
-    async fn response_within(&mut self, limit: Duration) -> Option<Result<Begun, Missing>> {
+    async fn response_within(&mut self, limit: Duration) -> Option<Result<BegunResponse, Missing>> {
         let incoming = Rc::clone(&self.incoming);
         let mut response = pin!(self.response());
         loop {
@@ -275,7 +277,7 @@ impl AnsweringStream {
     }
 
     /// Waits until the response begins.
-    async fn response(&mut self) -> Result<Begun, Missing> {
+    async fn response(&mut self) -> Result<BegunResponse, Missing> {
         let Self {
             link,
             head,
@@ -318,9 +320,9 @@ impl AnsweringStream {
                     let _ = response.map(|it| outgoing.send_informational(it));
                 }
                 return polled.map(|passed| match passed {
-                    Ok(Passed::Response(answered)) => Ok(Begun::Streamed(answered)),
-                    Ok(Passed::Answer(answer)) => Ok(Begun::Answer(answer)),
-                    Ok(Passed::Upgrade(upgrade)) => Ok(Begun::Upgrade(upgrade)),
+                    Ok(Passed::Response(answered)) => Ok(BegunResponse::Streamed(answered)),
+                    Ok(Passed::Answer(answer)) => Ok(BegunResponse::Answer(answer)),
+                    Ok(Passed::Upgrade(upgrade)) => Ok(BegunResponse::Upgrade(upgrade)),
                     Err(status) => Err(Missing::Guest(NoResponse::OfUpstream(status))),
                 });
             }
@@ -338,13 +340,13 @@ impl AnsweringStream {
             }
             let Some((_, deferred)) = event else {
                 let answer = reply.poll_answer(cx);
-                return answer.map(|it| it.map(Begun::Streamed).map_err(Missing::Guest));
+                return answer.map(|it| it.map(BegunResponse::Streamed).map_err(Missing::Guest));
             };
             deferred.poll(cx).map(|settled| {
                 Ok(match settled {
-                    Some(Settled::Forward(forward)) => Begun::Forward(forward),
-                    Some(Settled::Answer(answer)) => Begun::Answer(answer),
-                    None => Begun::Answer(exchange::gone()),
+                    Some(Settled::Forward(forward)) => BegunResponse::Forward(forward),
+                    Some(Settled::Answer(answer)) => BegunResponse::Answer(answer),
+                    None => BegunResponse::Answer(exchange::gone()),
                 })
             })
         })

@@ -22,7 +22,7 @@ use crate::exchange::{MALFORMED, SLOW_BODY, TOO_LARGE};
 use crate::h2::window::{Coming, Window};
 
 /// Body of a request. See the module.
-pub(super) struct Incoming {
+pub(super) struct Http2Body {
     thread: Rc<Thread>,
     state: RefCell<IncomingState>,
 }
@@ -66,13 +66,13 @@ pub(super) enum IncomingEnd {
     Lost,
 }
 
-impl std::fmt::Debug for Incoming {
+impl std::fmt::Debug for Http2Body {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Incoming").finish_non_exhaustive()
+        f.debug_struct("Http2Body").finish_non_exhaustive()
     }
 }
 
-impl Incoming {
+impl Http2Body {
     pub(super) fn new(
         thread: &Rc<Thread>,
         stream: RecvStream,
@@ -354,7 +354,7 @@ impl IncomingState {
 }
 
 /// The guest's end of a body.
-pub(super) struct IncomingBody(pub(super) Rc<Incoming>);
+pub(super) struct IncomingBody(pub(super) Rc<Http2Body>);
 
 impl Body for IncomingBody {
     type Data = Bytes;

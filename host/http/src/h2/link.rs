@@ -25,7 +25,7 @@ use crate::exchange::{self, Own, TOO_LARGE};
 use crate::file_body::{self, Part, Purpose};
 use crate::h2::answering;
 use crate::h2::held::{Budget, Held};
-use crate::h2::incoming::{Incoming, IncomingBody};
+use crate::h2::incoming::{Http2Body, IncomingBody};
 use crate::h2::line::LogLine;
 use crate::h2::request;
 use crate::h2::sending::{read_all, send_bytes, send_parts};
@@ -37,7 +37,7 @@ use crate::local::{Date, Local};
 use crate::response;
 use crate::websocket::TunnelQueues;
 
-use self::queued::Queued;
+use self::queued::QueuedResponse;
 
 /// Maximum size of a file that is read before its head is sent, in bytes.
 const SMALL_FILE: u64 = 16 << 10;
@@ -137,7 +137,7 @@ impl Link {
             None if !incoming.is_end_stream() => {
                 let length = request::length(&head.headers);
                 let expects = request::expects_continue(&head.headers);
-                let body = Incoming::new(self.thread(), incoming, length, expects, &self.window);
+                let body = Http2Body::new(self.thread(), incoming, length, expects, &self.window);
                 request.arriving = true;
                 request.coming = Some(RequestBody::new(IncomingBody(Rc::clone(&body))));
                 coming = Some(body);
@@ -163,7 +163,7 @@ impl Link {
                 let tunnels = request.tunnels;
                 match exchange::forward(&mut request, forward, body, expects, tunnels, env) {
                     Ok(forwarding) => {
-                        let incoming = coming.unwrap_or_else(|| Incoming::whole(self.thread()));
+                        let incoming = coming.unwrap_or_else(|| Http2Body::whole(self.thread()));
                         let forwarded = answering::Forwarded {
                             request,
                             forwarding,
@@ -207,7 +207,7 @@ impl Link {
                 return self.collect(exchange, wanted);
             }
         };
-        let incoming = coming.unwrap_or_else(|| Incoming::whole(self.thread()));
+        let incoming = coming.unwrap_or_else(|| Http2Body::whole(self.thread()));
         let answer = answering::Later {
             request,
             deferred,
@@ -444,7 +444,7 @@ impl Link {
         }
         // The bytes count at once, not only when the future is first polled.
         let queued = match &payload {
-            Payload::Bytes(bytes) => Some(Queued::new(self, bytes.len())),
+            Payload::Bytes(bytes) => Some(QueuedResponse::new(self, bytes.len())),
             Payload::Parts(_) => None,
         };
         Some(Box::pin(async move {

@@ -19,7 +19,7 @@ use netwasm_net::guest::NoGuest;
 use netwasm_net::testing::{in_worker, pass, settle, soon, until};
 use netwasm_net::worker::Worker;
 
-use crate::testing::{Busy, Pieces, Script, Then, answer, answer_ok, ok};
+use crate::testing::{AfterAnswer, Busy, Pieces, Script, answer, answer_ok, ok};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -210,7 +210,7 @@ fn a_body_is_made_as_the_client_takes_it() {
             counted.set(number + 1);
             Bytes::from_static(&[1; PIECE])
         });
-        let body = Pieces::new(pieces, Then::Ends);
+        let body = Pieces::new(pieces, AfterAnswer::Ends);
         answer(&script.call().await, http::Response::builder(), body);
         settle().await;
         let before = made.get();
@@ -325,7 +325,7 @@ fn a_body_whose_handler_fails_does_not_look_whole() {
         let (broken, other) = (client.get("/1").await, client.get("/2").await);
         let (call, well) = (script.call().await, script.call().await);
         let piece = Bytes::from_static(b"begun");
-        let body = Pieces::new([piece].into_iter(), Then::Stalls);
+        let body = Pieces::new([piece].into_iter(), AfterAnswer::Stalls);
         answer(&call, http::Response::builder(), body);
         settle().await;
         call.reply.fail(NoResponse::Trapped);

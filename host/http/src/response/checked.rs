@@ -8,7 +8,7 @@ use crate::response::{bodiless, is_framing, write_field, write_status};
 
 /// Fault of a response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Fault {
+pub(crate) enum ResponseFault {
     #[error("the status {0} is none of 200 to 599")]
     Status(u16),
     #[error("{0:?} is no name of a header")]
@@ -57,20 +57,22 @@ impl<'a> Checked<'a> {
     ///
     /// # Errors
     /// Fails with the first fault.
-    pub(crate) fn new(answer: &'a Answer, head: bool, most: usize) -> Result<Self, Fault> {
+    pub(crate) fn new(answer: &'a Answer, head: bool, most: usize) -> Result<Self, ResponseFault> {
         let status = answer.status;
         if !(200..600).contains(&status) {
-            return Err(Fault::Status(status));
+            return Err(ResponseFault::Status(status));
         }
         let length = match &answer.body {
-            Body::Bytes(bytes) if bytes.len() > most => return Err(Fault::TooLarge(bytes.len())),
+            Body::Bytes(bytes) if bytes.len() > most => {
+                return Err(ResponseFault::TooLarge(bytes.len()));
+            }
             Body::Bytes(bytes) => Some(bytes.len() as u64),
             Body::Empty => Some(0),
             Body::File(_) | Body::Unopened(_) => None,
             Body::Stream(StreamedBody { length, .. }) => *length,
         };
         if bodiless(status) && length != Some(0) {
-            return Err(Fault::Body(status));
+            return Err(ResponseFault::Body(status));
         }
         check_count(&answer.headers)?;
         check_count(&answer.trailers)?;
@@ -82,7 +84,7 @@ impl<'a> Checked<'a> {
         for (name, value) in &answer.trailers {
             check_field(name, value)?;
             if is_framing(name) || name.eq_ignore_ascii_case("content-length") {
-                return Err(Fault::Framing(name.clone()));
+                return Err(ResponseFault::Framing(name.clone()));
             }
         }
         Ok(checked)
@@ -105,20 +107,20 @@ impl<'a> Checked<'a> {
         value: &[u8],
         head: bool,
         length: Option<u64>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), ResponseFault> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         match name.len() {
             4 if is("date") => self.given.date = true,
             6 if is("server") => self.given.server = true,
             10 if is("connection") => {
                 if !value.eq_ignore_ascii_case(b"close") {
-                    return Err(Fault::Framing(name.into()));
+                    return Err(ResponseFault::Framing(name.into()));
                 }
                 self.closes = true;
             }
             14 if is("content-length") => {
                 if self.length.is_some() {
-                    return Err(Fault::Twice);
+                    return Err(ResponseFault::Twice);
                 }
                 let told = std::str::from_utf8(value)
                     .ok()
@@ -135,10 +137,10 @@ impl<'a> Checked<'a> {
                     (Some(told), None) if matches!(self.answer.body, Body::Stream(_)) => {
                         self.length = Some(told);
                     }
-                    (_, length) => return Err(Fault::Length(length.unwrap_or_default())),
+                    (_, length) => return Err(ResponseFault::Length(length.unwrap_or_default())),
                 }
             }
-            _ if is_framing(name) => return Err(Fault::Framing(name.into())),
+            _ if is_framing(name) => return Err(ResponseFault::Framing(name.into())),
             _ => {}
         }
         Ok(())
@@ -205,21 +207,21 @@ impl<'a> Checked<'a> {
 ///
 /// # Errors
 /// Fails with the first fault.
-pub(crate) fn check_interim(headers: &Fields) -> Result<(), Fault> {
+pub(crate) fn check_interim(headers: &Fields) -> Result<(), ResponseFault> {
     check_count(headers)?;
     for (name, value) in headers {
         check_field(name, value)?;
         if is_framing(name) || name.eq_ignore_ascii_case("content-length") {
-            return Err(Fault::Framing(name.clone()));
+            return Err(ResponseFault::Framing(name.clone()));
         }
     }
     Ok(())
 }
 
-fn check_count(fields: &Fields) -> Result<(), Fault> {
+fn check_count(fields: &Fields) -> Result<(), ResponseFault> {
     match fields.len() {
         0..=MOST_FIELDS => Ok(()),
-        count => Err(Fault::TooMany(count)),
+        count => Err(ResponseFault::TooMany(count)),
     }
 }
 
@@ -227,15 +229,15 @@ fn check_count(fields: &Fields) -> Result<(), Fault> {
 ///
 /// # Errors
 /// Fails with its fault.
-pub(crate) fn check_field(name: &str, value: &[u8]) -> Result<(), Fault> {
+pub(crate) fn check_field(name: &str, value: &[u8]) -> Result<(), ResponseFault> {
     if name.is_empty() || !name.bytes().all(is_token) {
-        return Err(Fault::Name(name.into()));
+        return Err(ResponseFault::Name(name.into()));
     }
     // Visible characters, spaces, tabs and bytes beyond ASCII (RFC 9110,
     // section 5.5).
     let allowed = |&byte: &u8| byte == b'\t' || (byte >= b' ' && byte != 0x7f);
     if !value.iter().all(allowed) {
-        return Err(Fault::Value(name.into()));
+        return Err(ResponseFault::Value(name.into()));
     }
     Ok(())
 }

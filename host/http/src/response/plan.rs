@@ -20,7 +20,7 @@ pub(crate) struct Plan {
 
 /// Why the response of an async guest cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unsendable {
+pub(crate) enum UnsendableResponse {
     #[error("{0} is no status of a response")]
     Status(u16),
     #[error("its content-length is not one number")]
@@ -41,17 +41,17 @@ impl Plan {
         head: bool,
         file: Option<u64>,
         ended: bool,
-    ) -> Result<Self, Unsendable> {
+    ) -> Result<Self, UnsendableResponse> {
         let status = parts.status.as_u16();
-        let given = content_length(&parts.headers).map_err(|_| Unsendable::Length)?;
+        let given = content_length(&parts.headers).map_err(|_| UnsendableResponse::Length)?;
         if !(200..600).contains(&status) {
-            return Err(Unsendable::Status(status));
+            return Err(UnsendableResponse::Status(status));
         }
         if let (Some(told), Some(file)) = (given, file)
             && told != file
             && !head
         {
-            return Err(Unsendable::File { told, file });
+            return Err(UnsendableResponse::File { told, file });
         }
         let bodiless = bodiless(status);
         let nothing = (bodiless || ended).then_some(0);

@@ -19,7 +19,7 @@ use crate::websocket::session::Session;
 
 /// Driver of a connection, once the request for it was answered.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub(crate) struct WebSocketConnection {
     transport: Rc<Transport>,
     session: Session,
 }
@@ -57,7 +57,7 @@ impl Outlet for Direct {
     }
 }
 
-impl Connection {
+impl WebSocketConnection {
     /// Begins a connection that a guest has accepted.
     pub(crate) fn new(
         local: &Rc<Local>,

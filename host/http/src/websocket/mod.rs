@@ -26,7 +26,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::connection::Connection;
+pub(crate) use self::connection::WebSocketConnection;
 pub(crate) use self::opening::{accept, base64, fields};
 pub(crate) use self::queue::TunnelQueues;
 pub(crate) use self::stream::Tunnel;

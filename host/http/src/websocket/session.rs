@@ -220,7 +220,7 @@ impl Session {
                     };
                     deliver.take(incoming)
                 }
-                Err(fault) => Some(End::Fault(fault)),
+                Err(fault) => Some(SessionEnd::Fault(fault)),
             };
             if let Some(end) = ended {
                 self.end(end);
@@ -243,12 +243,12 @@ impl Session {
         }
         let service = Rc::clone(self.socket.service());
         if service.is_aborting() {
-            return self.end(End::Lost);
+            return self.end(SessionEnd::Lost);
         }
         if self.sender.has_drained()
             && let Err(Gone) = self.guest.drained()
         {
-            return self.end(End::Fault(GONE));
+            return self.end(SessionEnd::Fault(GONE));
         }
         let thread = Rc::clone(&self.thread);
         let now = thread.now();
@@ -257,7 +257,7 @@ impl Session {
         }
         if let SessionStage::Closing(since) = self.stage {
             if thread.passed(since, CLOSE_WAIT) {
-                self.end(End::Lost);
+                self.end(SessionEnd::Lost);
             }
             return;
         }
@@ -280,7 +280,7 @@ impl Session {
         if let Some((_, since)) = self.arriving
             && thread.passed(since, limits.body_timeout)
         {
-            return self.end(End::Fault(TOO_SLOW));
+            return self.end(SessionEnd::Fault(TOO_SLOW));
         }
         let websocket = &limits.websocket;
         match (self.asked, websocket.ping) {
@@ -290,7 +290,7 @@ impl Session {
                     "the {} answers no ping (--websocket-ping-timeout)", name(self.peer)
                 );
                 self.sender.say_close(Some(INTERNAL), "no answer to a ping");
-                self.end(End::Lost);
+                self.end(SessionEnd::Lost);
             }
             (None, Some(limit)) if thread.passed(self.heard, limit) => {
                 self.sender.control(Opcode::Ping, &[]);
@@ -330,20 +330,20 @@ impl Session {
                 reason,
                 "a WebSocket connection ends without a close frame"
             );
-            self.end(End::Lost);
+            self.end(SessionEnd::Lost);
         }
     }
 
     /// Ends the connection, and tells the guest.
-    fn end(&mut self, end: End) {
+    fn end(&mut self, end: SessionEnd) {
         self.stage = SessionStage::Over;
         self.kept = Vec::new();
         let (code, reason) = match end {
-            End::Closed(code, reason) => {
+            SessionEnd::Closed(code, reason) => {
                 self.sender.say_close(code, "");
                 (code.unwrap_or(NO_STATUS), reason)
             }
-            End::Fault(fault) => {
+            SessionEnd::Fault(fault) => {
                 if fault != GONE {
                     tracing::info!(
                         peer = %self.socket.transport().peer(),
@@ -353,7 +353,7 @@ impl Session {
                 self.sender.say_close(Some(fault.code), fault.reason);
                 (fault.code, fault.reason.to_owned())
             }
-            End::Lost => (ABNORMAL, String::new()),
+            SessionEnd::Lost => (ABNORMAL, String::new()),
         };
         self.socket.end();
         self.net.counters.websockets_ended.add();
@@ -378,7 +378,7 @@ fn name(side: Side) -> &'static str {
 }
 
 /// How a connection ends.
-enum End {
+enum SessionEnd {
     /// The peer has sent a close frame.
     Closed(Option<u16>, String),
     Fault(Fault),
@@ -397,13 +397,13 @@ struct Delivery<'a> {
 
 impl Delivery<'_> {
     /// Returns how the connection ends, if it does.
-    fn take(mut self, incoming: Incoming<'_>) -> Option<End> {
-        let gone = |result: Result<(), Gone>| result.err().map(|Gone| End::Fault(GONE));
+    fn take(mut self, incoming: Incoming<'_>) -> Option<SessionEnd> {
+        let gone = |result: Result<(), Gone>| result.err().map(|Gone| SessionEnd::Fault(GONE));
         match incoming {
-            Incoming::Close(code, reason) => Some(End::Closed(code, reason.to_owned())),
+            Incoming::Close(code, reason) => Some(SessionEnd::Closed(code, reason.to_owned())),
             Incoming::Ping(payload) => {
                 if self.is_too_fast() {
-                    return Some(End::Fault(TOO_MANY));
+                    return Some(SessionEnd::Fault(TOO_MANY));
                 }
                 self.sender.control(Opcode::Pong, payload);
                 None
@@ -412,7 +412,7 @@ impl Delivery<'_> {
             // The client may not know yet that the guest has closed.
             Incoming::Text(_) | Incoming::Binary(_) if self.sender.has_closed() => None,
             Incoming::Text(_) | Incoming::Binary(_) if self.is_too_fast() => {
-                Some(End::Fault(TOO_MANY))
+                Some(SessionEnd::Fault(TOO_MANY))
             }
             Incoming::Text(text) => {
                 self.thread.meter.add(Measure::MessagesReceived, 1);

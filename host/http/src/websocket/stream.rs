@@ -39,7 +39,7 @@ pub(crate) struct Tunnel {
 }
 
 /// The stream is gone, or is to be reset.
-struct Cut(Option<ConnectionError>);
+struct StreamGone(Option<ConnectionError>);
 
 impl Tunnel {
     /// Begins a connection that a guest has accepted. The client was told.
@@ -78,20 +78,20 @@ impl Tunnel {
             queue.drive(&cx.waker().clone(), || self.poll(cx))
         })
         .await;
-        if let Err(Cut(reason)) = ended {
+        if let Err(StreamGone(reason)) = ended {
             self.session.lost(reason.as_ref());
             self.to.send_reset(Reason::CANCEL);
         }
         self.sent
     }
 
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamGone>> {
         loop {
             if let Some(reason) = self.queue.take_failure() {
-                return Poll::Ready(Err(Cut(Some(reason))));
+                return Poll::Ready(Err(StreamGone(Some(reason))));
             }
             if self.to.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Cut(None)));
+                return Poll::Ready(Err(StreamGone(None)));
             }
             let is_blocked = self.poll_send(cx)?.is_pending();
             if self.session.is_over() {
@@ -99,7 +99,7 @@ impl Tunnel {
                     return self.poll_alarm(cx);
                 }
                 let ended = self.to.send_data(Bytes::new(), true);
-                return Poll::Ready(ended.map_err(|_| Cut(None)));
+                return Poll::Ready(ended.map_err(|_| StreamGone(None)));
             }
             if self.turn.waits() {
                 self.turn.give_way(cx);
@@ -126,7 +126,7 @@ impl Tunnel {
     }
 
     /// Sends what is queued as far as there is room. Ready once nothing is queued.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, Cut> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Poll<()>, StreamGone> {
         loop {
             let queued = self.queue.len();
             if queued == 0 {
@@ -138,20 +138,22 @@ impl Tunnel {
                 match self.to.poll_capacity(cx) {
                     Poll::Pending => return Ok(Poll::Pending),
                     Poll::Ready(Some(Ok(_))) => {}
-                    Poll::Ready(_) => return Err(Cut(None)),
+                    Poll::Ready(_) => return Err(StreamGone(None)),
                 }
             }
             let room = self.to.capacity().min(queued);
             let piece = self.queue.take(room);
             self.sent += room as u64;
             self.progressed = self.thread.now();
-            self.to.send_data(piece, false).map_err(|_| Cut(None))?;
+            self.to
+                .send_data(piece, false)
+                .map_err(|_| StreamGone(None))?;
         }
     }
 
     /// Uses a piece of the client's. Returns false if there is none, or if it is to
     /// wait.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, Cut> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, StreamGone> {
         if self.session.holds() {
             return Ok(false);
         }
@@ -164,11 +166,11 @@ impl Tunnel {
             Poll::Ready(Some(Ok(piece))) => {
                 self.session.received(&piece);
                 let released = self.from.flow_control().release_capacity(piece.len());
-                released.map_err(|_| Cut(None))?;
+                released.map_err(|_| StreamGone(None))?;
                 self.turn.note(piece.len());
                 Ok(true)
             }
-            Poll::Ready(Some(Err(_))) => Err(Cut(None)),
+            Poll::Ready(Some(Err(_))) => Err(StreamGone(None)),
             Poll::Ready(None) => {
                 // There is no half-closed WebSocket.
                 self.session.lost(None);
@@ -178,13 +180,13 @@ impl Tunnel {
     }
 
     /// Waits until something is due. Wakes the task then.
-    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Cut>> {
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamGone>> {
         const SLOW: ConnectionError =
             ConnectionError::Timeout("the peer takes nothing of what is queued (--write-timeout)");
         let limits = &self.thread.env.limits;
         let queued = !self.queue.is_empty();
         if queued && self.thread.passed(self.progressed, limits.write_timeout) {
-            return Poll::Ready(Err(Cut(Some(SLOW))));
+            return Poll::Ready(Err(StreamGone(Some(SLOW))));
         }
         self.session.await_ends(cx);
         let now = self.thread.now();

@@ -45,9 +45,9 @@ impl Failed {
 }
 
 /// A connection that is closed in the end.
-struct Closing(Rc<Transport>);
+struct ClosedAtEnd(Rc<Transport>);
 
-impl Drop for Closing {
+impl Drop for ClosedAtEnd {
     fn drop(&mut self) {
         self.0.say_close_notify();
         self.0.release();
@@ -70,7 +70,7 @@ pub(super) async fn probe(
             false => ClientTls::without_alpn(tls),
         });
         let made = connect::open_to(worker, server, tls.as_ref(), None, check.timeout).await;
-        let connection = Closing(made.map_err(Failed::Connect)?);
+        let connection = ClosedAtEnd(made.map_err(Failed::Connect)?);
         match &check.kind {
             CheckKind::Connect => Ok(()),
             CheckKind::Get {

@@ -59,7 +59,7 @@ async fn echo(bytes: usize) -> SocketAddr {
 /// A connection with its place.
 struct Lease {
     stream: TcpStream,
-    place: Place<TcpStream>,
+    place: PoolPlace<TcpStream>,
 }
 
 impl Lease {

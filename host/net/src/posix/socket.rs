@@ -84,7 +84,7 @@ impl From<io::Error> for PosixError {
 
 /// How far a socket's connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
+enum SocketStage {
     /// There is none.
     Apart,
     /// connect(2) has begun, and nobody has asked how it went.
@@ -98,7 +98,7 @@ pub struct PosixSocket {
     fd: OwnedFd,
     family: SocketFamily,
     kind: SocketKind,
-    stage: Cell<Stage>,
+    stage: Cell<SocketStage>,
     /// Place among the connections accepted, or permit for an outgoing one.
     permit: RefCell<Option<Permit>>,
     /// Place of an accepted connection among those of its client.
@@ -151,7 +151,7 @@ impl PosixSocket {
         )?;
         let connected = |fd| {
             let socket = Self::new(fd, SocketFamily::Unix, SocketKind::Stream);
-            socket.stage.set(Stage::Connected);
+            socket.stage.set(SocketStage::Connected);
             socket
         };
         Ok((connected(one), connected(other)))
@@ -162,7 +162,7 @@ impl PosixSocket {
             fd,
             family,
             kind,
-            stage: Cell::new(Stage::Apart),
+            stage: Cell::new(SocketStage::Apart),
             permit: RefCell::default(),
             client: RefCell::default(),
             counted: RefCell::default(),
@@ -266,7 +266,7 @@ impl PosixSocket {
         accepted.client.replace(client);
         // The kernel passes it on.
         accepted.linger.set(self.linger.get());
-        accepted.stage.set(Stage::Connected);
+        accepted.stage.set(SocketStage::Connected);
         accepted.counted.replace(Some(Counted::new(&env.counters)));
         Ok((accepted, peer))
     }
@@ -307,11 +307,11 @@ impl PosixSocket {
                 Ok(())
             }
             Err(Errno::INPROGRESS | Errno::INTR) => {
-                self.stage.set(Stage::Connecting);
+                self.stage.set(SocketStage::Connecting);
                 Err(Errno::INPROGRESS.into())
             }
             Err(Errno::ALREADY) => Err(Errno::ALREADY.into()),
-            Err(Errno::ISCONN) if self.stage.get() == Stage::Connecting => {
+            Err(Errno::ISCONN) if self.stage.get() == SocketStage::Connecting => {
                 self.connected(env);
                 Err(Errno::ISCONN.into())
             }
@@ -348,14 +348,14 @@ impl PosixSocket {
 
     /// Counts the connection if it moved bytes: it was made then.
     pub(super) fn moved(&self, env: &Env) {
-        if self.stage.get() == Stage::Connecting {
+        if self.stage.get() == SocketStage::Connecting {
             self.connected(env);
         }
     }
 
     /// Counts the connection, once.
     fn connected(&self, env: &Env) {
-        if self.stage.replace(Stage::Connected) != Stage::Connected {
+        if self.stage.replace(SocketStage::Connected) != SocketStage::Connected {
             env.counters.connections_made.add();
             self.counted.replace(Some(Counted::new(&env.counters)));
         }
@@ -363,8 +363,8 @@ impl PosixSocket {
 
     /// Gives up what a connection has that was not made.
     fn not_connected(&self) {
-        if self.stage.get() != Stage::Connected {
-            self.stage.set(Stage::Apart);
+        if self.stage.get() != SocketStage::Connected {
+            self.stage.set(SocketStage::Apart);
             self.permit.replace(None);
             self.client.replace(None);
         }
@@ -377,7 +377,7 @@ impl PosixSocket {
     /// Fails as getsockopt(2) does.
     pub fn take_error(&self, env: &Env) -> Result<Option<Errno>, Errno> {
         let kept = sockopt::socket_error(&self.fd)?.err();
-        if self.stage.get() == Stage::Connecting {
+        if self.stage.get() == SocketStage::Connecting {
             match kept {
                 Some(_) => self.not_connected(),
                 None if rustix::net::getpeername(&self.fd).is_ok() => self.connected(env),

@@ -1,4 +1,4 @@
-//! Clients that present a certificate: `--client-ca`.
+//! TlsClients that present a certificate: `--client-ca`.
 //!
 //! Resuming a session does not verify certificates: rustls takes them from the
 //! ticket, as they were at the handshake. So they are verified again here, as
@@ -14,12 +14,12 @@ use rustls::{Error, HandshakeKind, ServerConnection};
 
 /// Verification of clients, and the tickets by which they resume sessions.
 #[derive(Debug)]
-pub(super) struct Clients {
+pub(super) struct TlsClients {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
     pub(super) tickets: Arc<Tickets>,
 }
 
-impl Clients {
+impl TlsClients {
     /// Creates the verification, with a new ticket key.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use netwasm_base::meter::{Measure, Meter};
 
 use crate::queue::{Chunk, WriteQueue};
 
-use super::clients::Clients;
+use super::clients::TlsClients;
 use super::tls_error;
 
 /// Bytes of a file to encrypt at a time: one record's worth.
@@ -26,7 +26,7 @@ const FILE_STEP: usize = 16 << 10;
 pub struct Session {
     connection: Connection,
     /// Verification of clients, if this is a server that asks for certificates.
-    clients: Option<Arc<Clients>>,
+    clients: Option<Arc<TlsClients>>,
     /// Plain text that may not be encrypted yet, as it follows a part of a file
     /// that is still being sent.
     staged: WriteQueue,
@@ -62,7 +62,7 @@ impl fmt::Debug for Session {
 }
 
 impl Session {
-    pub(super) fn new(mut connection: Connection, clients: Option<Arc<Clients>>) -> Self {
+    pub(super) fn new(mut connection: Connection, clients: Option<Arc<TlsClients>>) -> Self {
         // The connection's own limit applies instead.
         connection.set_buffer_limit(None);
         Self {

@@ -14,7 +14,7 @@ use crate::permits::Permit;
 use crate::thread::Thread;
 use crate::turns::Turn;
 use crate::udp::datagrams::Handle;
-use crate::udp::{Datagrams, OpenEndpoint, Server, Source, watched};
+use crate::udp::{Datagrams, OpenEndpoint, SocketOrigin, UdpServer, watched};
 
 /// Decides whose datagrams a socket takes.
 pub struct Sender(Box<dyn Fn(SocketAddr) -> bool>);
@@ -116,7 +116,7 @@ impl Opened {
             resource: endpoint,
             datagrams,
         };
-        let made = Server::new(thread, Source::Opened(sender), socket, local, turn);
+        let made = UdpServer::new(thread, SocketOrigin::Opened(sender), socket, local, turn);
         let served = match made {
             Ok(mut server) => {
                 server.endpoint = Some(open);

@@ -10,19 +10,19 @@ use crate::upstream::clock::Clock;
 /// not preferred.
 const AVOIDED: u64 = 10_000;
 
-/// Addresses of a server; none are known at first.
+/// ServerAddresses of a server; none are known at first.
 #[derive(Debug, Default)]
-pub(super) struct Addresses(Mutex<Known>);
+pub(super) struct ServerAddresses(Mutex<KnownAddresses>);
 
 #[derive(Debug, Default)]
-struct Known {
-    /// Addresses, and the time up to which each is not preferred.
+struct KnownAddresses {
+    /// ServerAddresses, and the time up to which each is not preferred.
     all: Vec<(IpAddr, u64)>,
     /// Place of the address whose turn it is.
     turn: usize,
 }
 
-impl Addresses {
+impl ServerAddresses {
     /// Takes the addresses that the name has now.
     pub(super) fn set(&self, found: &[IpAddr]) {
         let mut known = self.known();
@@ -44,7 +44,7 @@ impl Addresses {
         if count < 2 {
             return None;
         }
-        let usable = |known: &Known, place: usize| match known.all.get(place % count) {
+        let usable = |known: &KnownAddresses, place: usize| match known.all.get(place % count) {
             Some((_, 0)) => true,
             Some((_, until)) => *until <= clock.now(),
             None => false,
@@ -78,12 +78,12 @@ impl Addresses {
         known.all.is_empty() || known.position(ip).is_some()
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, KnownAddresses> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Known {
+impl KnownAddresses {
     fn position(&self, ip: IpAddr) -> Option<usize> {
         self.all.iter().position(|(other, _)| *other == ip)
     }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn addresses_take_turns() {
-        let (addresses, clock) = (Addresses::default(), Clock::at(1));
+        let (addresses, clock) = (ServerAddresses::default(), Clock::at(1));
         assert_eq!(
             (addresses.next(&clock), addresses.include(ip(9))),
             (None, true)
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn an_address_that_cannot_be_reached_is_passed_over_for_a_time() {
-        let addresses = Addresses::default();
+        let addresses = ServerAddresses::default();
         addresses.set(&[ip(1), ip(2)]);
         addresses.is_unreachable(ip(2), &Clock::at(1000));
         let next = |at| addresses.next(&Clock::at(at));

@@ -12,7 +12,7 @@ use crate::upstream::server::{Fitness, Server};
 
 /// Servers, and the way in which one is chosen.
 #[derive(Debug)]
-pub(super) struct Choice {
+pub(super) struct ServerChoice {
     pub(super) servers: Vec<Arc<Server>>,
     balance: Balance,
     /// Numbers of the servers in the order of their turns, each as often as its
@@ -30,7 +30,7 @@ pub struct Wish<'a> {
     pub stuck: Option<u64>,
 }
 
-impl Choice {
+impl ServerChoice {
     pub(super) fn new(servers: Vec<Arc<Server>>, balance: Balance) -> Self {
         let weights: Vec<_> = servers.iter().map(|server| server.weight()).collect();
         Self {
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use crate::endpoint::Endpoint;
 
-    fn group(text: &str) -> Choice {
+    fn group(text: &str) -> ServerChoice {
         let group: UpstreamGroup = text.parse().expect(text);
         let name = Arc::from(&*group.name);
         let servers = group.servers.iter().map(|server| {
@@ -211,10 +211,10 @@ mod tests {
             let server = Server::of_group(&name, endpoint, None, weight, settings, &counters);
             Arc::new(server)
         });
-        Choice::new(servers.collect(), group.settings.balance)
+        ServerChoice::new(servers.collect(), group.settings.balance)
     }
 
-    fn choose<'a>(group: &'a Choice, key: &[u8], tried: &[u64]) -> Option<&'a Arc<Server>> {
+    fn choose<'a>(group: &'a ServerChoice, key: &[u8], tried: &[u64]) -> Option<&'a Arc<Server>> {
         let wish = Wish {
             key: Some(key),
             stuck: None,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     /// Counts how often each port is chosen for these keys.
-    fn count(group: &Choice, keys: impl Iterator<Item = u32>) -> HashMap<String, u32> {
+    fn count(group: &ServerChoice, keys: impl Iterator<Item = u32>) -> HashMap<String, u32> {
         let mut counts = HashMap::new();
         for key in keys {
             let chosen = choose(group, &key.to_le_bytes(), &[]);
@@ -294,7 +294,7 @@ mod tests {
     fn keys_stay_with_their_servers_when_one_leaves() {
         let all = group("g=127.0.0.1:1,127.0.0.1:2,127.0.0.1:3*2;balance=hash");
         let fewer = group("g=127.0.0.1:1,127.0.0.1:3*2;balance=hash");
-        let chosen = |group: &Choice, key: u32| {
+        let chosen = |group: &ServerChoice, key: u32| {
             let server = choose(group, &key.to_le_bytes(), &[]);
             server.expect("a server").to_string()
         };
@@ -332,7 +332,7 @@ mod tests {
     }
 
     /// Has a server fail its check, and come back at the time 1000.
-    fn comes_back(group: &Choice, place: usize) -> Arc<Server> {
+    fn comes_back(group: &ServerChoice, place: usize) -> Arc<Server> {
         let server = Arc::clone(group.servers.get(place).expect("a server"));
         server.was_checked(Err("refused"));
         server.was_checked_at(Ok::<(), &str>(()), &Clock::at(1000));

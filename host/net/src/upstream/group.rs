@@ -12,7 +12,7 @@ use netwasm_base::error::{ConnectionError, Error};
 
 use crate::endpoint::Endpoint;
 use crate::tls::ClientTls;
-use crate::upstream::choice::{Choice, Wish};
+use crate::upstream::choice::{ServerChoice, Wish};
 use crate::upstream::clock::Clock;
 use crate::upstream::limit::Limit;
 use crate::upstream::server::{NoPlace, Place, Server};
@@ -23,7 +23,7 @@ use crate::upstream::sticky::Sticky;
 pub struct Group {
     /// Name, for the log.
     name: Arc<str>,
-    choice: Choice,
+    choice: ServerChoice,
     /// Limit of requests at once, if there is one.
     limit: Option<Limit>,
     check: Option<Check>,
@@ -117,7 +117,7 @@ impl Group {
     ) -> Self {
         Self {
             name,
-            choice: Choice::new(servers, settings.balance),
+            choice: ServerChoice::new(servers, settings.balance),
             limit: settings.max_requests.map(Limit::new),
             check: settings.check.clone(),
             sticky: None,

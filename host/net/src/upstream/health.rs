@@ -1,4 +1,4 @@
-//! Health of a server: what requests and checks have told of it. Plain state;
+//! ServerHealth of a server: what requests and checks have told of it. Plain state;
 //! all workers share it, and none waits.
 //!
 //! - Requests that fail, `max-fails` within `fail-timeout`, leave the server out
@@ -24,7 +24,7 @@ const SMALLEST: u32 = WHOLE / 100;
 
 /// State of a server. Times are those of a [`Clock`]; 0 is none.
 #[derive(Debug)]
-pub(super) struct Health {
+pub(super) struct ServerHealth {
     most_fails: u32,
     /// `fail-timeout` in milliseconds.
     pub(super) window: u64,
@@ -68,7 +68,7 @@ pub(super) enum Change {
     Down,
 }
 
-impl Health {
+impl ServerHealth {
     pub(super) fn new(settings: &GroupSettings) -> Self {
         let of = |time: Option<Duration>| time.map_or(0, milliseconds);
         let check = settings.check.as_ref();
@@ -230,12 +230,12 @@ mod tests {
 
     use super::*;
 
-    fn health(settings: &str) -> Health {
+    fn health(settings: &str) -> ServerHealth {
         let group: UpstreamGroup = format!("g=a:1;{settings}").parse().expect(settings);
-        Health::new(&group.settings)
+        ServerHealth::new(&group.settings)
     }
 
-    fn standing(health: &Health, at: u64) -> Standing {
+    fn standing(health: &ServerHealth, at: u64) -> Standing {
         health.standing(&Clock::at(at))
     }
 

@@ -14,10 +14,10 @@ use netwasm_base::counters::Counters;
 
 use crate::endpoint::Endpoint;
 use crate::tls::ClientTls;
-use crate::upstream::addresses::Addresses;
+use crate::upstream::addresses::ServerAddresses;
 use crate::upstream::clock::Clock;
 use crate::upstream::hash::of_name;
-use crate::upstream::health::{Change, Health, Standing, WHOLE};
+use crate::upstream::health::{Change, ServerHealth, Standing, WHOLE};
 use crate::upstream::limit::Admitted;
 
 /// A server, as all workers see it.
@@ -41,21 +41,21 @@ pub struct Server {
     weight: u32,
     /// Requests under way.
     active: AtomicUsize,
-    /// Places for requests, if there is a limit.
-    places: Option<Places>,
+    /// ServerPlaces for requests, if there is a limit.
+    places: Option<ServerPlaces>,
     /// `max-queue` and `queue-timeout`.
     queue: (u32, Duration),
-    health: Health,
+    health: ServerHealth,
     /// Checks that have failed.
     checks_failed: AtomicU64,
     /// Its addresses, if it has a name.
-    addresses: Option<Addresses>,
+    addresses: Option<ServerAddresses>,
     counters: Arc<Counters>,
 }
 
-/// Places of a server for requests at once.
+/// ServerPlaces of a server for requests at once.
 #[derive(Debug)]
-struct Places {
+struct ServerPlaces {
     free: Arc<Semaphore>,
     waiting: AtomicU32,
     most_waiting: u32,
@@ -115,7 +115,7 @@ impl Server {
         settings: &GroupSettings,
         counters: &Arc<Counters>,
     ) -> Self {
-        let places = settings.max_connections.map(|most| Places {
+        let places = settings.max_connections.map(|most| ServerPlaces {
             free: Arc::new(Semaphore::new(most as usize)),
             waiting: AtomicU32::new(0),
             most_waiting: settings.max_queue,
@@ -128,8 +128,8 @@ impl Server {
             named: true,
             places,
             queue: (settings.max_queue, settings.queue_timeout),
-            health: Health::new(settings),
-            addresses: matches!(endpoint, Endpoint::Name { .. }).then(Addresses::default),
+            health: ServerHealth::new(settings),
+            addresses: matches!(endpoint, Endpoint::Name { .. }).then(ServerAddresses::default),
             ..Self::by_policy(endpoint, tls, settings.http, counters)
         }
     }
@@ -157,7 +157,7 @@ impl Server {
             active: AtomicUsize::new(0),
             places: None,
             queue: (settings.max_queue, settings.queue_timeout),
-            health: Health::unjudged(),
+            health: ServerHealth::unjudged(),
             checks_failed: AtomicU64::new(0),
             addresses: None,
             counters: Arc::clone(counters),
@@ -279,7 +279,8 @@ impl Server {
         let Some(places) = &self.places else {
             return Ok(Place::new(&self, None, admitted));
         };
-        let _waiting = Waiting::new(places).inspect_err(|reason| self.has_refused(*reason))?;
+        let _waiting =
+            WaitingRequest::new(places).inspect_err(|reason| self.has_refused(*reason))?;
         let permit = Arc::clone(&places.free).acquire_owned();
         match tokio::time::timeout(places.timeout, permit).await {
             Ok(Ok(permit)) => Ok(Place::new(&self, Some(permit), admitted)),
@@ -449,10 +450,10 @@ impl Drop for Place {
 }
 
 /// Counts a waiting request while it exists.
-struct Waiting<'a>(&'a Places);
+struct WaitingRequest<'a>(&'a ServerPlaces);
 
-impl<'a> Waiting<'a> {
-    fn new(places: &'a Places) -> Result<Self, NoPlace> {
+impl<'a> WaitingRequest<'a> {
+    fn new(places: &'a ServerPlaces) -> Result<Self, NoPlace> {
         let before = places.waiting.fetch_add(1, Ordering::Relaxed);
         let waiting = Self(places);
         match before < places.most_waiting {
@@ -462,7 +463,7 @@ impl<'a> Waiting<'a> {
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaitingRequest<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }

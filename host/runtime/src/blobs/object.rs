@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{
-    Container, DIRECTORY, Facts, Failure, Going, MAX_NAME, MAX_SEGMENTS, UNFINISHED, beneath, copy,
-    facts, is_segment,
+    BlobFacts, Container, DIRECTORY, Failure, Going, MAX_NAME, MAX_SEGMENTS, UNFINISHED, beneath,
+    copy, facts, is_segment,
 };
 
 /// Attempts to write where others delete the directory at the same time.
@@ -75,7 +75,7 @@ impl Container {
     ///
     /// # Errors
     /// Fails if there is no such object.
-    pub(crate) fn facts_of(&self, name: &str) -> Result<Facts, Failure> {
+    pub(crate) fn facts_of(&self, name: &str) -> Result<BlobFacts, Failure> {
         facts(&self.file(name)?).map_err(|error| Failure::told("look at", name, error))
     }
 

@@ -84,7 +84,8 @@ fn of_files(stamps: &Stamps) -> Key {
 mod tests {
     use std::fs;
 
-    use super::super::Stamp;
+    use netwasm_base::stamp::Stamp;
+
     use super::*;
 
     #[test]

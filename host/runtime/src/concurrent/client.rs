@@ -16,7 +16,7 @@ use netwasm_net::connect;
 use netwasm_net::datagram::DatagramSocket;
 use netwasm_net::endpoint::Endpoint;
 use netwasm_net::parked::{Key, Parked};
-use netwasm_net::pool::{Place, Pool};
+use netwasm_net::pool::{Pool, PoolPlace};
 use netwasm_net::transport::Transport;
 
 use crate::bindings::netwasm::net::types::{
@@ -102,7 +102,7 @@ impl Caller {
         pool: &Arc<Pool<Parked>>,
         key: &Key,
         timeout: Option<Duration>,
-    ) -> Outcome<(Rc<Transport>, Place<Parked>)> {
+    ) -> Outcome<(Rc<Transport>, PoolPlace<Parked>)> {
         self.permissions.connect(&key.endpoint)?;
         connect::get(&self.local.worker, pool, key, timeout).await
     }
@@ -111,7 +111,7 @@ impl Caller {
 /// Gives a connection to the guest.
 fn give(
     accessor: &Access,
-    made: Outcome<(Rc<Transport>, Option<Place<Parked>>)>,
+    made: Outcome<(Rc<Transport>, Option<PoolPlace<Parked>>)>,
 ) -> Ended<Connection> {
     let (transport, place) = match made {
         Ok(made) => made,

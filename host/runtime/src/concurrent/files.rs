@@ -64,7 +64,7 @@ fn read_via_stream(
         }
     };
     let (failure, failed) = oneshot::channel();
-    let reading = Reading {
+    let reading = FileReading {
         health: store.data().health.clone(),
         readable: file.open_mode.contains(OpenMode::READ),
         rest: Some(Rest {
@@ -85,7 +85,7 @@ async fn told(failed: oneshot::Receiver<ErrorCode>) -> wasmtime::Result<Told> {
 }
 
 /// The content of a file, as a stream.
-struct Reading {
+struct FileReading {
     health: SendWrapper<Rc<Health>>,
     /// True if the file was opened for reading.
     readable: bool,
@@ -121,7 +121,7 @@ impl Rest {
     }
 }
 
-impl<D> StreamProducer<D> for Reading {
+impl<D> StreamProducer<D> for FileReading {
     type Item = u8;
     type Buffer = Option<u8>;
 

@@ -53,7 +53,7 @@ pub(crate) struct Requests {
     /// True for 0.2, whose calls exclude each other.
     one_at_a_time: bool,
     /// Set for an instance that the connections of a worker share.
-    shared: Option<Shared>,
+    shared: Option<SharedByWorker>,
     /// Requests still being handled whose clients have left.
     left: RefCell<Vec<(Weak<Reply>, Permit)>>,
     /// Number of calls that went on for too long after their clients left.
@@ -62,7 +62,7 @@ pub(crate) struct Requests {
 
 /// State that an instance needs and the connections of a worker share.
 #[derive(Debug)]
-struct Shared {
+struct SharedByWorker {
     env: Arc<Env>,
     thread: Rc<Thread>,
 }
@@ -137,7 +137,7 @@ impl Requests {
             task: RefCell::default(),
             health: Rc::default(),
             one_at_a_time: one.is_some(),
-            shared: shared.then(|| Shared {
+            shared: shared.then(|| SharedByWorker {
                 env: Arc::clone(&local.env),
                 thread: Rc::clone(&local.worker.thread),
             }),
@@ -176,8 +176,8 @@ impl Requests {
 
     /// Limits what goes on in a shared instance for a client that has left. A
     /// single call cannot be ended.
-    fn leave_behind(self: &Rc<Self>, shared: &Shared, reply: &Rc<Reply>) {
-        let Shared {
+    fn leave_behind(self: &Rc<Self>, shared: &SharedByWorker, reply: &Rc<Reply>) {
+        let SharedByWorker {
             env: shared,
             thread,
         } = shared;

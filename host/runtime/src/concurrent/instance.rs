@@ -178,7 +178,7 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
     let running = store.run_concurrent(async |accessor| {
         let mut next = first;
         loop {
-            accessor.spawn(Call {
+            accessor.spawn(TaskCall {
                 guest: Arc::clone(&guest),
                 arrived: SendWrapper::new(next),
             })?;
@@ -213,12 +213,12 @@ pub(super) async fn in_turns<R>(
 }
 
 /// A call, as a task of its store.
-struct Call {
+struct TaskCall {
     guest: Arc<Guest>,
     arrived: SendWrapper<Arrived>,
 }
 
-impl AccessorTask<AsyncState, HasSelf<AsyncState>> for Call {
+impl AccessorTask<AsyncState, HasSelf<AsyncState>> for TaskCall {
     async fn run(self, accessor: &Accessor<AsyncState>) -> wasmtime::Result<()> {
         let stream = SendWrapper::new(Rc::clone(&self.arrived.stream));
         call(accessor, &self.guest, stream).await

@@ -15,9 +15,9 @@ use wasmtime::component::{
 
 use crate::concurrent::bucket_calls::{BucketCalls, Kept, size_of_keys};
 use crate::concurrent::state::{AsyncState, Store};
-use crate::standard::spin::{Handle, StoreFailure, opened, variable};
+use crate::standard::spin::{Handle, SpinFailure, opened, variable};
 
-type Outcome<T> = Result<T, StoreFailure>;
+type Outcome<T> = Result<T, SpinFailure>;
 type Listed = (StreamReader<String>, FutureReader<Outcome<()>>);
 
 /// Most keys that a reader of the host gets at once.
@@ -118,7 +118,7 @@ impl<T> Asked<T> {
     fn keeping(self, bytes: usize) -> Outcome<(Self, Option<Kept>)> {
         let kept = match &self.answer {
             Answer::Now(_) => None,
-            Answer::Later(_) => Some(self.calls.keep(bytes).map_err(StoreFailure::Other)?),
+            Answer::Later(_) => Some(self.calls.keep(bytes).map_err(SpinFailure::Other)?),
         };
         Ok((self, kept))
     }
@@ -164,7 +164,7 @@ impl Keys {
     fn of(keys: Vec<String>, calls: &BucketCalls) -> Outcome<Self> {
         let kept = calls.keep(size_of_keys(&keys));
         Ok(Self {
-            kept: Some(kept.map_err(StoreFailure::Other)?),
+            kept: Some(kept.map_err(SpinFailure::Other)?),
             left: keys.into_iter(),
         })
     }

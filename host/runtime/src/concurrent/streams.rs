@@ -129,7 +129,7 @@ fn send<S: AsContextMut>(
         }
         Err(data) => data,
     };
-    data.pipe(&mut store, Sending(Some(SendWrapper::new(to))))
+    data.pipe(&mut store, DataSink(Some(SendWrapper::new(to))))
 }
 
 /// Data that arrives on a connection. `None` after its end.
@@ -202,9 +202,9 @@ impl<D> StreamProducer<D> for Receiving {
 }
 
 /// Destination of data to be sent. `None` once sending is over.
-struct Sending(Option<SendWrapper<Rc<Stream>>>);
+struct DataSink(Option<SendWrapper<Rc<Stream>>>);
 
-impl Drop for Sending {
+impl Drop for DataSink {
     fn drop(&mut self) {
         if let Some(stream) = self.0.take() {
             stream.finish_sending();
@@ -212,7 +212,7 @@ impl Drop for Sending {
     }
 }
 
-impl<D> StreamConsumer<D> for Sending {
+impl<D> StreamConsumer<D> for DataSink {
     type Item = u8;
 
     fn poll_consume(

@@ -54,14 +54,17 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
     added
 }
 
+/// Parameters of `request.new`.
+type Made = (
+    Resource<FieldMap>,
+    Option<StreamReader<u8>>,
+    FutureReader<Trailers>,
+    Option<Resource<RequestOptions>>,
+);
+
 fn new(
     mut store: Store<'_>,
-    (headers, contents, trailers, options): (
-        Resource<FieldMap>,
-        Option<StreamReader<u8>>,
-        FutureReader<Trailers>,
-        Option<Resource<RequestOptions>>,
-    ),
+    (headers, contents, trailers, options): Made,
 ) -> wasmtime::Result<(Resource<Request>, FutureReader<Sent>)> {
     let access = Access::<AsyncState, WasiHttp>::new(store.as_context_mut(), AsyncState::http);
     let (request, sent) = <WasiHttp as HostRequestWithStore<AsyncState>>::new(

@@ -45,7 +45,7 @@ impl From<Error> for StoreFailure {
 /// `key-response`.
 #[derive(ComponentType, Lower)]
 #[component(record)]
-struct Keys<C> {
+struct KeyResponse<C> {
     #[component(name = "keys")]
     keys: Vec<String>,
     #[component(name = "cursor")]
@@ -207,12 +207,12 @@ fn exists<T: Guest>(state: &mut T, (handle, key): (Handle, String)) -> Replied<T
 fn list_by_number<T: Guest>(
     state: &mut T,
     (handle, cursor): (Handle, Option<u64>),
-) -> Replied<T, Keys<u64>> {
+) -> Replied<T, KeyResponse<u64>> {
     let answer = bucket(state, &handle)?.list(cursor.unwrap_or(0));
     reply(
         state,
         answer,
-        told(|page: netwasm_keyvalue::Page| Keys {
+        told(|page: netwasm_keyvalue::Page| KeyResponse {
             keys: page.keys,
             cursor: page.next,
         }),
@@ -222,7 +222,7 @@ fn list_by_number<T: Guest>(
 fn list_by_text<T: Guest>(
     state: &mut T,
     (handle, cursor): (Handle, Option<String>),
-) -> Replied<T, Keys<String>> {
+) -> Replied<T, KeyResponse<String>> {
     let bucket = bucket(state, &handle)?;
     let from = match cursor.map(|text| text.parse()) {
         None => 0,
@@ -235,7 +235,7 @@ fn list_by_text<T: Guest>(
     reply(
         state,
         bucket.list(from),
-        told(|page: netwasm_keyvalue::Page| Keys {
+        told(|page: netwasm_keyvalue::Page| KeyResponse {
             keys: page.keys,
             cursor: page.next.map(|next| next.to_string()),
         }),

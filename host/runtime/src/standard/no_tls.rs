@@ -8,7 +8,7 @@ use crate::state::State;
 
 /// Resources of which there is none.
 enum Handshake {}
-enum Connection {}
+enum NoConnection {}
 enum Streams {}
 
 /// Functions, each of which begins with or follows the first.
@@ -26,7 +26,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> 
     interface.resource("client-handshake", ResourceType::host::<Handshake>(), none)?;
     interface.resource(
         "client-connection",
-        ResourceType::host::<Connection>(),
+        ResourceType::host::<NoConnection>(),
         none,
     )?;
     interface.resource(

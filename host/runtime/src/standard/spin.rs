@@ -27,7 +27,7 @@ pub(crate) enum VariableFailure {
 /// `error` of `key-value`.
 #[derive(ComponentType, Lift, Lower)]
 #[component(variant)]
-pub(crate) enum StoreFailure {
+pub(crate) enum SpinFailure {
     #[component(name = "store-table-full")]
     StoreTableFull,
     #[component(name = "no-such-store")]
@@ -38,14 +38,14 @@ pub(crate) enum StoreFailure {
     Other(String),
 }
 
-impl From<Error> for StoreFailure {
+impl From<Error> for SpinFailure {
     fn from(error: Error) -> Self {
         Self::Other(error.to_string())
     }
 }
 
 pub(crate) type Handle = Resource<Bucket>;
-type Replied<T, A> = wasmtime::Result<Reply<T, (Result<A, StoreFailure>,)>>;
+type Replied<T, A> = wasmtime::Result<Reply<T, (Result<A, SpinFailure>,)>>;
 
 pub(super) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     linker.instance("fermyon:spin/variables@2.0.0")?.func_wrap(
@@ -69,10 +69,7 @@ pub(super) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Resul
 }
 
 /// Returns what the interface says of an outcome.
-fn told<T, A>(
-    _: &mut T,
-    outcome: Result<A, Error>,
-) -> wasmtime::Result<(Result<A, StoreFailure>,)> {
+fn told<T, A>(_: &mut T, outcome: Result<A, Error>) -> wasmtime::Result<(Result<A, SpinFailure>,)> {
     Ok((outcome.map_err(Into::into),))
 }
 
@@ -100,14 +97,14 @@ fn open<T: Guest>(state: &mut T, (name,): (String,)) -> Replied<T, Handle> {
 pub(crate) fn opened<T: Guest>(
     state: &mut T,
     name: &str,
-) -> wasmtime::Result<Result<Handle, StoreFailure>> {
+) -> wasmtime::Result<Result<Handle, SpinFailure>> {
     let Some(bucket) = state.buckets().bucket(name).cloned() else {
         state.env().net.deny(&Denied::bucket(name));
-        return Ok(Err(StoreFailure::AccessDenied));
+        return Ok(Err(SpinFailure::AccessDenied));
     };
     if bucket.is_remote() && !T::WAITS {
         let text = "a handler of events cannot wait for a server".to_owned();
-        return Ok(Err(StoreFailure::Other(text)));
+        return Ok(Err(SpinFailure::Other(text)));
     }
     Ok(Ok(state.table().push(bucket)?))
 }

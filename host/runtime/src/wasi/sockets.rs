@@ -15,10 +15,10 @@ use super::{WasiHost, drop_handle, instance, table};
 struct Network;
 
 /// Resources of which there is none.
-enum TcpSocket {}
-enum UdpSocket {}
-enum Incoming {}
-enum Outgoing {}
+enum NoTcpSocket {}
+enum NoUdpSocket {}
+enum NoIncoming {}
+enum NoOutgoing {}
 enum Answers {}
 
 /// Functions that take a resource of which there is none, by interface.
@@ -91,10 +91,10 @@ const METHODS: [(&str, &str, &[&str]); 5] = [
 
 pub(super) fn add_to_linker<T: WasiHost>(linker: &mut Linker<T>) -> wasmtime::Result<()> {
     add_resource::<T, Network>(linker, "network", "network")?;
-    add_resource::<T, TcpSocket>(linker, "tcp", "tcp-socket")?;
-    add_resource::<T, UdpSocket>(linker, "udp", "udp-socket")?;
-    add_resource::<T, Incoming>(linker, "udp", "incoming-datagram-stream")?;
-    add_resource::<T, Outgoing>(linker, "udp", "outgoing-datagram-stream")?;
+    add_resource::<T, NoTcpSocket>(linker, "tcp", "tcp-socket")?;
+    add_resource::<T, NoUdpSocket>(linker, "udp", "udp-socket")?;
+    add_resource::<T, NoIncoming>(linker, "udp", "incoming-datagram-stream")?;
+    add_resource::<T, NoOutgoing>(linker, "udp", "outgoing-datagram-stream")?;
     add_resource::<T, Answers>(linker, "ip-name-lookup", "resolve-address-stream")?;
     for (interface, resource, methods) in METHODS {
         let mut l = instance(linker, &format!("wasi:sockets/{interface}"))?;
@@ -115,13 +115,13 @@ pub(super) fn add_to_linker<T: WasiHost>(linker: &mut Linker<T>) -> wasmtime::Re
     instance(linker, "wasi:sockets/tcp-create-socket")?.func_wrap(
         "create-tcp-socket",
         |mut store: StoreContextMut<'_, T>, (_,): (IpAddressFamily,)| {
-            Ok((denied::<T, TcpSocket>(&mut store),))
+            Ok((denied::<T, NoTcpSocket>(&mut store),))
         },
     )?;
     instance(linker, "wasi:sockets/udp-create-socket")?.func_wrap(
         "create-udp-socket",
         |mut store: StoreContextMut<'_, T>, (_,): (IpAddressFamily,)| {
-            Ok((denied::<T, UdpSocket>(&mut store),))
+            Ok((denied::<T, NoUdpSocket>(&mut store),))
         },
     )?;
     instance(linker, "wasi:sockets/ip-name-lookup")?.func_wrap(

@@ -13,7 +13,7 @@ pub(super) struct Family {
     pub(super) help: Cow<'static, str>,
     pub(super) unit: Option<Unit>,
     pub(super) kind: Kind,
-    pub(super) series: Vec<(Labels, Value)>,
+    pub(super) series: Vec<(Labels, SeriesValue)>,
 }
 
 /// Unit of a metric, which ends its name.
@@ -42,7 +42,7 @@ pub(super) enum Kind {
 
 /// Value of a series.
 #[derive(Clone, Debug)]
-pub(super) enum Value {
+pub(super) enum SeriesValue {
     Count(u64),
     Number(f64),
     Histogram(Histogram),
@@ -81,7 +81,7 @@ impl Family {
         rows: impl IntoIterator<Item = (Labels, u64)>,
     ) -> Self {
         let series = rows.into_iter();
-        let series = series.map(|(labels, count)| (labels, Value::Count(count)));
+        let series = series.map(|(labels, count)| (labels, SeriesValue::Count(count)));
         Self::new(name, help, Kind::Counter, series.collect())
     }
 
@@ -92,7 +92,7 @@ impl Family {
         rows: impl IntoIterator<Item = (Labels, f64)>,
     ) -> Self {
         let series = rows.into_iter();
-        let series = series.map(|(labels, number)| (labels, Value::Number(number)));
+        let series = series.map(|(labels, number)| (labels, SeriesValue::Number(number)));
         Self::new(name, help, Kind::Gauge, series.collect())
     }
 
@@ -100,7 +100,7 @@ impl Family {
         name: &'static str,
         help: &'static str,
         kind: Kind,
-        series: Vec<(Labels, Value)>,
+        series: Vec<(Labels, SeriesValue)>,
     ) -> Self {
         Self {
             name: name.into(),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use netwasm_base::guest_metrics::{Kind as GuestKind, Reading, Series};
 
 use super::View;
-use super::family::{Family, Histogram, Kind, Labels, Value, of};
+use super::family::{Family, Histogram, Kind, Labels, SeriesValue, of};
 
 /// Returns the metrics of all services' guests, ordered by name.
 pub(super) fn families(view: &View) -> Vec<Family> {
@@ -46,19 +46,19 @@ fn labels(service: &str, series: &Series) -> Labels {
     labels
 }
 
-fn value(series: &Series) -> Value {
+fn value(series: &Series) -> SeriesValue {
     match (series.reading(), &series.family.kind) {
-        (Reading::Counter(count), _) => Value::Count(count),
-        (Reading::Gauge(number), _) => Value::Number(number),
+        (Reading::Counter(count), _) => SeriesValue::Count(count),
+        (Reading::Gauge(number), _) => SeriesValue::Number(number),
         (Reading::Histogram { counts, sum }, GuestKind::Histogram(bounds)) => {
             let bounds = bounds.iter().copied();
             let bounds = bounds.chain(iter::once(f64::INFINITY));
-            Value::Histogram(Histogram {
+            SeriesValue::Histogram(Histogram {
                 buckets: bounds.zip(counts).collect(),
                 sum,
                 native: None,
             })
         }
-        (Reading::Histogram { sum, .. }, _) => Value::Number(sum),
+        (Reading::Histogram { sum, .. }, _) => SeriesValue::Number(sum),
     }
 }

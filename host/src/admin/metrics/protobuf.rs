@@ -3,7 +3,7 @@
 
 use prost::{Enumeration, Message};
 
-use super::family::{self, Family, Kind, Labels, Unit, Value, float};
+use super::family::{self, Family, Kind, Labels, SeriesValue, Unit, float};
 
 /// Encodes metrics, each message after its length.
 pub(super) fn encode(families: &[Family]) -> Vec<u8> {
@@ -43,7 +43,7 @@ fn suffix(kind: Kind) -> Option<&'static str> {
     (kind == Kind::Counter).then_some("total")
 }
 
-fn metric(kind: Kind, labels: &Labels, value: &Value) -> Metric {
+fn metric(kind: Kind, labels: &Labels, value: &SeriesValue) -> Metric {
     let pair = |(name, value): &(std::borrow::Cow<'static, str>, String)| LabelPair {
         name: Some(name.clone().into_owned()),
         value: Some(value.clone()),
@@ -53,9 +53,9 @@ fn metric(kind: Kind, labels: &Labels, value: &Value) -> Metric {
         ..Metric::default()
     };
     let number = match value {
-        Value::Count(count) => float(*count),
-        Value::Number(number) => *number,
-        Value::Histogram(it) => {
+        SeriesValue::Count(count) => float(*count),
+        SeriesValue::Number(number) => *number,
+        SeriesValue::Histogram(it) => {
             metric.histogram = Some(histogram(it));
             return metric;
         }
@@ -75,11 +75,11 @@ fn metric(kind: Kind, labels: &Labels, value: &Value) -> Metric {
     metric
 }
 
-fn histogram(from: &family::Histogram) -> Histogram {
+fn histogram(from: &family::Histogram) -> HistogramMessage {
     let mut so_far = 0;
-    let mut histogram = Histogram {
+    let mut histogram = HistogramMessage {
         sample_sum: Some(from.sum),
-        ..Histogram::default()
+        ..HistogramMessage::default()
     };
     for (bound, count) in &from.buckets {
         so_far += count;
@@ -96,7 +96,7 @@ fn histogram(from: &family::Histogram) -> Histogram {
 }
 
 /// Adds the buckets that are not empty: in spans, and as differences.
-fn add_native(histogram: &mut Histogram, native: &family::Native) {
+fn add_native(histogram: &mut HistogramMessage, native: &family::Native) {
     histogram.schema = Some(native.schema);
     histogram.zero_threshold = Some(native.zero_threshold);
     histogram.zero_count = Some(native.zero);
@@ -167,7 +167,7 @@ struct Metric {
     #[prost(message, optional, tag = "3")]
     counter: Option<Number>,
     #[prost(message, optional, tag = "7")]
-    histogram: Option<Histogram>,
+    histogram: Option<HistogramMessage>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -186,7 +186,7 @@ struct Number {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct Histogram {
+struct HistogramMessage {
     #[prost(uint64, optional, tag = "1")]
     sample_count: Option<u64>,
     #[prost(double, optional, tag = "2")]
@@ -226,7 +226,7 @@ mod tests {
     use super::*;
     use crate::admin::metrics::family::{Native, of};
 
-    fn shown(counts: Vec<u64>, first: i32) -> Histogram {
+    fn shown(counts: Vec<u64>, first: i32) -> HistogramMessage {
         let native = Native {
             schema: 3,
             first,
@@ -239,7 +239,7 @@ mod tests {
             sum: 7.5,
             native: Some(native),
         };
-        let series = vec![(of("a"), Value::Histogram(from))];
+        let series = vec![(of("a"), SeriesValue::Histogram(from))];
         let family = Family::new("time", "Time", Kind::Histogram, series);
         let body = encode(&[family.of(Unit::Seconds)]);
         let decoded = MetricFamily::decode_length_delimited(&*body);

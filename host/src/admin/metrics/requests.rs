@@ -5,7 +5,7 @@ use std::iter;
 use netwasm_http::tally::{BOUNDS, Durations, SCHEMA, Totals};
 
 use super::View;
-use super::family::{Family, Histogram, Kind, Native, Unit, Value, float, of};
+use super::family::{Family, Histogram, Kind, Native, SeriesValue, Unit, float, of};
 
 /// Returns the metrics of all services' requests.
 pub(super) fn families(view: &View) -> Vec<Family> {
@@ -29,7 +29,7 @@ pub(super) fn families(view: &View) -> Vec<Family> {
     let bodies = totals.iter().map(|(name, it)| (of(name), it.bytes));
     let durations = totals
         .iter()
-        .map(|(name, it)| (of(name), Value::Histogram(histogram(it))));
+        .map(|(name, it)| (of(name), SeriesValue::Histogram(histogram(it))));
     vec![
         Family::counter(
             "http_requests",

@@ -5,7 +5,7 @@ use std::fs;
 use crate::logging;
 
 use super::View;
-use super::family::{Family, Kind, Labels, Unit, Value, number};
+use super::family::{Family, Kind, Labels, SeriesValue, Unit, number};
 
 /// Returns the metrics of the run.
 pub(super) fn families(view: &View) -> Vec<Family> {
@@ -82,7 +82,7 @@ fn process() -> Vec<Family> {
     let field = |place: usize| fields.get(place - 3).copied();
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     if let (Some(user), Some(system)) = (field(14), field(15)) {
-        let seconds = Value::Number((user + system) / ticks);
+        let seconds = SeriesValue::Number((user + system) / ticks);
         let series = vec![(Labels::new(), seconds)];
         let family = Family::new("process_cpu", "CPU time used", Kind::Counter, series);
         all.push(family.of(Unit::Seconds));

@@ -7,7 +7,7 @@ use netwasm_base::traps::CAUSES;
 use netwasm_net::of_listener::ListenerCounts;
 
 use super::View;
-use super::family::{Family, Kind, Labels, Unit, Value, float, labelled, number, of};
+use super::family::{Family, Kind, Labels, SeriesValue, Unit, float, labelled, number, of};
 use crate::admin::ServerView;
 
 /// Counters of services, by name.
@@ -422,8 +422,8 @@ fn meters(view: &View) -> Vec<Family> {
         all.map(move |(name, _, it)| (of(name), it.of(measure)))
     };
     let time = sum(Measure::GuestNanoseconds);
-    let time: Vec<(Labels, Value)> = time
-        .map(|(labels, nanoseconds)| (labels, Value::Number(float(nanoseconds) / 1e9)))
+    let time: Vec<(Labels, SeriesValue)> = time
+        .map(|(labels, nanoseconds)| (labels, SeriesValue::Number(float(nanoseconds) / 1e9)))
         .collect();
     let handshakes = totals.iter().flat_map(|(name, failed, it)| {
         [

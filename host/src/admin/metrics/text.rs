@@ -9,7 +9,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{self, Registry};
 
-use super::family::{Family, Kind, Labels, Unit, Value};
+use super::family::{Family, Kind, Labels, SeriesValue, Unit};
 
 /// Encodes metrics in OpenMetrics 1.0.
 pub(super) fn encode_open(families: Vec<Family>) -> Result<String, fmt::Error> {
@@ -57,12 +57,12 @@ fn encode_family(family: &Family, encoder: &mut DescriptorEncoder<'_>) -> Result
         // Without labels there are no braces.
         let mut metric = metric.encode_family(labels)?;
         match (value, family.kind) {
-            (Value::Count(count), _) => ConstCounter::new(*count).encode(metric)?,
-            (Value::Number(number), Kind::Counter) => {
+            (SeriesValue::Count(count), _) => ConstCounter::new(*count).encode(metric)?,
+            (SeriesValue::Number(number), Kind::Counter) => {
                 ConstCounter::new(*number).encode(metric)?;
             }
-            (Value::Number(number), _) => ConstGauge::new(*number).encode(metric)?,
-            (Value::Histogram(it), _) => {
+            (SeriesValue::Number(number), _) => ConstGauge::new(*number).encode(metric)?,
+            (SeriesValue::Histogram(it), _) => {
                 let count = it.buckets.iter().map(|(_, count)| count).sum();
                 metric.encode_histogram::<Labels>(it.sum, count, &it.buckets, None)?;
             }

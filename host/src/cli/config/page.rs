@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::prose::{Block, Span};
+use crate::prose::{Block, StyledText};
 
 use super::flags;
 use super::keys::{Form, Key, Scope};
@@ -28,15 +28,15 @@ pub(crate) fn described() -> Vec<Block> {
     blocks
 }
 
-fn term(key: &Key) -> Vec<Span> {
-    let mut term = vec![Span::code(&key.name)];
+fn term(key: &Key) -> Vec<StyledText> {
+    let mut term = vec![StyledText::code(&key.name)];
     if let Some(default) = &key.default {
-        term.push(Span::plain(format!(" (default: {default})")));
+        term.push(StyledText::plain(format!(" (default: {default})")));
     }
     term
 }
 
-fn meaning(key: &Key) -> Vec<Span> {
+fn meaning(key: &Key) -> Vec<StyledText> {
     let about = key.about.trim_end_matches('.');
     let place = match key.scope {
         Scope::Process => " Above the services only.",
@@ -47,7 +47,7 @@ fn meaning(key: &Key) -> Vec<Span> {
     if key.has_secrets() {
         form += "; a value in a file is { file = \"PATH\" }";
     }
-    vec![Span::plain(format!("{about}. Type: {form}.{place}"))]
+    vec![StyledText::plain(format!("{about}. Type: {form}.{place}"))]
 }
 
 fn form(key: &Key) -> String {

@@ -4,7 +4,7 @@
 use clap::{Arg, CommandFactory};
 
 use crate::cli::{Cli, config, help};
-use crate::prose::{Block, Span, section};
+use crate::prose::{Block, StyledText, section};
 
 /// The documentation, whose sections topics have.
 pub(super) const DOCUMENT: &str = include_str!("../../../OPERATING.md");
@@ -125,13 +125,13 @@ pub(super) static TOPICS: [Topic; 24] = [
     },
     Topic {
         name: "registries",
-        about: "components from registries: pull, push, trust",
-        parts: &[Section("Registries")],
+        about: "components by oci://HOST/NAME:TAG: credentials, cache, signatures",
+        parts: &[Section("Registries"), Flags("Registries")],
     },
     Topic {
         name: "reloading",
         about: "new settings, components and binaries without a lost connection; the end",
-        parts: &[Section("Reload"), Section("The end")],
+        parts: &[Section("ReloadArguments"), Section("The end")],
     },
     Topic {
         name: "systemd",
@@ -204,8 +204,9 @@ impl Part {
             Self::Keys => config::described(),
             Self::Modes => {
                 let modes = help::ISOLATION.into_iter();
-                let modes =
-                    modes.map(|(mode, about)| (vec![Span::code(mode)], vec![Span::plain(about)]));
+                let modes = modes.map(|(mode, about)| {
+                    (vec![StyledText::code(mode)], vec![StyledText::plain(about)])
+                });
                 vec![Block::Terms(modes.collect())]
             }
             Self::Values => vec![Block::Lines(help::terms())],
@@ -219,19 +220,22 @@ impl Part {
 }
 
 /// Returns the flags below a heading, and what they mean.
-fn flags(heading: &str) -> Vec<(Vec<Span>, Vec<Span>)> {
+fn flags(heading: &str) -> Vec<(Vec<StyledText>, Vec<StyledText>)> {
     let command = Cli::command();
     let run = command.find_subcommand("run");
     let all = run.into_iter().flat_map(clap::Command::get_arguments);
     let flags = all.filter(|arg| arg.get_help_heading() == Some(heading) && !arg.is_hide_set());
     let flags = flags.map(|arg| {
         let about = arg.get_help().map(ToString::to_string);
-        (term(arg), vec![Span::plain(about.unwrap_or_default())])
+        (
+            term(arg),
+            vec![StyledText::plain(about.unwrap_or_default())],
+        )
     });
     flags.collect()
 }
 
-fn term(arg: &Arg) -> Vec<Span> {
+fn term(arg: &Arg) -> Vec<StyledText> {
     let name = match (arg.get_long(), arg.get_short()) {
         (Some(long), _) => format!("--{long}"),
         (None, Some(short)) => format!("-{short}"),
@@ -242,11 +246,11 @@ fn term(arg: &Arg) -> Vec<Span> {
         false => &[],
     };
     let values = values.iter().map(|value| format!(" {value}"));
-    let mut term = vec![Span::code(name + &values.collect::<String>())];
+    let mut term = vec![StyledText::code(name + &values.collect::<String>())];
     if let Some(default) = arg.get_default_values().first()
         && arg.get_action().takes_values()
     {
-        term.push(Span::plain(format!(
+        term.push(StyledText::plain(format!(
             " (default: {})",
             default.to_string_lossy()
         )));

@@ -9,9 +9,9 @@ use netwasm_base::error::ConnectionError;
 use netwasm_exchange::request::Request;
 use netwasm_net::upstream::{NoPlace, Place};
 
-use super::{Forwarding, Stage};
+use super::{AttemptStage, Forwarding};
 use crate::forward::compose::SentFraming;
-use crate::forward::http2::{Joined, MultiplexedPool, Spoken, UpstreamStream};
+use crate::forward::http2::{Joined, MultiplexedPool, SpokenToServer, UpstreamStream};
 use crate::forward::line::Line;
 use crate::forward::outcome::{NoResponse, Passed};
 
@@ -30,11 +30,11 @@ impl Forwarding {
         let (pool, limit) = (self.pool(), self.connect_timeout());
         let joined = pool.join(&self.forward.worker, place.server(), limit);
         self.stage = match joined {
-            Some(joined) => Stage::Joining(Some(place), joined.with_turn(turn)),
+            Some(joined) => AttemptStage::Joining(Some(place), joined.with_turn(turn)),
             None => {
                 let queued = pool.queue(place.server(), turn);
                 let queued = queued.map_err(|reason| self.refused(&place, reason))?;
-                Stage::Queueing(Some(place), queued)
+                AttemptStage::Queueing(Some(place), queued)
             }
         };
         Ok(())
@@ -54,7 +54,7 @@ impl Forwarding {
         request: &Request,
     ) -> Poll<Result<Option<Passed>, NoResponse>> {
         let (pool, limit) = (self.pool(), self.connect_timeout());
-        let Stage::Queueing(place, queued) = &mut self.stage else {
+        let AttemptStage::Queueing(place, queued) = &mut self.stage else {
             return Poll::Ready(Err(NoResponse::Ended));
         };
         let Some(server) = place.as_ref().map(Place::server) else {
@@ -71,7 +71,7 @@ impl Forwarding {
             return Poll::Ready(Err(NoResponse::Ended));
         };
         match joined.map_err(|reason| self.refused(&place, reason))? {
-            Some(joined) => self.stage = Stage::Joining(Some(place), joined.with_turn(turn)),
+            Some(joined) => self.stage = AttemptStage::Joining(Some(place), joined.with_turn(turn)),
             None => self.connect(place, request)?,
         }
         Poll::Ready(Ok(None))
@@ -83,15 +83,15 @@ impl Forwarding {
         cx: &mut Context<'_>,
         request: &Request,
     ) -> Poll<Result<Option<Passed>, NoResponse>> {
-        let Stage::Joining(place, joined) = &mut self.stage else {
+        let AttemptStage::Joining(place, joined) = &mut self.stage else {
             return Poll::Ready(Err(NoResponse::Ended));
         };
         let made = ready!(joined.poll_made(cx));
         let Some(place) = place.take() else {
             return Poll::Ready(Err(NoResponse::Ended));
         };
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let Stage::Joining(_, joined) = stage else {
+        let stage = std::mem::replace(&mut self.stage, AttemptStage::Over);
+        let AttemptStage::Joining(_, joined) = stage else {
             return Poll::Ready(Err(NoResponse::Ended));
         };
         self.begin_on(&joined, made, place, request)?;
@@ -103,24 +103,24 @@ impl Forwarding {
     fn begin_on(
         &mut self,
         joined: &Joined,
-        made: Result<Spoken, ConnectionError>,
+        made: Result<SpokenToServer, ConnectionError>,
         place: Place,
         request: &Request,
     ) -> Result<(), NoResponse> {
         match made {
-            Ok(Spoken::Http2) => {}
-            Ok(Spoken::Nothing) if self.ended < MOST_ENDED => {
+            Ok(SpokenToServer::Http2) => {}
+            Ok(SpokenToServer::Nothing) if self.ended < MOST_ENDED => {
                 self.ended += 1;
                 return self.join(place, joined.turn());
             }
-            Ok(Spoken::Nothing) => {
+            Ok(SpokenToServer::Nothing) => {
                 let why = "the server ends its connections at once (GOAWAY)";
                 let error = ConnectionError::Other(why.to_owned());
                 self.note_failure(place.server(), &error);
                 return Err(NoResponse::Connect(error));
             }
-            Ok(Spoken::Http1(None)) => return self.connect(place, request),
-            Ok(Spoken::Http1(Some(transport))) => {
+            Ok(SpokenToServer::Http1(None)) => return self.connect(place, request),
+            Ok(SpokenToServer::Http1(Some(transport))) => {
                 let client = request.transport.as_ref();
                 let line = Line::made(&self.forward.worker, place, client, transport);
                 self.begin(line, request);
@@ -147,7 +147,7 @@ impl Forwarding {
         let ends = self.upload.framing() == SentFraming::None && !connects;
         let mut stream = UpstreamStream::begin(place, (permit, sender), head, ends)?;
         stream.connects = connects;
-        self.stage = Stage::Streaming(stream);
+        self.stage = AttemptStage::Streaming(stream);
         Ok(())
     }
 }

@@ -12,14 +12,14 @@ use netwasm_exchange::reply::Answered;
 use netwasm_exchange::request::Request;
 use netwasm_net::upstream::Server;
 
-use super::{Forwarding, Stage};
+use super::{AttemptStage, Forwarding};
 use crate::forward::body::ForwardedBody;
 use crate::forward::compose::{self, check};
 use crate::forward::edits::{add, remaining};
 use crate::forward::http2::{StreamHead, StreamedResponse, UpstreamStream};
 use crate::forward::outcome::{NoResponse, Passed, ServerEnd, Upgrade};
 use crate::forward::reading::{Malformed, Received};
-use crate::forward::upload::{Source, Upload};
+use crate::forward::upload::{ForwardedUpload, Source};
 use crate::forward::{affinity, websocket};
 
 /// Fate of a response.
@@ -55,8 +55,8 @@ impl Forwarding {
     ) -> Result<Passed, NoResponse> {
         let protocol = read.upgrade.filter(|_| self.composed.upgrades);
         let protocol = protocol.ok_or(Malformed::Upgrade)?;
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let Stage::Waiting(line) = stage else {
+        let stage = std::mem::replace(&mut self.stage, AttemptStage::Over);
+        let AttemptStage::Waiting(line) = stage else {
             return Err(NoResponse::Ended);
         };
         line.limit_silence(None);
@@ -102,8 +102,8 @@ impl Forwarding {
         read: Received,
         request: &Request,
     ) -> Result<Option<Passed>, NoResponse> {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let Stage::Waiting(line) = stage else {
+        let stage = std::mem::replace(&mut self.stage, AttemptStage::Over);
+        let AttemptStage::Waiting(line) = stage else {
             return Err(NoResponse::Ended);
         };
         line.limit_silence(None);
@@ -128,8 +128,8 @@ impl Forwarding {
         cx: &Context<'_>,
         request: &Request,
     ) -> Result<Option<Passed>, NoResponse> {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let Stage::Streaming(mut stream) = stage else {
+        let stage = std::mem::replace(&mut self.stage, AttemptStage::Over);
+        let AttemptStage::Streaming(mut stream) = stage else {
             return Err(NoResponse::Ended);
         };
         stream.limit_silence(None, cx);
@@ -157,8 +157,11 @@ impl Forwarding {
         }
     }
 
-    fn take_upload(&mut self) -> Upload {
-        std::mem::replace(&mut self.upload, Upload::new(Source::Nothing, false))
+    fn take_upload(&mut self) -> ForwardedUpload {
+        std::mem::replace(
+            &mut self.upload,
+            ForwardedUpload::new(Source::Nothing, false),
+        )
     }
 
     /// Edits the header of a response, and lets the handler decide about it, if

@@ -8,7 +8,7 @@ use http::StatusCode;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::request::Request;
 
-use super::{Forwarding, Stage};
+use super::{AttemptStage, Forwarding};
 use crate::forward::outcome::{NoResponse, Passed};
 use crate::forward::reading::{self, Malformed};
 
@@ -23,7 +23,7 @@ impl Forwarding {
         request: &Request,
     ) -> Poll<Result<Option<Passed>, NoResponse>> {
         let Self {
-            stage: Stage::Waiting(line),
+            stage: AttemptStage::Waiting(line),
             upload,
             composed,
             forward,
@@ -105,7 +105,7 @@ impl Forwarding {
         request: &Request,
     ) -> Poll<Result<Option<Passed>, NoResponse>> {
         let Self {
-            stage: Stage::Streaming(stream),
+            stage: AttemptStage::Streaming(stream),
             upload,
             forward,
             interim,

@@ -17,7 +17,7 @@ use netwasm_exchange::forward::Forward;
 use netwasm_net::env::Env;
 
 use super::stream::UpstreamStream;
-use crate::forward::upload::{Unsent, Upload};
+use crate::forward::upload::{ForwardedUpload, Unsent};
 
 /// The body of a response. While it is polled, the rest of the request is sent,
 /// too. Dropping it before its end resets the stream.
@@ -25,7 +25,7 @@ pub(in crate::forward) struct StreamedResponse {
     /// `None` once the response has ended.
     stream: Option<UpstreamStream>,
     body: RecvStream,
-    upload: Upload,
+    upload: ForwardedUpload,
     /// Bytes that have yet to come, if the length is known.
     left: Option<u64>,
     /// True if it cannot be completed, which was logged.
@@ -40,7 +40,7 @@ impl StreamedResponse {
     pub(in crate::forward) fn new(
         stream: UpstreamStream,
         body: RecvStream,
-        mut upload: Upload,
+        mut upload: ForwardedUpload,
         length: Option<u64>,
         forward: &Forward,
     ) -> Self {

@@ -73,7 +73,7 @@ impl std::fmt::Debug for Multiplexed {
 
 /// Protocol that is spoken on a connection that was made.
 #[derive(Debug)]
-pub(in crate::forward) enum Spoken {
+pub(in crate::forward) enum SpokenToServer {
     Http2,
     /// HTTP/1.1, on this connection unless another request has it.
     Http1(Option<Rc<Transport>>),
@@ -363,7 +363,7 @@ impl Joined {
     pub(in crate::forward) fn poll_made(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Spoken, ConnectionError>> {
+    ) -> Poll<Result<SpokenToServer, ConnectionError>> {
         Poll::Ready(match &mut *self.line.state.borrow_mut() {
             LineState::Dialing(waiting) => {
                 if let Some(waker) = self.key.and_then(|key| waiting.get_mut(key))
@@ -377,9 +377,9 @@ impl Joined {
                 }
                 Err(ConnectionError::Timeout("connecting takes too long"))
             }
-            LineState::Open(..) => Ok(Spoken::Http2),
-            LineState::Http1(transport) => Ok(Spoken::Http1(transport.take())),
-            LineState::Retired => Ok(Spoken::Nothing),
+            LineState::Open(..) => Ok(SpokenToServer::Http2),
+            LineState::Http1(transport) => Ok(SpokenToServer::Http1(transport.take())),
+            LineState::Retired => Ok(SpokenToServer::Nothing),
             LineState::Failed(reason) => Err(reason.clone()),
         })
     }

@@ -27,7 +27,7 @@ mod queue;
 mod stream;
 
 pub(super) use self::body::StreamedResponse;
-pub(super) use self::line::{Joined, Spoken};
+pub(super) use self::line::{Joined, SpokenToServer};
 pub(super) use self::pool::MultiplexedPool;
 pub(super) use self::queue::Queued;
 pub(super) use self::stream::{StreamHead, UpstreamStream};

@@ -17,7 +17,7 @@ use super::line::StreamPermit;
 use crate::forward::outcome::NoResponse;
 use crate::forward::reading::Malformed;
 use crate::forward::relay::StreamEnd;
-use crate::forward::upload::{Unsent, Upload};
+use crate::forward::upload::{ForwardedUpload, Unsent};
 use crate::response::is_framing;
 
 /// A request to a server. Dropping it before its end resets the stream.
@@ -91,11 +91,11 @@ impl UpstreamStream {
         StreamEnd::new(body, sending, Box::new((place, permit)))
     }
 
-    /// Sends what there is of the body. See [`Upload::poll_stream`].
+    /// Sends what there is of the body. See [`ForwardedUpload::poll_stream`].
     pub(in crate::forward) fn poll_upload(
         &mut self,
         cx: &mut Context<'_>,
-        upload: &mut Upload,
+        upload: &mut ForwardedUpload,
         moved: &mut bool,
     ) -> Poll<Result<(), Unsent>> {
         upload.poll_stream(cx, &mut self.sending, moved)

@@ -6,10 +6,10 @@ use bytes::Bytes;
 use h2::SendStream;
 
 use super::replay::Replay;
-use super::{Next, PIECE, Source, State, Unsent, Upload};
+use super::{ForwardedUpload, NextPart, PIECE, Source, State, Unsent};
 use crate::forward::compose::SentFraming;
 
-impl Upload {
+impl ForwardedUpload {
     /// Sends what there is of the body, after the head. Ready once nothing is
     /// left to send. `moved` is set if something was sent.
     ///
@@ -53,11 +53,11 @@ impl Upload {
                 return Poll::Pending;
             };
             match next? {
-                Next::Piece(piece) if piece.is_empty() && self.is_whole() => {
+                NextPart::Piece(piece) if piece.is_empty() && self.is_whole() => {
                     self.end_stream(stream.send_data(Bytes::new(), true).is_ok());
                 }
-                Next::Piece(piece) => self.pending = piece,
-                Next::End(trailers) => {
+                NextPart::Piece(piece) => self.pending = piece,
+                NextPart::End(trailers) => {
                     let trailers = trailers.filter(|trailers| !trailers.is_empty());
                     let sent = match trailers {
                         Some(trailers) => stream.send_trailers(trailers),

@@ -21,7 +21,7 @@ use super::{AnswerStage, Answering};
 use crate::exchange::read;
 use crate::h1::{Driver, JOIN, SMALL_FILE};
 use crate::local::clear;
-use crate::response::{self, Persistence, Plan, Unsendable};
+use crate::response::{self, Persistence, Plan, UnsendableResponse};
 
 /// A response that is being sent.
 pub(super) struct Download {
@@ -150,7 +150,7 @@ impl Driver {
         let plan = match Plan::new(&parts, head, file_length, body.is_end_stream()) {
             Ok(plan) => plan,
             Err(fault) => {
-                if let (Unsendable::File { file, .. }, Some(told)) = (&fault, told) {
+                if let (UnsendableResponse::File { file, .. }, Some(told)) = (&fault, told) {
                     // The guest may not listen.
                     let _ = told.send(Err(Failure::HttpResponseBodySize(Some(*file))));
                 }

@@ -29,7 +29,7 @@ use super::{AnswerStage, Answering, LOOK, MOST_PROBES, PROBED};
 use crate::exchange::{self, CLIENT_LEFT, SLOW_BODY};
 use crate::h1::{Driver, Reading};
 use crate::response;
-use crate::upload::End;
+use crate::upload::UploadEnd;
 
 impl Driver {
     /// Answers in the guest's place, which has no response.
@@ -74,7 +74,7 @@ impl Driver {
         self.write_out(out);
         answering.requests.clone().abandon(&answering.reply);
         if let Some(upload) = answering.upload {
-            upload.stop(End::Lost(ConnectionError::Aborted));
+            upload.stop(UploadEnd::Lost(ConnectionError::Aborted));
         }
         // The sent part arrives. Length or chunks show that it is incomplete.
         self.exchange.last = true;
@@ -99,7 +99,7 @@ impl Driver {
     ) {
         answering.requests.clone().abandon(&answering.reply);
         if let Some(upload) = &answering.upload {
-            upload.stop(End::Lost(ConnectionError::Reset));
+            upload.stop(UploadEnd::Lost(ConnectionError::Reset));
         }
         match (refusal, answering.stage) {
             (
@@ -180,9 +180,9 @@ impl Driver {
             && late(upload.deadline())
         {
             if answering.is_waiting() {
-                upload.stop(End::Refused(SLOW_BODY));
+                upload.stop(UploadEnd::Refused(SLOW_BODY));
             } else {
-                upload.stop(End::Lost(ConnectionError::Timeout(
+                upload.stop(UploadEnd::Lost(ConnectionError::Timeout(
                     "the body took too long (--body-timeout)",
                 )));
             }
@@ -277,7 +277,7 @@ impl Driver {
                 ..
             } = *answering;
             if let Some(upload) = upload {
-                upload.stop(End::Lost(ConnectionError::Aborted));
+                upload.stop(UploadEnd::Lost(ConnectionError::Aborted));
             }
             let (status, sent) = match &stage {
                 AnswerStage::Sending(download) => (download.status, download.sent),

@@ -17,7 +17,7 @@ use netwasm_exchange::request::Request;
 use super::AnsweringStream;
 use crate::exchange;
 use crate::forward::{Forwarding, Upgrade};
-use crate::h2::incoming::Incoming;
+use crate::h2::incoming::Http2Body;
 use crate::h2::line::LogLine;
 use crate::h2::link;
 use crate::h2::stream::Outcome;
@@ -27,7 +27,7 @@ use crate::response;
 pub(in crate::h2) struct Forwarded {
     pub(in crate::h2) request: Box<Request>,
     pub(in crate::h2) forwarding: Box<Forwarding>,
-    pub(in crate::h2) incoming: Rc<Incoming>,
+    pub(in crate::h2) incoming: Rc<Http2Body>,
     pub(in crate::h2) outgoing: SendResponse<Bytes>,
     /// Stream that follows the request, if that wants another protocol.
     pub(in crate::h2) tunnel: Option<RecvStream>,

@@ -15,7 +15,7 @@ use netwasm_exchange::request::Request;
 
 use super::AnsweringStream;
 use crate::exchange::{self, Streamed};
-use crate::h2::incoming::Incoming;
+use crate::h2::incoming::Http2Body;
 use crate::h2::line::LogLine;
 use crate::h2::link;
 use crate::h2::stream::{Outcome, Stream};
@@ -26,7 +26,7 @@ pub(in crate::h2) struct Later {
     pub(in crate::h2) deferred: Rc<Deferred>,
     /// The body, unless the guest reads it.
     pub(in crate::h2) unread: Option<RequestBody>,
-    pub(in crate::h2) incoming: Rc<Incoming>,
+    pub(in crate::h2) incoming: Rc<Http2Body>,
     pub(in crate::h2) outgoing: SendResponse<Bytes>,
 }
 

@@ -5,12 +5,12 @@ use std::rc::Rc;
 use super::Link;
 
 /// Bytes of a response that wait until the client takes them.
-pub(super) struct Queued {
+pub(super) struct QueuedResponse {
     link: Rc<Link>,
     bytes: usize,
 }
 
-impl Queued {
+impl QueuedResponse {
     pub(super) fn new(link: &Rc<Link>, bytes: usize) -> Self {
         link.queued.set(link.queued.get() + bytes);
         Self {
@@ -20,7 +20,7 @@ impl Queued {
     }
 }
 
-impl Drop for Queued {
+impl Drop for QueuedResponse {
     fn drop(&mut self) {
         self.link.queued.set(self.link.queued.get() - self.bytes);
     }

@@ -26,7 +26,7 @@ const STATIC: [u8; 61] = [
 
 /// The client breaks the rules of HPACK. `h2` will report it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) struct MalformedBlock;
 
 /// Content of a header block.
 #[derive(Debug, Default)]
@@ -50,7 +50,7 @@ enum Kind {
 
 /// A field in the dynamic table.
 #[derive(Debug)]
-struct Entry {
+struct TableEntry {
     kind: Kind,
     /// Length of the name in bytes.
     name: usize,
@@ -63,7 +63,7 @@ struct Entry {
 #[derive(Debug)]
 pub(super) struct Decoder {
     /// Dynamic table, latest entry first.
-    table: VecDeque<Entry>,
+    table: VecDeque<TableEntry>,
     /// Size of the table in bytes.
     size: usize,
     /// Maximum size of the table in bytes.
@@ -85,7 +85,7 @@ impl Default for Decoder {
 
 impl Decoder {
     /// Reads a whole header block.
-    pub(super) fn read(&mut self, block: &[u8]) -> Result<Found, Malformed> {
+    pub(super) fn read(&mut self, block: &[u8]) -> Result<Found, MalformedBlock> {
         let mut found = Found::default();
         let mut input = Input { block, at: 0 };
         while let Some(first) = input.peek() {
@@ -94,7 +94,7 @@ impl Decoder {
             } else if first & 0xe0 == 0x20 {
                 let most = input.number(5)?;
                 if most > TABLE {
-                    return Err(Malformed);
+                    return Err(MalformedBlock);
                 }
                 self.most = most;
                 self.evict(0);
@@ -109,7 +109,7 @@ impl Decoder {
     }
 
     /// Reads an indexed field.
-    fn indexed(&self, index: usize, found: &mut Found) -> Result<(), Malformed> {
+    fn indexed(&self, index: usize, found: &mut Found) -> Result<(), MalformedBlock> {
         let (kind, _, entry) = self.name(index)?;
         found.note(kind, entry.and_then(|entry| entry.target.clone()));
         Ok(())
@@ -117,8 +117,8 @@ impl Decoder {
 
     /// Returns the kind and length of an indexed name, and its entry if it is
     /// in the dynamic table.
-    fn name(&self, index: usize) -> Result<(Kind, usize, Option<&Entry>), Malformed> {
-        let index = index.checked_sub(1).ok_or(Malformed)?;
+    fn name(&self, index: usize) -> Result<(Kind, usize, Option<&TableEntry>), MalformedBlock> {
+        let index = index.checked_sub(1).ok_or(MalformedBlock)?;
         if let Some(&length) = STATIC.get(index) {
             let kind = match index {
                 3 | 4 => Kind::Path,
@@ -127,7 +127,7 @@ impl Decoder {
             };
             return Ok((kind, usize::from(length), None));
         }
-        let entry = self.table.get(index - STATIC.len()).ok_or(Malformed)?;
+        let entry = self.table.get(index - STATIC.len()).ok_or(MalformedBlock)?;
         Ok((entry.kind, entry.name, Some(entry)))
     }
 
@@ -138,7 +138,7 @@ impl Decoder {
         kept: bool,
         input: &mut Input<'_>,
         found: &mut Found,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), MalformedBlock> {
         let (kind, name) = if index > 0 {
             let (kind, name, _) = self.name(index)?;
             (kind, name)
@@ -169,7 +169,7 @@ impl Decoder {
             self.evict(size);
             if size <= self.most {
                 self.size += size;
-                self.table.push_front(Entry {
+                self.table.push_front(TableEntry {
                     kind,
                     name,
                     size,
@@ -210,14 +210,14 @@ impl<'a> Input<'a> {
         self.block.get(self.at).copied()
     }
 
-    fn next(&mut self) -> Result<u8, Malformed> {
-        let byte = self.peek().ok_or(Malformed)?;
+    fn next(&mut self) -> Result<u8, MalformedBlock> {
+        let byte = self.peek().ok_or(MalformedBlock)?;
         self.at += 1;
         Ok(byte)
     }
 
     /// Reads an integer with a prefix of so many bits (RFC 7541, section 5.1).
-    fn number(&mut self, bits: u32) -> Result<usize, Malformed> {
+    fn number(&mut self, bits: u32) -> Result<usize, MalformedBlock> {
         let full = (1 << bits) - 1;
         let mut number = usize::from(self.next()?) & full;
         if number < full {
@@ -230,11 +230,11 @@ impl<'a> Input<'a> {
                 return Ok(number);
             }
         }
-        Err(Malformed)
+        Err(MalformedBlock)
     }
 
     /// Reads a string (RFC 7541, section 5.2). Returns its position.
-    fn string(&mut self, text: &mut Vec<u8>) -> Result<Range<usize>, Malformed> {
+    fn string(&mut self, text: &mut Vec<u8>) -> Result<Range<usize>, MalformedBlock> {
         let begin = self.at;
         let (coded, string) = self.raw_string()?;
         text.clear();
@@ -246,11 +246,11 @@ impl<'a> Input<'a> {
     }
 
     /// A string as it is written, and whether that is in the Huffman code.
-    fn raw_string(&mut self) -> Result<(bool, &'a [u8]), Malformed> {
+    fn raw_string(&mut self) -> Result<(bool, &'a [u8]), MalformedBlock> {
         let coded = self.peek().is_some_and(|first| first & 0x80 != 0);
         let length = self.number(7)?;
-        let end = self.at.checked_add(length).ok_or(Malformed)?;
-        let string = self.block.get(self.at..end).ok_or(Malformed)?;
+        let end = self.at.checked_add(length).ok_or(MalformedBlock)?;
+        let string = self.block.get(self.at..end).ok_or(MalformedBlock)?;
         self.at = end;
         Ok((coded, string))
     }
@@ -318,7 +318,7 @@ mod tests {
         assert!(found.pseudo && found.target.is_none());
         // The table is emptied.
         read(&mut decoder, b"\x20");
-        assert_eq!(decoder.read(b"\xbe").err(), Some(Malformed));
+        assert_eq!(decoder.read(b"\xbe").err(), Some(MalformedBlock));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Huffman code of HPACK (RFC 7541, appendix B).
 
-use super::hpack::Malformed;
+use super::hpack::MalformedBlock;
 
 /// Bits of the longest code.
 const LONGEST: usize = 30;
@@ -9,7 +9,7 @@ const LONGEST: usize = 30;
 const END: u16 = 256;
 
 /// Appends the decoded string, at most 8 bytes for 5.
-pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
+pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), MalformedBlock> {
     // Unused bits, left-aligned.
     let mut window: u64 = 0;
     let mut count = 0;
@@ -23,17 +23,17 @@ pub(super) fn decode(input: &[u8], out: &mut Vec<u8>) -> Result<(), Malformed> {
         }
         let (symbol, length) = match SHORT[(window >> 56) as usize] {
             (symbol, length) if length > 0 => (u16::from(symbol), usize::from(length)),
-            _ => first(window).ok_or(Malformed)?,
+            _ => first(window).ok_or(MalformedBlock)?,
         };
         if length > count {
             // Padding after the last code is less than a byte of ones.
             let padding = !(u64::MAX >> count);
             return match count < 8 && window == padding {
                 true => Ok(()),
-                false => Err(Malformed),
+                false => Err(MalformedBlock),
             };
         }
-        out.push(u8::try_from(symbol).map_err(|_| Malformed)?);
+        out.push(u8::try_from(symbol).map_err(|_| MalformedBlock)?);
         window <<= length;
         count -= length;
     }
@@ -203,7 +203,7 @@ const CODES: [u32; LENGTHS.len()] = {
 mod tests {
     use super::*;
 
-    fn decoded(input: &[u8]) -> Result<String, Malformed> {
+    fn decoded(input: &[u8]) -> Result<String, MalformedBlock> {
         let mut out = Vec::new();
         decode(input, &mut out)?;
         Ok(String::from_utf8_lossy(&out).into_owned())
@@ -223,9 +223,12 @@ mod tests {
     #[test]
     fn what_is_none_is_refused() {
         // A whole byte of ones, zero padding, the end symbol.
-        assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xbf\xff"), Err(Malformed));
-        assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xb8"), Err(Malformed));
-        assert_eq!(decoded(b"\xff\xff\xff\xff"), Err(Malformed));
+        assert_eq!(
+            decoded(b"\xa8\xeb\x10\x64\x9c\xbf\xff"),
+            Err(MalformedBlock)
+        );
+        assert_eq!(decoded(b"\xa8\xeb\x10\x64\x9c\xb8"), Err(MalformedBlock));
+        assert_eq!(decoded(b"\xff\xff\xff\xff"), Err(MalformedBlock));
     }
 
     #[test]

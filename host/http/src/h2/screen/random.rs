@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use netwasm_exchange::head::target;
 
-use self::client::{Client, Random, frame};
+use self::client::{Random, RandomClient, frame};
 use super::*;
 
 /// The limit on heads, bytes.
@@ -95,7 +95,7 @@ impl AsyncWrite for Feed {
 }
 
 /// A request that is coming.
-struct Coming {
+struct ComingRequest {
     message: Message,
     incoming: RecvStream,
     outgoing: Option<SendResponse<Bytes>>,
@@ -110,7 +110,7 @@ fn fields(map: &HeaderMap) -> Fields {
     fields
 }
 
-impl Coming {
+impl ComingRequest {
     fn new(
         request: http::Request<RecvStream>,
         outgoing: SendResponse<Bytes>,
@@ -184,7 +184,7 @@ fn received(
         .max_header_list_size(MAX_HEAD as u32)
         .handshake::<_, Bytes>(feed);
     let connection = Pin::new(&mut handshake).poll(cx);
-    let mut coming: Vec<Coming> = Vec::new();
+    let mut coming: Vec<ComingRequest> = Vec::new();
     let Poll::Ready(Ok(mut connection)) = connection else {
         return (Vec::new(), true);
     };
@@ -195,7 +195,7 @@ fn received(
         idle += 1;
         match connection.poll_accept(cx) {
             Poll::Ready(Some(Ok((request, outgoing)))) => {
-                coming.push(Coming::new(request, outgoing, screen));
+                coming.push(ComingRequest::new(request, outgoing, screen));
                 idle = 0;
             }
             Poll::Ready(Some(Err(_)) | None) => ends = true,
@@ -227,7 +227,7 @@ fn requests_arrive_as_they_were_sent() {
     let mut arrived = 0;
     for seed in 0..40 {
         let mut random = Random::new(seed);
-        let mut client = Client::new(&mut random);
+        let mut client = RandomClient::new(&mut random);
         client.all_kinds = true;
         client.run(40);
         let sent = client.sent;
@@ -297,7 +297,7 @@ fn what_is_broken_is_broken_to_h2_too() {
     for seed in 0..150 {
         let mut random = Random::new(1000 + seed);
         let mut input = if seed % 2 == 0 {
-            let mut client = Client::new(&mut random);
+            let mut client = RandomClient::new(&mut random);
             // h2 alone takes no others, or ends the connection.
             client.paths.truncate(6);
             client.run(12);

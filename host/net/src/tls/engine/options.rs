@@ -99,8 +99,8 @@ pub struct EngineOptions {
 /// its certificate once, and clients of one configuration resume sessions.
 #[derive(Debug, Default)]
 pub struct Configs {
-    clients: HashMap<Key, Arc<ClientConfig>>,
-    servers: HashMap<Key, Arc<ServerConfig>>,
+    clients: HashMap<OptionsDigest, Arc<ClientConfig>>,
+    servers: HashMap<OptionsDigest, Arc<ServerConfig>>,
 }
 
 impl Configs {
@@ -126,7 +126,7 @@ impl Configs {
             )));
         }
         options.check()?;
-        let key = Key::of(&(options, verification, named));
+        let key = OptionsDigest::of(&(options, verification, named));
         if let Some(config) = self.clients.get(&key) {
             return Ok(Arc::clone(config));
         }
@@ -146,7 +146,7 @@ impl Configs {
         clients: ClientCertificates,
     ) -> Outcome<Arc<ServerConfig>> {
         options.check()?;
-        let key = Key::of(&(options, clients));
+        let key = OptionsDigest::of(&(options, clients));
         if let Some(config) = self.servers.get(&key) {
             return Ok(Arc::clone(config));
         }
@@ -158,9 +158,9 @@ impl Configs {
 
 /// SHA-256 of the options: with their certificates they may be long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Key([u8; digest::SHA256_OUTPUT_LEN]);
+struct OptionsDigest([u8; digest::SHA256_OUTPUT_LEN]);
 
-impl Key {
+impl OptionsDigest {
     fn of(options: &impl Hash) -> Self {
         let mut hasher = Sha256(Context::new(&SHA256));
         options.hash(&mut hasher);
@@ -187,7 +187,7 @@ impl Hasher for Sha256 {
     }
 }
 
-fn keep<V>(kept: &mut HashMap<Key, Arc<V>>, key: Key, config: &Arc<V>) {
+fn keep<V>(kept: &mut HashMap<OptionsDigest, Arc<V>>, key: OptionsDigest, config: &Arc<V>) {
     if kept.len() >= MOST_KEPT {
         kept.clear();
     }

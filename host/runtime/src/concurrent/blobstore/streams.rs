@@ -27,10 +27,10 @@ pub(super) struct Reading {
     range: Range,
     /// Position of the next byte that the guest has not taken.
     position: u64,
-    state: Read,
+    state: ReadOutcome,
 }
 
-enum Read {
+enum ReadOutcome {
     Idle,
     Working(JoinHandle<io::Result<Bytes>>),
     Ready(Bytes),
@@ -43,15 +43,15 @@ impl Reading {
         Self {
             range,
             position: 0,
-            state: Read::Idle,
+            state: ReadOutcome::Idle,
         }
     }
 
     fn begin(&mut self) {
-        if matches!(self.state, Read::Idle) {
+        if matches!(self.state, ReadOutcome::Idle) {
             let (range, position) = (self.range.clone(), self.position);
             let task = spawn_blocking(move || range.read_at(position, PIECE).map(Bytes::from));
-            self.state = Read::Working(task);
+            self.state = ReadOutcome::Working(task);
         }
     }
 }
@@ -60,11 +60,11 @@ impl Reading {
 impl Pollable for Reading {
     async fn ready(&mut self) {
         self.begin();
-        if let Read::Working(task) = &mut self.state {
+        if let ReadOutcome::Working(task) = &mut self.state {
             self.state = match outcome(task).await {
-                Ok(bytes) if bytes.is_empty() => Read::Over,
-                Ok(bytes) => Read::Ready(bytes),
-                Err(error) => Read::Failed(error),
+                Ok(bytes) if bytes.is_empty() => ReadOutcome::Over,
+                Ok(bytes) => ReadOutcome::Ready(bytes),
+                Err(error) => ReadOutcome::Failed(error),
             };
         }
     }
@@ -74,24 +74,24 @@ impl Pollable for Reading {
 impl InputStream for Reading {
     fn read(&mut self, size: usize) -> StreamResult<Bytes> {
         match &mut self.state {
-            Read::Idle => {
+            ReadOutcome::Idle => {
                 self.begin();
                 Ok(Bytes::new())
             }
-            Read::Working(_) => Ok(Bytes::new()),
-            Read::Ready(bytes) => {
+            ReadOutcome::Working(_) => Ok(Bytes::new()),
+            ReadOutcome::Ready(bytes) => {
                 let piece = bytes.split_to(size.min(bytes.len()));
                 self.position += piece.len() as u64;
                 if bytes.is_empty() {
-                    self.state = Read::Idle;
+                    self.state = ReadOutcome::Idle;
                 }
                 Ok(piece)
             }
-            Read::Failed(_) => match mem::replace(&mut self.state, Read::Over) {
-                Read::Failed(error) => Err(StreamError::LastOperationFailed(error.into())),
+            ReadOutcome::Failed(_) => match mem::replace(&mut self.state, ReadOutcome::Over) {
+                ReadOutcome::Failed(error) => Err(StreamError::LastOperationFailed(error.into())),
                 _ => Err(StreamError::Closed),
             },
-            Read::Over => Err(StreamError::Closed),
+            ReadOutcome::Over => Err(StreamError::Closed),
         }
     }
 }

@@ -98,12 +98,12 @@ impl Held {
 
     /// Notes that the instance can be reached at the address of the socket, once
     /// it has one, and if no other program can be there. Returns that address.
-    pub(super) fn note_own(&self, own: &Rc<RefCell<Own>>) -> Option<Address> {
+    pub(super) fn note_own(&self, own: &Rc<RefCell<OwnPlaces>>) -> Option<Address> {
         if self.noted.get() {
             return None;
         }
         let local = self.socket.local().ok()?;
-        let place = Place::of(&self.socket, &local)?;
+        let place = ReachedPlace::of(&self.socket, &local)?;
         self.noted.set(true);
         if self.shares() {
             return Some(local);
@@ -142,9 +142,9 @@ impl Held {
     }
 }
 
-/// Place where a socket is reached.
+/// ReachedPlace where a socket is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Place {
+enum ReachedPlace {
     Ip(SocketKind, SocketAddr),
     /// All addresses of the machine, those of IPv4 among them.
     Everywhere(SocketKind, u16),
@@ -152,7 +152,7 @@ enum Place {
     Unix(PathBuf, (u64, u64)),
 }
 
-impl Place {
+impl ReachedPlace {
     fn of(socket: &PosixSocket, local: &Address) -> Option<Self> {
         let kind = socket.kind();
         match local {
@@ -181,12 +181,12 @@ impl Place {
 /// The addresses at which an instance listens, with the number of sockets at
 /// each. A program may reach itself there, if the address is on loopback.
 #[derive(Debug, Default)]
-pub(super) struct Own(HashMap<Place, Count>);
+pub(super) struct OwnPlaces(HashMap<ReachedPlace, Count>);
 
 #[derive(Debug, Default)]
 struct Count(usize);
 
-impl Own {
+impl OwnPlaces {
     /// True if the instance itself listens at an address of loopback.
     pub(super) fn has(&self, kind: SocketKind, address: SocketAddr) -> bool {
         let (ip, port) = (address.ip().to_canonical(), address.port());
@@ -197,25 +197,28 @@ impl Own {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
         };
-        let has = |ip: IpAddr| self.0.contains_key(&Place::ip(kind, (ip, port).into()));
-        has(ip) || has(everywhere) || self.0.contains_key(&Place::Everywhere(kind, port))
+        let has = |ip: IpAddr| {
+            self.0
+                .contains_key(&ReachedPlace::ip(kind, (ip, port).into()))
+        };
+        has(ip) || has(everywhere) || self.0.contains_key(&ReachedPlace::Everywhere(kind, port))
     }
 
     /// Returns the device and the inode of the file if the instance itself
     /// listens at a path.
     pub(super) fn file(&self, path: &Path) -> Option<(u64, u64)> {
         self.0.keys().find_map(|place| match place {
-            Place::Unix(own, identity) if own == path => Some(*identity),
+            ReachedPlace::Unix(own, identity) if own == path => Some(*identity),
             _ => None,
         })
     }
 }
 
-/// Entry of a socket in [`Own`], removed with it.
+/// Entry of a socket in [`OwnPlaces`], removed with it.
 #[derive(Debug)]
 struct Listening {
-    place: Place,
-    own: Rc<RefCell<Own>>,
+    place: ReachedPlace,
+    own: Rc<RefCell<OwnPlaces>>,
 }
 
 impl Drop for Listening {
@@ -234,7 +237,7 @@ impl Drop for Listening {
 mod tests {
     use super::*;
 
-    fn bound(own: &Rc<RefCell<Own>>, family: SocketFamily, text: &str) -> (Held, u16) {
+    fn bound(own: &Rc<RefCell<OwnPlaces>>, family: SocketFamily, text: &str) -> (Held, u16) {
         let socket = PosixSocket::open(family, SocketKind::Datagram).expect("a socket");
         let local = Address::Ip(text.parse().expect("an address"));
         socket.bind(&local).expect("bound");

@@ -41,7 +41,7 @@ use crate::concurrent::bindings::netwasm::net::sockets::{Errno, Failure};
 use crate::concurrent::permissions::Permissions;
 use crate::local::Local;
 
-use self::held::{Held, Own};
+use self::held::{Held, OwnPlaces};
 use self::input::Input;
 use self::look_up::LookUp;
 use self::numbers::{Descriptors, Open};
@@ -65,7 +65,7 @@ pub(crate) struct Sockets {
     /// Descriptors that the process can spare. Programs alone have sockets, and
     /// a run has one program, so that no other instance counts against it.
     possible: usize,
-    own: Rc<RefCell<Own>>,
+    own: Rc<RefCell<OwnPlaces>>,
     /// Receive buffer.
     buffer: Vec<u8>,
 }

@@ -17,12 +17,12 @@ const TERMINATE: u32 = 15;
 /// A source of signals: the one that drains the run, once.
 #[derive(Debug)]
 pub(super) struct Signals {
-    state: Rc<Pending>,
+    state: Rc<PendingSignals>,
     task: AbortHandle,
 }
 
 #[derive(Debug)]
-struct Pending {
+struct PendingSignals {
     came: Notice,
     /// Number of a signal that the program has not taken.
     signal: Cell<Option<u32>>,
@@ -34,7 +34,7 @@ impl Signals {
     /// # Errors
     /// Fails if no descriptor is left.
     pub(super) fn new(thread: &Rc<Thread>) -> io::Result<Self> {
-        let state = Rc::new(Pending {
+        let state = Rc::new(PendingSignals {
             came: Notice::new()?,
             signal: Cell::new(None),
         });

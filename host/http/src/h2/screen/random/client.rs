@@ -48,7 +48,7 @@ pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8>
 }
 
 /// See the module.
-pub(super) struct Client<'a> {
+pub(super) struct RandomClient<'a> {
     random: &'a mut Random,
     encoder: Encoder,
     /// Paths and fields that come again.
@@ -64,7 +64,7 @@ pub(super) struct Client<'a> {
     pub(super) output: Vec<u8>,
 }
 
-impl<'a> Client<'a> {
+impl<'a> RandomClient<'a> {
     pub(super) fn new(random: &'a mut Random) -> Self {
         let mut paths: Vec<Vec<u8>> = ["/", "/index.html", "/a/b?c=d", "/{x}|y^z", "*"]
             .map(|path| path.as_bytes().to_vec())

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use netwasm_base::config::ComponentSource;
+use crate::config::ComponentSource;
 
 /// Age of a file's last change after which the next one is sure to get another
 /// time: the coarsest clock of a file system has two seconds.
@@ -17,7 +17,7 @@ const SETTLED: Duration = Duration::from_secs(3);
 /// The time of the last change of the inode is among them, which no program can
 /// set: it tells of a file whose other times were put back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Stamp {
+pub struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -35,23 +35,20 @@ impl Stamps {
     /// looked at.
     #[must_use]
     pub fn of_component(source: &ComponentSource, plugs: &[PathBuf]) -> Option<Self> {
-        let ComponentSource::File(component) = source else {
-            return None;
-        };
-        let files = std::iter::once(component).chain(plugs);
-        files
-            .map(|file| Stamp::of_file(file))
-            .collect::<Option<_>>()
-            .map(Self)
+        let plugs = plugs.iter().map(PathBuf::as_path);
+        let files = std::iter::once(source.file()?).chain(plugs);
+        files.map(Stamp::of_file).collect::<Option<_>>().map(Self)
     }
 
     /// Joins stamps, that of the component first; `None` if one is missing.
-    pub(crate) fn of(stamps: impl IntoIterator<Item = Option<Stamp>>) -> Option<Self> {
+    #[must_use]
+    pub fn of(stamps: impl IntoIterator<Item = Option<Stamp>>) -> Option<Self> {
         stamps.into_iter().collect::<Option<_>>().map(Self)
     }
 
     /// Returns the size of the largest file in bytes.
-    pub(crate) fn size(&self) -> u64 {
+    #[must_use]
+    pub fn size(&self) -> u64 {
         self.0.iter().map(|stamp| stamp.size).max().unwrap_or(0)
     }
 }
@@ -65,7 +62,8 @@ impl Stamp {
     }
 
     /// Returns the stamp of a regular file; `None` for anything else.
-    pub(crate) fn of(metadata: &Metadata) -> Option<Self> {
+    #[must_use]
+    pub fn of(metadata: &Metadata) -> Option<Self> {
         metadata.is_file().then(|| Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -77,7 +75,8 @@ impl Stamp {
 
     /// True if each later change gives the file another stamp: its times are
     /// past by more than a clock's step. To be asked before the file is read.
-    pub(crate) fn is_settled(&self, now: SystemTime) -> bool {
+    #[must_use]
+    pub fn is_settled(&self, now: SystemTime) -> bool {
         let Ok(now) = now.duration_since(SystemTime::UNIX_EPOCH) else {
             return false;
         };
