@@ -131,7 +131,7 @@ pub(super) static TOPICS: [Topic; 24] = [
     Topic {
         name: "reloading",
         about: "new settings, components and binaries without a lost connection; the end",
-        parts: &[Section("ReloadArguments"), Section("The end")],
+        parts: &[Section("Reload"), Section("The end")],
     },
     Topic {
         name: "systemd",
