@@ -201,10 +201,13 @@ impl Page {
             Of::Topic(topic) => {
                 let mut head = Roff::new();
                 head.control("SH", ["NAME"])
-                    .text([roman(format!("{name} - {}", topic.about))])
-                    .control("SH", ["DESCRIPTION"]);
+                    .text([roman(format!("{name} - {}", topic.about))]);
+                let blocks = topic.blocks();
+                if !matches!(blocks.first(), Some(Block::Heading(_))) {
+                    head.control("SH", ["DESCRIPTION"]);
+                }
                 text += &head.render();
-                text += &prose::roff(&topic.blocks());
+                text += &prose::roff(&blocks);
             }
         }
         text += &self.see_also(others);
