@@ -231,6 +231,7 @@ pub fn run(
         retired_failed: 0,
         predecessor: predecessor.map(|predecessor| (predecessor, unused)),
         handing: false,
+        taken_over: false,
         successor: None,
         interfaces: Vec::new(),
         manager: Manager::of_environment().map(Arc::new),
@@ -329,6 +330,8 @@ struct Server {
     /// True once another process has the listeners, unless it has given up. It
     /// may serve, so that the files of Unix sockets are its own.
     handing: bool,
+    /// True once that process serves in place of this one.
+    taken_over: bool,
     /// Set once that process serves.
     successor: Option<Successor>,
     /// The admin interface and the probes, as far as they are there.

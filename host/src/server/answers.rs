@@ -117,6 +117,8 @@ impl Server {
         let listeners: Vec<_> = listeners.collect();
         View {
             not_ready: match (draining, listeners.is_empty()) {
+                // Whoever asked before it is answered for the process that serves there.
+                (true, _) if self.taken_over => None,
                 (true, _) => Some("draining"),
                 (false, true) => Some("nothing listens"),
                 (false, false) => self.ends_at.map(|_| "it ends soon (--shutdown-delay)"),

@@ -52,6 +52,7 @@ impl Server {
             Stop::TakenOver(successor) => {
                 tracing::info!("another process has taken over: draining");
                 self.sockets.leave(&successor.unused);
+                self.taken_over = true;
                 self.interfaces.iter_mut().for_each(Admin::leave);
                 if let Some(manager) = self.manager.take() {
                     // It hears of the end of this process from the system.
@@ -79,9 +80,7 @@ impl Server {
             self.sockets.leave(&[]);
             self.interfaces.iter_mut().for_each(Admin::leave);
         }
-        for interface in std::mem::take(&mut self.interfaces) {
-            interface.finish().await;
-        }
+        self.answer_last().await;
         let Ends {
             aborted,
             failed,
@@ -90,6 +89,21 @@ impl Server {
         Outcome {
             drained: aborted == 0 && failed == 0,
             code,
+        }
+    }
+
+    /// Answers those who have asked before the interfaces accept no more.
+    async fn answer_last(&mut self) {
+        // Nothing else begins.
+        self.sockets.close();
+        for interface in std::mem::take(&mut self.interfaces) {
+            let mut finish = std::pin::pin!(interface.finish());
+            loop {
+                tokio::select! {
+                    () = &mut finish => break,
+                    Some(event) = self.events.recv() => self.note(event),
+                }
+            }
         }
     }
 
