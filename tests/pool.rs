@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::{DEADLINE, Run, Server, TcpPeer, eventually, refusing};
+use crate::harness::{DEADLINE, Run, Server, TcpPeer, eventually, full_backlog, refusing};
 use socket2::SockRef;
 
 /// An echo in the test's own process, which counts its connections and closes
@@ -227,14 +227,21 @@ fn who_waits_too_long_gets_an_error_and_takes_no_place() {
 
 #[test]
 fn giving_up_leaves_no_place_taken_and_no_descriptor() {
+    // Giving up while connecting, which takes time there.
+    let (silent, _kept) = full_backlog([127, 0, 0, 1].into());
+    let server = probe(silent, "1");
+    let before = server.descriptors_at_rest();
+    let mut peer = pooled(&server, &format!("tcp:{silent}"));
+    assert_eq!(peer.ask("give-up get"), "given up");
+    wait_for_counts(&mut peer, "in-use 0 idle 0 waiting 0");
+    drop(peer);
+    server.wait_for_descriptors(before);
+    server.stop();
+    // Giving up while waiting.
     let echo = Echo::new(usize::MAX);
     let server = echo.client("1");
     let before = server.descriptors_at_rest();
     let mut peer = pooled(&server, &echo.target());
-    // Giving up while connecting.
-    assert_eq!(peer.ask("give-up get"), "given up");
-    wait_for_counts(&mut peer, "in-use 0 idle 0 waiting 0");
-    // Giving up while waiting.
     let mut holder = pooled(&server, &echo.target());
     assert_eq!(holder.ask("get"), "ok");
     assert_eq!(peer.ask("give-up get"), "given up");
