@@ -214,8 +214,9 @@ pub(super) fn find_interpreters(run: &RunConfig) -> anyhow::Result<()> {
             && !interpreter.is_file()
         {
             anyhow::bail!(
-                "there is no Python interpreter {}: `guests/componentize python` of netwasm's \
-                 sources makes it, and --python FILE names another",
+                "there is no Python interpreter {}: `guests/componentize python`, of netwasm's \
+                 sources or in share/netwasm of a release, makes it, and --python FILE names \
+                 another",
                 interpreter.display()
             );
         }
