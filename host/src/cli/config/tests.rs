@@ -73,6 +73,7 @@ fn sample(key: &Key) -> String {
         (_, "SIZE") => "64KiB",
         (_, "TIME") => "7s",
         (_, "NAME=VALUE" | "NAME=FILE") => "name=value",
+        (_, "NAME=HOST") => "name=mirror.example",
         (_, "NAME=DIR") => "name=data:rw",
         (_, "NAME=SERVERS") => "name=10.0.0.1:80",
         (_, "NAME") => "example.org",

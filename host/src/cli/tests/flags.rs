@@ -252,8 +252,10 @@ fn zero_is_no_limit_for_every_time() {
         "--head-timeout",
         "--idle-timeout",
         "--keep-alive-timeout",
+        "--registry-timeout",
         "--response-body-timeout",
         "--response-timeout",
+        "--shutdown-delay",
         "--shutdown-timeout",
         "--tcp-keepalive",
         "--tcp-user-timeout",
@@ -275,6 +277,7 @@ fn zero_is_no_limit_for_every_time() {
         let line = flags.map(|flag| format!("{flag} {zero}")).join(" ");
         let (config, _) = self::run(&format!("a.wasm --tcp 1 {line}"));
         assert_eq!(config.dns.timeout, NEVER, "{zero}");
+        assert_eq!(config.registry.timeout, NEVER, "{zero}");
         let limits = Limits {
             max_connections: config.limits.max_connections,
             max_outgoing: config.limits.max_outgoing,
