@@ -11,7 +11,7 @@ use crate::cli::values::{count, size, time};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "HTTP")]
 pub(in crate::cli) struct Http {
-    /// Add a line for each request to a file, - (standard output) or syslog, syslog:SERVER
+    /// Log each request to a file, - (standard output), syslog or syslog:SERVER
     #[arg(long, value_name = "FILE")]
     access_log: Option<AccessLogTarget>,
     /// The form of its lines: combined, json, or a line with variables of nginx such as $status

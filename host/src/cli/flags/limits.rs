@@ -16,7 +16,7 @@ pub(in crate::cli) struct LimitFlags {
     /// How long the guest may compute for an event
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
-    /// Connections at once; idle HTTP ones give way [default: by open files, memory]
+    /// Connections at once; idle HTTP ones yield [default: by files, memory]
     #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<usize>,
     /// Outgoing connections at once, counted apart [default: what open files allow]
