@@ -102,20 +102,6 @@ fn a_body_comes_back_whatever_its_framing() {
 }
 
 #[test]
-fn a_body_is_taken_from_the_guest_before_its_response_is_returned() {
-    let server = probe("service-probe").start();
-    let mut peer = server.connect_http();
-    peer.fetch("/written-early").is(200, "early");
-    // Whole pieces of a few bodies, and little of others.
-    let taken = [[256; 8].as_slice(), &[4; 2]].concat();
-    let again = format!("{taken:?}");
-    peer.fetch("/written-many?10").is(200, &again);
-    peer.fetch("/written-many?10").is(200, &again);
-    drop(peer);
-    server.stop();
-}
-
-#[test]
 fn trailers_go_both_ways() {
     for server in servers() {
         let mut peer = server.connect_http();

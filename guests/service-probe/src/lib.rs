@@ -228,32 +228,6 @@ impl Guest for Probe {
                 });
                 Ok(response)
             }
-            // Writes before it returns the response.
-            "/written-early" => {
-                let (mut out, body) = wit_stream::new();
-                let response = respond(200, &[], Some(body), no_trailers());
-                let rest = out.write_all(b"early".to_vec()).await;
-                drop(out);
-                assert!(rest.is_empty(), "the host does not take it");
-                Ok(response)
-            }
-            // Says how much of each of so many bodies the host takes at once.
-            "/written-many" => {
-                let mut kept = Vec::new();
-                let mut taken = Vec::new();
-                for _ in 0..number {
-                    let (mut out, body) = wit_stream::new();
-                    let response = respond(200, &[], Some(body), no_trailers());
-                    let (status, _) = out.write(vec![b'x'; 300 << 10]).await;
-                    taken.push(match status {
-                        wit_bindgen::StreamResult::Complete(count) => count >> 10,
-                        _ => 0,
-                    });
-                    kept.push((out, response));
-                }
-                drop(kept);
-                Ok(text(200, &format!("{taken:?}")))
-            }
             // No contents: with trailers that are told after the response was sent,
             // or with an error in their place.
             "/empty-trailers" | "/empty-fails" => {

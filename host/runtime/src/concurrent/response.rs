@@ -1,6 +1,6 @@
 //! `response.new` of `wasi:http@0.3`, in place of wasmtime-wasi-http's. A body
 //! that is the stream of a file is handed back to the connection. A body without
-//! contents is known to be empty. Others are taken from the guest at once.
+//! contents is known to be empty.
 
 use std::pin::Pin;
 use std::rc::Rc;
@@ -25,7 +25,6 @@ use netwasm_exchange::failure::Failure;
 
 use crate::concurrent::failure::{of_failure, of_guest};
 use crate::concurrent::files::Rest;
-use crate::concurrent::sending::Early;
 use crate::concurrent::state::{AsyncState, Store};
 use crate::local::Local;
 
@@ -34,8 +33,6 @@ const PIECE: usize = 64 << 10;
 
 type Trailers = Result<Option<Resource<FieldMap>>, ErrorCode>;
 type Sent = Result<(), ErrorCode>;
-/// Resolves when a response was sent.
-type Transmitted = Pin<Box<dyn Future<Output = Result<(), Error>> + Send>>;
 
 /// Replaces the function in the linker.
 ///
@@ -70,15 +67,8 @@ fn new(
         Some(Err(contents)) => contents,
         None => return without_contents(store, headers, trailers),
     };
-    if !is_clear(store.data().table.get(&headers)?) {
-        // It is refused when it is to be sent.
-        let access = Access::<AsyncState, WasiHttp>::new(store, AsyncState::http);
-        let contents = Some(contents);
-        return <WasiHttp as HostResponseWithStore<AsyncState>>::new(
-            access, headers, contents, trailers,
-        );
-    }
-    of_contents(store, headers, contents, trailers)
+    let access = Access::<AsyncState, WasiHttp>::new(store, AsyncState::http);
+    <WasiHttp as HostResponseWithStore<AsyncState>>::new(access, headers, Some(contents), trailers)
 }
 
 fn of_file(
@@ -119,68 +109,10 @@ fn of_host(
     Ok((response, FutureReader::new(store.as_context_mut(), sent)?))
 }
 
-/// Makes a response whose contents are taken from now on, so that what the guest
-/// writes first does not wait until the response is returned. Trailers of a body of
-/// unknown length are taken out of it: so the end of the contents shows by itself,
-/// and the guest learns that the body was sent even if it gives its trailers only
-/// after that. A body of known length shows its end anyway.
-fn of_contents(
-    mut store: Store<'_>,
-    headers: Resource<FieldMap>,
-    contents: StreamReader<u8>,
-    trailers: FutureReader<Trailers>,
-) -> wasmtime::Result<(Resource<Response>, FutureReader<Sent>)> {
-    let is_sized = store
-        .data()
-        .table
-        .get(&headers)?
-        .contains_key(CONTENT_LENGTH);
-    let (trailers, ended) = if is_sized {
-        (trailers, None)
-    } else {
-        let (told, ended) = oneshot::channel();
-        trailers.pipe(&mut store, Telling(Some(told)))?;
-        let none = async { Ok::<Trailers, wasmtime::Error>(Ok(None)) };
-        (FutureReader::new(&mut store, none)?, Some(ended))
-    };
-    let access = Access::<AsyncState, WasiHttp>::new(store.as_context_mut(), AsyncState::http);
-    let (response, sent) = <WasiHttp as HostResponseWithStore<AsyncState>>::new(
-        access,
-        headers,
-        Some(contents),
-        trailers,
-    )?;
-    let state = store.data_mut();
-    let early = state.http.hooks.begin_early();
-    let response = state.table.delete(response)?;
-    let (tell, told) = oneshot::channel::<Transmitted>();
-    // Without `told`, the response was dropped unsent.
-    let told = async move {
-        match told.await {
-            Ok(told) => told.await,
-            Err(_) => Ok(()),
-        }
-    };
-    let made = response.into_http(store.as_context_mut(), told);
-    let hooks = &mut store.data_mut().http.hooks;
-    hooks.end_early();
-    let made = made?.map(|body| Contents {
-        body,
-        over: false,
-        ended,
-        early: Some(early),
-    });
-    let state = store.data_mut();
-    let (response, told) = Response::from_http(state.http().hooks, made);
-    // `told` holds its receiver.
-    let _ = tell.send(Box::pin(told));
-    Ok((state.table.push(response)?, sent))
-}
-
-/// True if a head has one length at most. wasmtime-wasi-http ends the instance for a
-/// second one.
-pub(crate) fn is_clear(headers: &HeaderMap) -> bool {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+/// True if the head of a response has one length at most. wasmtime-wasi-http
+/// ends the instance for a second one.
+pub(crate) fn is_clear(response: &Response) -> bool {
+    let mut lengths = response.headers.get_all(CONTENT_LENGTH).iter();
     let number = |value: &HeaderValue| {
         let digits = value.as_bytes().iter().all(u8::is_ascii_digit);
         digits && value.to_str().is_ok_and(|it| it.parse::<u64>().is_ok())
@@ -200,6 +132,73 @@ pub(crate) fn discard(
     let response = store.data_mut().table.push(response)?;
     let access = Access::<AsyncState, WasiHttp>::new(store, AsyncState::http);
     <WasiHttp as HostResponseWithStore<AsyncState>>::drop(access, response)
+}
+
+/// Makes a guest's response one for the connection, and takes its trailers out
+/// of its body. So the end of the body shows by itself, and the guest learns
+/// that the body was sent even if it gives its trailers only after that. `told`
+/// resolves when the response was sent. A body of known length shows its end
+/// anyway, and is left as it is.
+///
+/// # Errors
+/// Fails if the instance holds too many handles.
+pub(crate) fn into_http(
+    mut store: impl AsContextMut<Data = AsyncState>,
+    response: Response,
+    told: impl Future<Output = Result<(), Error>> + Send + 'static,
+) -> wasmtime::Result<(http::Response<WasiBody>, Option<Ended>)> {
+    let mut store = store.as_context_mut();
+    if response.headers.contains_key(CONTENT_LENGTH) {
+        return Ok((response.into_http(store, told)?, None));
+    }
+    let (status, headers) = (response.status, response.headers.clone());
+    let table = &mut store.data_mut().table;
+    let headers = table.push(headers)?;
+    let response = table.push(response)?;
+    let (outcome, heard) = oneshot::channel();
+    let heard = async move { Ok::<Sent, wasmtime::Error>(heard.await.unwrap_or(Ok(()))) };
+    let heard = FutureReader::new(store.as_context_mut(), heard)?;
+    let access = Access::<AsyncState, WasiHttp>::new(store.as_context_mut(), AsyncState::http);
+    let (contents, trailers) =
+        <WasiHttp as HostResponseWithStore<AsyncState>>::consume_body(access, response, heard)?;
+    let (telling, ended) = oneshot::channel();
+    trailers.pipe(&mut store, Telling(Some(telling)))?;
+    let none = async { Ok::<Trailers, wasmtime::Error>(Ok(None)) };
+    let none = FutureReader::new(store.as_context_mut(), none)?;
+    let access = Access::<AsyncState, WasiHttp>::new(store.as_context_mut(), AsyncState::http);
+    let (response, sent) = <WasiHttp as HostResponseWithStore<AsyncState>>::new(
+        access,
+        headers,
+        Some(contents),
+        none,
+    )?;
+    sent.pipe(&mut store, Passing(Some(outcome)))?;
+    let mut response = store.data_mut().table.delete(response)?;
+    response.status = status;
+    Ok((response.into_http(store, told)?, Some(ended)))
+}
+
+/// Passes on how the sending of a response ended.
+struct Passing(Option<oneshot::Sender<Sent>>);
+
+impl FutureConsumer<AsyncState> for Passing {
+    type Item = Sent;
+
+    fn poll_consume(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        store: Store<'_>,
+        mut source: Source<'_, Sent>,
+        _: bool,
+    ) -> Poll<wasmtime::Result<()>> {
+        let mut outcome = None;
+        source.read(store, &mut outcome)?;
+        if let (Some(sender), Some(outcome)) = (self.0.take(), outcome) {
+            // The guest may have dropped the future.
+            let _ = sender.send(outcome);
+        }
+        Poll::Ready(Ok(()))
+    }
 }
 
 /// Returns why a response was not sent, for the guest.
@@ -235,57 +234,6 @@ impl FutureConsumer<AsyncState> for Telling {
             let _ = sender.send(told);
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// A body that the guest writes, and the trailers that come apart from it.
-struct Contents {
-    body: WasiBody,
-    /// True once all of the contents were taken.
-    over: bool,
-    ended: Option<Ended>,
-    /// Its place among the bodies that nobody has begun to take.
-    early: Option<Early>,
-}
-
-impl Body for Contents {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        self.early = None;
-        if !self.over {
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
-                    if frame.is_trailers() {
-                        // They are those of a message that is passed on.
-                        self.over = true;
-                        self.ended = None;
-                    }
-                    return Poll::Ready(Some(Ok(frame)));
-                }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => self.over = true,
-            }
-        }
-        poll_trailers(&mut self.ended, cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self.over {
-            true => self.ended.is_none(),
-            false => self.body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self.over {
-            true => SizeHint::with_exact(0),
-            false => self.body.size_hint(),
-        }
     }
 }
 
@@ -361,14 +309,6 @@ impl Body for FileBody {
             return Poll::Ready(Some(piece.map(Frame::data)));
         }
         poll_trailers(&mut this.ended, cx)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match (&self.file, &self.ended) {
-            // Only trailers may follow.
-            (None, Some(_)) => SizeHint::with_exact(0),
-            _ => SizeHint::default(),
-        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! HTTP requests that guests send by `wasi:http`: allowed by the policy, and
 //! limited in number and memory.
 
-use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -30,13 +29,6 @@ use crate::moving::Moving;
 /// of a body, and a little more, may be in memory.
 const CHUNK: usize = 256 << 10;
 
-/// Bodies of responses that may be begun before their responses are returned, each
-/// with a whole piece in memory.
-const MOST_EARLY: usize = 8;
-
-/// Largest piece of a body beyond [`MOST_EARLY`], in bytes.
-const SMALL_CHUNK: usize = 4 << 10;
-
 /// State of an instance for `wasi:http`.
 pub(crate) struct Http {
     pub(super) context: WasiHttpCtx,
@@ -62,8 +54,6 @@ impl Http {
                 exchanges: None,
                 refused: false,
                 trace: None,
-                chunk: CHUNK,
-                early: SendWrapper::new(Rc::default()),
             },
         }
     }
@@ -103,19 +93,6 @@ pub(super) struct Hooks {
     /// Returns the span of the request that the instance handles, if it is the
     /// only one and requests are traced.
     trace: Option<SendWrapper<FindTrace>>,
-    /// Largest piece of the next body, in bytes.
-    chunk: usize,
-    /// Number of bodies of responses that nobody has begun to take.
-    early: SendWrapper<Rc<Cell<usize>>>,
-}
-
-/// The place of a body that nobody has begun to take.
-pub(super) struct Early(SendWrapper<Rc<Cell<usize>>>);
-
-impl Drop for Early {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 /// Returns the span of a request.
@@ -131,21 +108,6 @@ impl Hooks {
     /// Notes how to find the span of the request that the instance handles.
     pub(super) fn trace_by(&mut self, trace: impl Fn() -> Option<Rc<Trace>> + 'static) {
         self.trace = Some(SendWrapper::new(Box::new(trace)));
-    }
-
-    /// Begins a body before its response is returned. A guest may begin many.
-    pub(super) fn begin_early(&mut self) -> Early {
-        let count = self.early.get();
-        if count >= MOST_EARLY {
-            self.chunk = SMALL_CHUNK;
-        }
-        self.early.set(count + 1);
-        Early(self.early.clone())
-    }
-
-    /// Notes that the body was made that [`Self::begin_early`] began.
-    pub(super) fn end_early(&mut self) {
-        self.chunk = CHUNK;
     }
 
     /// Takes a place for an exchange, if the guest may send there.
@@ -218,6 +180,6 @@ impl WasiHttpHooks for Hooks {
     }
 
     fn p3_outgoing_body_chunk_size(&mut self) -> usize {
-        self.chunk
+        CHUNK
     }
 }

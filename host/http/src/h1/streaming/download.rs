@@ -40,12 +40,13 @@ pub(super) struct Download {
 impl Download {
     /// True if nothing but trailers can be missing.
     pub(super) fn is_whole(&self) -> bool {
-        let only_trailers = match &self.content {
+        let is_empty = match &self.content {
             Content::Trailers(_) => true,
-            Content::Frames(body) => body.size_hint().exact() == Some(0),
+            // It has no contents.
+            Content::Frames(body) => self.sent == 0 && body.size_hint().exact() == Some(0),
             Content::Nothing => false,
         };
-        only_trailers || self.framing == Framed::Length(self.sent)
+        is_empty || self.framing == Framed::Length(self.sent)
     }
 }
 
@@ -351,16 +352,10 @@ impl Driver {
             let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     reply.watch(cx);
-                    let is_whole = download.is_whole();
-                    let is_sized = matches!(download.framing, Framed::Length(_));
-                    if reply.has_returned() && is_whole && !is_sized && !reply.is_broken() {
-                        // The guest has exited.
-                        return Poll::Ready(finish_body(request, download, None, out));
-                    }
                     if reply.is_broken() || reply.has_returned() {
                         return Poll::Ready(Next::Broken);
                     }
-                    if !is_whole {
+                    if !download.is_whole() {
                         return Poll::Pending;
                     }
                     // Only trailers are missing, and the guest may wait for this

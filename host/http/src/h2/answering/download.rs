@@ -267,8 +267,7 @@ impl AnsweringStream {
         }
         let limits = &self.link.thread().env.limits.http;
         loop {
-            let is_over = |body: &BoxContent| body.size_hint().exact() == Some(0);
-            let all = *length == Some(line.sent) || is_over(body);
+            let all = *length == Some(line.sent);
             let limit = match all {
                 true => limits.response_timeout,
                 false => limits.response_body_timeout,
@@ -279,37 +278,23 @@ impl AnsweringStream {
             }
             let next = poll_fn(|cx| {
                 if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-                    return Poll::Ready(Ok(Some(frame)));
+                    return Poll::Ready(Ok(frame));
                 }
                 if stream.poll_reset(cx).is_ready() {
                     return Poll::Ready(Err(Broken::Client(Stopped::Left)));
                 }
                 self.reply.watch(cx);
-                let (broken, returned) = (self.reply.is_broken(), self.reply.has_returned());
-                if is_over(body) && !broken {
-                    return match returned && length.is_none() {
-                        // The guest has exited.
-                        true => Poll::Ready(Ok(Some(None))),
-                        // Another limit holds from here on.
-                        false if !all => Poll::Ready(Ok(None)),
-                        false if returned => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
-                        false => Poll::Pending,
-                    };
-                }
-                match broken || returned {
+                match self.reply.is_broken() || self.reply.has_returned() {
                     true => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
                     false => Poll::Pending,
                 }
             });
             let next = timeout(limit, next).await.unwrap_or(match all {
                 // The trailers did not come in time, so there are none.
-                true => Ok(Some(None)),
+                true => Ok(None),
                 false => Err(Broken::Guest(SILENT)),
             });
-            let Some(next) = next? else {
-                continue;
-            };
-            let last = match next {
+            let last = match next? {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         let after = line.sent + data.len() as u64;

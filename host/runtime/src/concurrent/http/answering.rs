@@ -138,7 +138,7 @@ async fn answer_by_service(
         Moving::new(body.map_err(of_failure), &health),
     );
     match service.handle(accessor, request).await? {
-        Ok(response) if !response::is_clear(&response.headers) => {
+        Ok(response) if !response::is_clear(&response) => {
             accessor.with(|store| response::discard(store, response))?;
             let why = "its content-length is not one number";
             reply.answer(Err(NoResponse::Failed(why.into())));
@@ -149,11 +149,12 @@ async fn answer_by_service(
                 let told = told.await.unwrap_or(Err(Failure::ConnectionTerminated));
                 told.map_err(of_failure)
             };
-            let response = accessor.with(|store| response.into_http(store, told))?;
+            let (response, trailers) =
+                accessor.with(|store| response::into_http(store, response, told))?;
             reply.answer(Ok(Answered {
                 response: response.map(|body| GuestBody::boxed(body, &health, &local)),
                 sent: Some(sent),
-                trailers: None,
+                trailers,
             }));
         }
         Err(code) => reply.answer(Err(NoResponse::Failed(format!("it answers {code:?}")))),
