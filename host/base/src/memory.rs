@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 /// instance that waits for its next request.
 const CONNECTION: u64 = 64 << 10;
 
+/// Limits from here on are none: the first version of control groups says so by the
+/// pages that 63 bits can count.
+const NO_LIMIT: u64 = 1 << 62;
+
 /// Returns how many connections can be open at once before their control group is
 /// out of memory, and the system kills it: as many as there are numbers, if it has
 /// no limit. Guests may need more.
@@ -46,7 +50,8 @@ fn limit_of(groups: &str, read: impl Fn(&Path) -> Option<u64>) -> Option<u64> {
         // group as the root.
         let groups = Path::new(group.trim_start_matches('/')).ancestors();
         let files = groups.map(|group| -> PathBuf { hierarchy.join(group).join(file) });
-        files.filter_map(|file| read(&file)).min()
+        let limits = files.filter_map(|file| read(&file));
+        limits.filter(|limit| *limit < NO_LIMIT).min()
     };
     groups.lines().filter_map(of_line).min()
 }
@@ -61,12 +66,15 @@ mod tests {
             "/sys/fs/cgroup/kubepods/pod/memory.max" => Some(512 << 20),
             "/sys/fs/cgroup/kubepods/memory.max" => Some(8 << 30),
             "/sys/fs/cgroup/memory/memory.limit_in_bytes" => Some(256 << 20),
+            "/sys/fs/cgroup/memory/docker/1/memory.limit_in_bytes" => Some(0x7fff_ffff_ffff_f000),
+            "/sys/fs/cgroup/free/memory.max" => Some(0x7fff_ffff_ffff_f000),
             _ => None,
         };
         for (groups, limit) in [
             ("0::/kubepods/pod/container\n", Some(512)),
             ("0::/kubepods\n", Some(8 << 10)),
             ("0::/\n", None),
+            ("0::/free\n", None),
             // The first version, whose names are those of the host.
             ("4:cpu,memory:/docker/1\n3:pids:/docker/1\n", Some(256)),
             ("3:cpu:/docker/1\n", None),

@@ -135,7 +135,7 @@ fn receive(
     let status = response.code.filter(|code| (100..600).contains(code));
     let status = status.and_then(|code| StatusCode::from_u16(code).ok());
     let status = status.ok_or(Malformed::Status)?;
-    let told = Told::of(response.headers)?;
+    let told = ToldFraming::of(response.headers)?;
     let modern = response.version == Some(1);
     if told.chunked && (told.length.is_some() || !modern) {
         // One of the two is a lie.
@@ -199,7 +199,7 @@ fn is(field: &Header<'_>, name: &str) -> bool {
 
 /// Facts that a head tells of its message and of the connection.
 #[derive(Default)]
-struct Told<'a> {
+struct ToldFraming<'a> {
     length: Option<u64>,
     chunked: bool,
     /// Fields and options that `Connection` names.
@@ -207,7 +207,7 @@ struct Told<'a> {
     upgrade: Option<&'a [u8]>,
 }
 
-impl<'a> Told<'a> {
+impl<'a> ToldFraming<'a> {
     fn of(fields: &[Header<'a>]) -> Result<Self, Malformed> {
         let mut told = Self::default();
         for field in fields {
