@@ -74,6 +74,7 @@
 //! | [`program`] | the commands and their exit codes | how a run goes |
 //! | [`server`] | a run from start to end: services, their generations, reloads | TLS or WIT details |
 //! | [`project`] | writing a handler: `new`, `build`, `wit`, `run --watch` | running a component |
+//! | `deadline` | a limit of time for work that has none | |
 //! | [`doctor`] | what of the machine keeps a run from being right, or fast | curing it |
 //! | [`bench`] | internals for micro-benchmarks | |
 //!
@@ -85,6 +86,7 @@ pub mod admin;
 pub mod bench;
 pub mod changes;
 pub mod cli;
+mod deadline;
 pub mod doctor;
 pub mod logging;
 mod otlp;

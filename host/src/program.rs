@@ -251,6 +251,7 @@ fn examine(file: &Path) -> Examination {
     Examination {
         services: configs,
         admin: run.admin,
+        probes: run.probes,
         count,
         mistakes,
     }

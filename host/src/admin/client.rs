@@ -1,7 +1,7 @@
 //! The client of the admin interface, for `netwasm reload` and `netwasm ready`.
 
-use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
@@ -9,11 +9,12 @@ use std::time::Duration;
 use netwasm_base::config::ListenAddress;
 use netwasm_base::unix;
 
+use crate::deadline::within;
+
 /// Largest answer in bytes.
 const MOST: u64 = 1 << 20;
 
-/// Time for a run to say if it is ready, beyond that which the interface gives
-/// it.
+/// Time for a run to say if it is ready, connecting included.
 const READY: Duration = Duration::from_secs(8);
 
 /// Asks the run behind a Unix socket to reload, waits until it has, and returns
@@ -34,26 +35,28 @@ pub fn reload(socket: &Path) -> Result<String, String> {
 /// Fails if nobody answers there within some seconds, or with the run's reason,
 /// which is one line.
 pub fn ready(address: &ListenAddress) -> Result<String, String> {
+    if let ListenAddress::Passed(_) = address {
+        return Err(format!(
+            "{address} is no address to connect to: write that of the service manager's socket"
+        ));
+    }
+    let asked = address.clone();
+    let answer = within(READY, move || ask_ready(&asked));
+    let late = || Err(io::Error::new(ErrorKind::TimedOut, "it does not answer"));
+    judged(address, answer.unwrap_or_else(late))
+}
+
+/// Asks for `/readyz`, however long that takes.
+fn ask_ready(address: &ListenAddress) -> io::Result<Vec<u8>> {
     const REQUEST: &str = "GET /readyz";
-    let at = |socket: SocketAddr| {
-        let stream = TcpStream::connect_timeout(&socket, READY)?;
-        stream.set_read_timeout(Some(READY))?;
-        ask(stream, REQUEST)
-    };
-    let answer = match address {
-        ListenAddress::Unix(path) => connect_unix(path).and_then(|stream| {
-            stream.set_read_timeout(Some(READY))?;
-            ask(stream, REQUEST)
-        }),
-        ListenAddress::Socket(socket) => at(*socket),
-        ListenAddress::Localhost(port) => at((Ipv4Addr::LOCALHOST, *port).into()),
-        ListenAddress::Passed(_) => {
-            return Err(format!(
-                "{address} is no address to connect to: write that of the service manager's socket"
-            ));
+    match address {
+        ListenAddress::Unix(path) => ask(connect_unix(path)?, REQUEST),
+        ListenAddress::Socket(socket) => ask(TcpStream::connect(socket)?, REQUEST),
+        ListenAddress::Localhost(port) => {
+            ask(TcpStream::connect((Ipv4Addr::LOCALHOST, *port))?, REQUEST)
         }
-    };
-    judged(address, answer)
+        ListenAddress::Passed(_) => Err(ErrorKind::AddrNotAvailable.into()),
+    }
 }
 
 fn connect_unix(socket: &Path) -> io::Result<UnixStream> {

@@ -19,6 +19,7 @@ use netwasm_base::config::{
 use netwasm_base::descriptors;
 
 use crate::cli::Mistakes;
+use crate::deadline::within;
 
 use super::network::LIMIT;
 use super::{Finding, network};
@@ -30,6 +31,8 @@ pub(crate) struct Examination {
     pub(crate) services: Vec<Config>,
     /// Address of the admin interface.
     pub(crate) admin: Option<ListenAddress>,
+    /// Address of the probes.
+    pub(crate) probes: Option<ListenAddress>,
     /// Number of all services.
     pub(crate) count: usize,
     /// All mistakes.
@@ -41,6 +44,7 @@ pub(super) fn findings(file: &Path, examined: &Examination, network: bool) -> Ve
     let Examination {
         services,
         admin,
+        probes,
         count,
         mistakes,
     } = examined;
@@ -68,11 +72,11 @@ pub(super) fn findings(file: &Path, examined: &Examination, network: bool) -> Ve
     }
     let mut seen = Vec::new();
     let listeners = services.iter().flat_map(|it| &it.listeners).cloned();
-    let admin = admin.iter().map(|address| ListenerConfig {
+    let own = admin.iter().chain(probes).map(|address| ListenerConfig {
         kind: ListenerKind::Http,
         address: address.clone(),
     });
-    for listener in listeners.chain(admin) {
+    for listener in listeners.chain(own) {
         if !seen.contains(&listener) {
             findings.extend(of_listener(&listener));
             seen.push(listener);
@@ -170,9 +174,7 @@ fn of_unix(name: &str, path: &Path) -> Finding {
     let directory = directory.unwrap_or_else(|| Path::new("."));
     let shown = directory.display();
     match access(directory, Access::WRITE_OK | Access::EXEC_OK) {
-        Ok(()) if UnixStream::connect(path).is_ok() => {
-            Finding::ok(name, "a program listens there already")
-        }
+        Ok(()) if is_answered(path) => Finding::ok(name, "a program listens there already"),
         Ok(()) => Finding::ok(name, "its directory can be written to"),
         Err(error) => Finding::wrong(
             name,
@@ -180,6 +182,12 @@ fn of_unix(name: &str, path: &Path) -> Finding {
             format!("mkdir -p {shown}, as the run's user, or RuntimeDirectory= in the unit"),
         ),
     }
+}
+
+/// True if somebody takes connections at a path.
+fn is_answered(path: &Path) -> bool {
+    let path = path.to_owned();
+    within(LIMIT, move || UnixStream::connect(path).is_ok()) == Some(true)
 }
 
 /// Connects to all servers that services name, at once.
@@ -208,9 +216,13 @@ fn servers(services: &[Config]) -> Vec<Finding> {
         }
     }
     let tried = all.into_iter().map(|(name, address)| {
-        thread::spawn(move || match connects(&address) {
-            Ok(()) => Finding::ok(&name, "it takes connections"),
-            Err(reason) => Finding::wrong(&name, reason, "start it, or correct its address"),
+        thread::spawn(move || {
+            let connected = within(LIMIT, move || connects(&address));
+            let late = || Err("it did not answer within 1 s".into());
+            match connected.unwrap_or_else(late) {
+                Ok(()) => Finding::ok(&name, "it takes connections"),
+                Err(reason) => Finding::wrong(&name, reason, "start it, or correct its address"),
+            }
         })
     });
     let tried: Vec<_> = tried.collect();
