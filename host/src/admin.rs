@@ -54,18 +54,12 @@ pub(crate) use self::ask::{Ask, Connections, ListenerView, ServerView, ServiceVi
 pub(crate) use self::audience::Audience;
 pub use self::client::{ready, reload};
 
-/// Connections at once. Others wait in the backlog.
-const MOST: usize = 16;
-
 /// Time for a client to send its request. Those who connect and say nothing keep
 /// others out.
 const HEAD: Duration = Duration::from_secs(2);
 
 /// Clients that wait for a reload at once.
 const MOST_RELOADS: usize = 4;
-
-/// Time for a client to take an answer, beyond that for making it.
-const TAKE: Duration = Duration::from_secs(30);
 
 /// Time for the run to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -154,7 +148,7 @@ impl Admin {
     /// # Errors
     /// Fails if no descriptor is left.
     pub(crate) fn serve(&mut self, events: &mpsc::UnboundedSender<Event>) -> Result<(), Error> {
-        let places = Arc::new(Semaphore::new(MOST));
+        let places = Arc::new(Semaphore::new(self.audience.most()));
         let reloads = Arc::new(Semaphore::new(MOST_RELOADS));
         let listing = Arc::new(Semaphore::new(1));
         let system = |source| Error::System {
@@ -266,7 +260,7 @@ impl AdminServer {
             .with_upgrades();
         let slow = async {
             answered.notified().await;
-            sleep(TAKE).await;
+            sleep(self.audience.time_to_take()).await;
         };
         tokio::select! {
             // A client that leaves is no fault of the run.

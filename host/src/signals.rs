@@ -53,7 +53,7 @@ pub(crate) struct Signals {
     interrupt: Signal,
     hangup: Signal,
     user: Signal,
-    /// Time of the first termination signal.
+    /// Time of the last termination signal that counted.
     ends: Option<Instant>,
 }
 
@@ -81,13 +81,13 @@ impl Signals {
                 _ = self.hangup.recv() => return Asked::Reload,
                 _ = self.user.recv() => return Asked::Reopen,
             };
-            if self.ends.is_none_or(|first| first.elapsed() >= ONE) {
-                self.ends.get_or_insert_with(Instant::now);
+            if self.ends.is_none_or(|last| last.elapsed() >= ONE) {
+                self.ends = Some(Instant::now());
                 return Asked::End(ending);
             }
             tracing::info!(
                 signal = ending.name(),
-                "within a second of the first: not a second one"
+                "within a second of the last one: not another"
             );
         }
     }

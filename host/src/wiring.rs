@@ -91,7 +91,7 @@ impl Common {
     pub(crate) fn fit(&self, services: &[Config]) {
         self.services.store(services.len(), Ordering::Relaxed);
         let connects = services.iter().any(Config::connects);
-        let possible = descriptors::connections(connects).min(memory::connections());
+        let possible = descriptors::connections(connects).min(memory::connections(connects));
         let limits = services.iter().map(|it| &it.limits);
         let given = limits.clone().filter(|it| it.connections_given);
         let given = given.map(|it| it.max_connections).sum();

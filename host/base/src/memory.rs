@@ -14,11 +14,18 @@ const NO_LIMIT: u64 = 1 << 62;
 
 /// Returns how many connections can be open at once before their control group is
 /// out of memory, and the system kills it: as many as there are numbers, if it has
-/// no limit. Guests may need more.
+/// no limit. A quarter is for the program itself. Half of the rest is for accepted
+/// connections if guests connect, too. Guests may need more.
 #[must_use]
-pub fn connections() -> usize {
-    let connections = limit().map_or(u64::MAX, |limit| (limit / CONNECTION).max(1));
-    usize::try_from(connections).unwrap_or(usize::MAX)
+pub fn connections(connects: bool) -> usize {
+    limit().map_or(usize::MAX, |limit| within(limit, connects))
+}
+
+/// Returns how many connections fit below a limit in bytes.
+fn within(limit: u64, connects: bool) -> usize {
+    let ways = if connects { 2 } else { 1 };
+    let connections = (limit - limit / 4) / CONNECTION / ways;
+    usize::try_from(connections.max(1)).unwrap_or(usize::MAX)
 }
 
 /// Returns the limit of the control group, bytes; `None` if there is none.
@@ -84,6 +91,8 @@ mod tests {
             let mebibytes = limit_of(groups, read).map(|limit| limit >> 20);
             assert_eq!(mebibytes, limit, "{groups:?}");
         }
-        assert!(connections() > 0);
+        assert_eq!(within(512 << 20, false), 6144);
+        assert_eq!(within(512 << 20, true), 3072);
+        assert_eq!(within(1, true), 1);
     }
 }

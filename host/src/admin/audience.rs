@@ -1,5 +1,7 @@
 //! Who may ask an interface, and for what.
 
+use std::time::Duration;
+
 use netwasm_base::config::ListenAddress;
 
 use crate::server::takeover::Handed;
@@ -30,6 +32,23 @@ impl Audience {
                 Self::Owner => true,
                 Self::Anybody => handed.address == address.to_string(),
             }
+    }
+
+    /// Returns how many may be connected at once. Others wait in the backlog: more
+    /// room where strangers may take places and say nothing.
+    pub(super) fn most(self) -> usize {
+        match self {
+            Self::Owner => 16,
+            Self::Anybody => 128,
+        }
+    }
+
+    /// Returns the time for a client to take an answer, beyond that for making it.
+    pub(super) fn time_to_take(self) -> Duration {
+        match self {
+            Self::Owner => Duration::from_secs(30),
+            Self::Anybody => Duration::from_secs(2),
+        }
     }
 
     /// True if there is something at this path for them: no settings, clients or

@@ -99,7 +99,7 @@ fn control_group() -> Finding {
             NAME,
             format!(
                 "the control group's limit is {shown}: {} connections at once by default",
-                memory::connections().min(descriptors::connections(false))
+                memory::connections(false).min(descriptors::connections(false))
             ),
         ),
     }

@@ -102,7 +102,9 @@ impl Server {
             if let Some(manager) = &self.manager {
                 manager.is_main();
             }
-            self.is_ready();
+            if self.ends_at.is_none() {
+                self.is_ready();
+            }
             self.reload_if_put_off();
         }
     }

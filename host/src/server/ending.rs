@@ -41,7 +41,7 @@ impl Server {
     pub(super) async fn run(mut self, mut signals: Signals) -> Outcome {
         let stop = self.until_stop(&mut signals).await;
         // From here on, the sockets are closed.
-        self.ends_at = None;
+        let is_asked = self.ends_at.take().is_some();
         match stop {
             Stop::Ended => {}
             Stop::Signal(ending) => {
@@ -68,7 +68,7 @@ impl Server {
                 }
                 // It may have ended.
                 let _ = successor.reply.send(());
-                self.until_ended(&mut signals, false).await;
+                self.until_ended(&mut signals, is_asked).await;
             }
             Stop::WorkerFailed => {
                 tracing::error!("a worker has failed: draining the others, to end with a failure");
@@ -158,6 +158,7 @@ impl Server {
             return false;
         };
         self.ends_at = Some((ending, drains));
+        self.give_up_reload("the run is ending");
         for service in self.services.iter().chain(&self.retired) {
             service.run.net.ending.store(true, Ordering::Relaxed);
         }

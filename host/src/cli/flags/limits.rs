@@ -119,7 +119,7 @@ impl LimitFlags {
     /// Returns the limits. `connects` is true if the guest may connect
     /// somewhere.
     pub(in crate::cli) fn into_limits(self, compiling: &Compiling, connects: bool) -> Limits {
-        let share = || descriptors::connections(connects).min(memory::connections());
+        let share = || descriptors::connections(connects).min(memory::connections(connects));
         Limits {
             max_connections: self.max_connections.unwrap_or_else(share),
             max_outgoing: self.max_outgoing.unwrap_or_else(share),

@@ -19,8 +19,8 @@ use crate::logging::{LogFormat, Verbosity};
 fn without_flags_the_limits_are_the_defaults() {
     let (config, log) = run("a.wasm --tcp 1");
     let limits = Limits {
-        max_connections: descriptors::connections(false).min(memory::connections()),
-        max_outgoing: descriptors::connections(false).min(memory::connections()),
+        max_connections: descriptors::connections(false).min(memory::connections(false)),
+        max_outgoing: descriptors::connections(false).min(memory::connections(false)),
         ..Limits::default()
     };
     assert_eq!(config.limits, limits);
