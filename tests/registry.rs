@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::harness::{
-    Asked, Configured, Registry, Run, Unusual, directory, guest, refused, reload, text,
+    Asked, Client, Configured, Registry, Run, Unusual, cert, directory, guest, refused, reload,
+    text,
 };
 
 /// Answer of a registry that cannot answer at present.
@@ -198,6 +199,37 @@ fn a_reload_brings_what_was_pushed_and_a_failed_one_changes_nothing() {
         let response = server.connect_http().fetch("/about");
         response.text().contains("<h1>About</h1>").then_some(())
     });
+    server.stop();
+}
+
+#[test]
+fn certificates_are_renewed_though_a_pull_fails() {
+    let (registry, scratch) = (Registry::new(), directory());
+    let home = scratch.path();
+    registry.component("site", "1", &bytes("hello"));
+    let (chain, key) = (home.join("chain.pem"), home.join("key.pem"));
+    let use_certificate = |from: &str, from_key: &str| {
+        fs::copy(cert(from), &chain).expect("a copy");
+        fs::copy(cert(from_key), &key).expect("a copy");
+    };
+    use_certificate("cert.pem", "key.pem");
+    let reference = registry.reference("site:1");
+    let files = ["--cert", text(&chain), "--key", text(&key)];
+    let run = registry.run(home, &["run", &reference]).args(files);
+    let server = run.listen("--https", "127.0.0.1:0").start();
+    registry.set(|_| {
+        Some(Unusual::Say(
+            "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n".into(),
+        ))
+    });
+    use_certificate("other.pem", "other.key");
+    let told = [
+        "does not allow it (403)",
+        "certificates are renewed nevertheless",
+    ];
+    refused(&server, &told);
+    let renewed = Client::of("other.example").try_connect(server.address("https"));
+    assert!(renewed.is_ok(), "{:?}", renewed.err());
     server.stop();
 }
 

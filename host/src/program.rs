@@ -88,7 +88,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
                 watcher.set(files_of(run));
             }
             build_all(&mut run)?;
-            serve(*run, log, watched)
+            serve(&run, log, watched)
         }
         Command::Check { file } => check(&file),
         Command::Doctor(options) => {
@@ -283,7 +283,7 @@ fn check(file: &Path) -> anyhow::Result<u8> {
 /// `watched` is what watches the run's files, and the run before its projects
 /// were built.
 fn serve(
-    mut run: RunConfig,
+    run: &RunConfig,
     log: LogOptions,
     watched: Option<(Watcher, Box<RunConfig>)>,
 ) -> anyhow::Result<u8> {
@@ -292,7 +292,6 @@ fn serve(
         Some((watcher, again)) => (Some(watcher), *again),
         None => (None, run.clone()),
     };
-    fetch_all(&mut run)?;
     for service in &run.services {
         if let Some(folder) = &service.guest.folder {
             let guest = &service.guest.name;
@@ -349,9 +348,10 @@ fn serve(
     };
     let origin = Origin {
         reread: Box::new(reread),
+        fetch: Box::new(|run: &mut RunConfig| fetch_all(run).map_err(|error| one_line(&error))),
         locate: Box::new(locate),
     };
-    let outcome = server::run(&run, log, origin, watcher.as_ref())?;
+    let outcome = server::run(run, log, origin, watcher.as_ref())?;
     Ok(match outcome {
         Outcome {
             drained: true,

@@ -52,7 +52,7 @@ use self::reload::{Beginning, By, Refused, Reload, Reloading, Tombstone};
 use self::report::{announce, report};
 use self::service::{Prepared, Serving};
 use self::sockets::Sockets;
-use self::starting::{prepare, try_guests};
+use self::starting::{fetch, prepare, try_guests};
 use self::takeover::{Predecessor, Successor};
 use self::threads::Threads;
 
@@ -98,6 +98,16 @@ fn system(what: &'static str) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::System { what, source }
 }
 
+/// Returns the outcome of a run that a signal has ended before it served.
+fn ended_before(config: &RunConfig) -> Outcome {
+    let listens = |service: &Config| !service.listeners.is_empty();
+    Outcome {
+        // A program that has not run has not succeeded.
+        drained: config.services.iter().any(listens),
+        code: 0,
+    }
+}
+
 /// Runs until a signal ends the run, or until its commands end. SIGTERM and
 /// SIGINT start a graceful shutdown, and a second one, at least a second later,
 /// aborts what is left. SIGHUP reads settings, components and certificates anew,
@@ -123,6 +133,11 @@ pub fn run(
         Signals::catch().map_err(system("catching signals"))?
     };
     let mut signals = signals;
+    let origin = Arc::new(origin);
+    let Some(fetched) = fetch(config, &origin, &main, &mut signals)? else {
+        return Ok(ended_before(config));
+    };
+    let config = &fetched;
     let started = Instant::now();
     let identity = config.identity()?;
     if let Some(identity) = &identity {
@@ -138,16 +153,8 @@ pub fn run(
     let traces = traces.map(|it| (Arc::clone(&it.sink), it.ratio));
     let is_asked = config.admin.is_some() || config.probes.is_some();
     let common = Common::new(&config.services, is_asked, traces);
-    let ended_before = || {
-        let listens = |service: &Config| !service.listeners.is_empty();
-        Outcome {
-            // A program that has not run has not succeeded.
-            drained: config.services.iter().any(listens),
-            code: 0,
-        }
-    };
     let Some(prepared) = prepare(config, &common, &main, &mut signals)? else {
-        return Ok(ended_before());
+        return Ok(ended_before(config));
     };
     let (sender, events) = mpsc::unbounded_channel();
     let threads = match prepared.iter().all(Prepared::is_program) {
@@ -199,14 +206,14 @@ pub fn run(
         tracing::info!(user = identity.shown, "root's rights are given up (--user)");
     }
     let Some(prepared) = try_guests(prepared, &main, &mut signals)? else {
-        return Ok(ended_before());
+        return Ok(ended_before(config));
     };
     let steps = common.steps.clone();
     let mut server = Server {
         threads: Threads::start(threads, &common.steps, &sender)?,
         events,
         sender,
-        origin: Arc::new(origin),
+        origin,
         services: Vec::new(),
         retired: Vec::new(),
         ended_programs: Vec::new(),

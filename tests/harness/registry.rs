@@ -163,8 +163,12 @@ pub(crate) fn alone(home: &Path, args: &[&str]) -> Run {
         "XDG_CONFIG_HOME",
         "HTTPS_PROXY",
         "ALL_PROXY",
+        "HTTP_PROXY",
+        "NO_PROXY",
         "https_proxy",
         "all_proxy",
+        "http_proxy",
+        "no_proxy",
     ] {
         run = run.env(name, "");
     }

@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::{io, thread};
 
-use crate::harness::{Asked, Finished, Registry, Unusual, alone, cert, directory, log_in, text};
+use crate::harness::{
+    Asked, Finished, Registry, Unusual, alone, cert, directory, guest, log_in, text,
+};
 
 use super::{bytes, printed};
 
@@ -170,7 +172,9 @@ fn proxy(to: &Registry) -> (u16, Arc<Mutex<Vec<String>>>) {
             let mut reader = BufReader::new(stream.try_clone().expect("a copy"));
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") {
-                reader.read_line(&mut head).expect("a line");
+                if reader.read_line(&mut head).expect("a line") == 0 {
+                    break;
+                }
             }
             seen.lock().expect("no panic").push(head);
             let server = TcpStream::connect(to).expect("the registry");
@@ -241,4 +245,34 @@ fn proxies_and_mirrors_are_used() {
             .iter()
             .all(|it| it.contains("/v2/hub/library/hello/"))
     );
+}
+
+#[test]
+fn a_way_out_of_tls_is_refused() {
+    let (registry, plain, scratch) = (Registry::secure(), Registry::new(), directory());
+    let home = scratch.path();
+    registry.component("hello", "1", &bytes("hello"));
+    let place = plain.address;
+    registry.set(move |asked| {
+        let head = match asked.line.split_once(' ') {
+            Some(("POST", _)) => "202 Accepted",
+            Some(("GET", path)) if path.contains("/blobs/") => "302 Found",
+            _ => return None,
+        };
+        let empty = "content-length: 0\r\n\r\n";
+        Some(Unusual::Say(format!(
+            "HTTP/1.1 {head}\r\nlocation: http://{place}/here\r\n{empty}"
+        )))
+    });
+    let authority = cert("ca.pem");
+    let run = |args: &[&str]| {
+        let run = alone(home, args).args(["--registry-ca", text(&authority)]);
+        run.output()
+    };
+    let reference = format!("oci://localhost:{}/hello:1", registry.address.port());
+    run(&["pull", &reference]).refused(1, &["a redirect to", "without TLS"]);
+    let component = guest("router");
+    let pushed = run(&["push", text(&component), &reference]);
+    pushed.refused(1, &["its place is without TLS"]);
+    assert_eq!(plain.lines(), [""; 0]);
 }

@@ -80,6 +80,9 @@ pub enum Error {
          container or service has)"
     )]
     Thread(io::Error),
+    /// A component of a registry cannot be pulled.
+    #[error("{0}")]
+    Registry(String),
     /// The process has no room for another generation of a service at present.
     #[error("{0}")]
     Room(String),
@@ -101,6 +104,7 @@ impl Error {
             Self::Tls(_) | Self::Read { .. } => {
                 &["cert", "client-ca", "ca", "tls-authority", "tls-identity"]
             }
+            Self::Registry(_) => &["component", "plug"],
             Self::Upstream(_) => &["upstream"],
             Self::Directory(_) => &["dir", "blobstore"],
             Self::Keyvalue(_) => &["keyvalue"],

@@ -27,6 +27,22 @@ pub(crate) fn message(bytes: &[u8]) -> String {
     }
 }
 
+/// Most characters of a text of a registry in an error.
+const MOST: usize = 500;
+
+/// Returns a text that a registry may have made, for an error: in one line, and
+/// not long.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for character in text.chars().take(MOST) {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
 /// Returns the URL that a `Location` means.
 pub(crate) fn resolved(base: &Uri, place: &str) -> Option<Uri> {
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
@@ -61,6 +77,12 @@ mod tests {
             let uri = resolved(&base, place).map(|it| it.to_string());
             assert_eq!(uri.as_deref(), wanted, "{place}");
         }
+    }
+
+    #[test]
+    fn texts_of_registries_are_one_short_line() {
+        assert_eq!(shown("a\u{e4}\n\x1b[0m"), "a\u{e4}\\n\\u{1b}[0m");
+        assert_eq!(shown(&"x".repeat(10_000)).len(), MOST);
     }
 
     #[test]

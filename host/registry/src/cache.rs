@@ -14,7 +14,6 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -46,11 +45,9 @@ const SEEN: &str = "seen";
 /// End of the name of a file that is not yet whole.
 const UNFINISHED: &str = "tmp";
 
-/// Age at which nobody is still writing an unfinished file.
+/// Age at which nobody is still writing an unfinished file, or about to load a
+/// pulled one.
 const ABANDONED: Duration = Duration::from_hours(1);
-
-/// Number of the next unfinished file of this process.
-static NEXT: AtomicU64 = AtomicU64::new(0);
 
 /// The directory of this process, where it keeps what it may not cache.
 static OWN: Mutex<Option<PathBuf>> = Mutex::new(None);
@@ -86,7 +83,11 @@ impl Cache {
         }
         let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(directory) = &*own {
-            return Self::at(directory, most).map_err(Error::file(directory));
+            match Self::at(directory, most) {
+                // It is of the user that this process was before.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+                opened => return opened.map_err(Error::file(directory)),
+            }
         }
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let number = now.map_or(0, |it| it.as_nanos());
@@ -296,11 +297,12 @@ pub(crate) struct Unfinished {
 
 impl Unfinished {
     fn new(place: &Path) -> io::Result<Self> {
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let end = format!("{}-{number}.{UNFINISHED}", std::process::id());
-        let path = place.with_extension(end);
-        // An earlier process of this number may have left one behind.
-        let _ = fs::remove_file(&path);
+        // Not by the process: those of two containers may have one number.
+        let mut random = [0; 16];
+        aws_lc_rs::rand::fill(&mut random)
+            .map_err(|_| io::Error::other("the system gives no random numbers"))?;
+        let random = u128::from_ne_bytes(random);
+        let path = place.with_extension(format!("{random:032x}.{UNFINISHED}"));
         let mut options = OpenOptions::new();
         options.write(true).create_new(true).mode(0o600);
         Ok(Self {
@@ -362,13 +364,13 @@ fn read_own(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 }
 
 fn refuse(path: &Path, reason: &str) {
+    // It is replaced, and not removed: another process may just have done so.
     tracing::warn!(path = %path.display(), "pulling anew: the cached file is not used: {reason}");
-    // A file that cannot be removed is replaced.
-    let _ = fs::remove_file(path);
 }
 
-/// Removes the least recently used files beyond a total size, and unfinished
-/// ones that were abandoned. Other processes may do so at the same time.
+/// Removes the least recently used files beyond a total size, but for those of
+/// the last hour, and unfinished ones that were abandoned. Other processes may
+/// do so at the same time.
 fn trim(directory: &Path, most: u64, newest: &Path) -> io::Result<()> {
     let now = SystemTime::now();
     let mut files = Vec::new();
@@ -379,8 +381,9 @@ fn trim(directory: &Path, most: u64, newest: &Path) -> io::Result<()> {
         };
         let changed = metadata.modified()?;
         let has_end = |end| path.extension().is_some_and(|it| it == end);
+        let is_old = |then| now.duration_since(then).is_ok_and(|age| age > ABANDONED);
         if has_end(UNFINISHED) {
-            if now.duration_since(changed).is_ok_and(|age| age > ABANDONED) {
+            if is_old(changed) {
                 let _ = fs::remove_file(path);
             }
             continue;
@@ -389,13 +392,15 @@ fn trim(directory: &Path, most: u64, newest: &Path) -> io::Result<()> {
             continue;
         }
         let seen = fs::metadata(path.with_extension(SEEN)).and_then(|it| it.modified());
-        files.push((seen.unwrap_or(changed), metadata.len(), path));
+        let used = seen.unwrap_or(changed);
+        files.push((used, is_old(used), metadata.len(), path));
     }
     files.sort_unstable_by(|one, other| other.cmp(one));
     let mut total = fs::metadata(newest).map_or(0, |it| it.len());
-    for (_, size, path) in files.into_iter().filter(|(.., path)| path != newest) {
+    let others = files.into_iter().filter(|(.., path)| path != newest);
+    for (_, is_old, size, path) in others {
         total += size;
-        if total > most {
+        if total > most && is_old {
             let _ = fs::remove_file(&path);
             let _ = fs::remove_file(path.with_extension(SEEN));
         }
@@ -436,19 +441,15 @@ mod tests {
         assert_eq!(cache.small(&digest, 2), None);
         fs::write(&path, "abd").expect("written");
         assert_eq!(cache.file(&digest, 3), None);
-        assert!(!path.exists());
         let (_, path) = stored(&cache, b"abc");
+        assert_eq!(cache.file(&digest, 3), Some(path.clone()), "it is replaced");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o602)).expect("permissions");
         assert_eq!(cache.file(&digest, 3), None);
         // Nothing is left of one that does not end well.
         drop(cache.begin(&digest).expect("a file"));
         let names = fs::read_dir(scratch.path().join("blobs")).expect("a directory");
-        let names = names.map(|it| it.expect("an entry").path());
-        assert!(
-            names
-                .into_iter()
-                .all(|it| it.extension().is_some_and(|end| end == SEEN))
-        );
+        let mut names = names.map(|it| it.expect("an entry").path());
+        assert!(!names.any(|it| it.extension().is_some_and(|end| end == UNFINISHED)));
     }
 
     #[test]
@@ -456,17 +457,19 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a directory");
         let cache = Cache::at(scratch.path(), 250).expect("a cache");
         let blobs: Vec<_> = (0..2_u8).map(|it| stored(&cache, &[it; 100]).0).collect();
-        aged(&cache, &blobs[0], 20);
-        aged(&cache, &blobs[1], 10);
+        aged(&cache, &blobs[0], 7220);
+        aged(&cache, &blobs[1], 7210);
         // It is used, and so the other one is the oldest.
         assert!(cache.file(&blobs[0], 100).is_some());
         let (third, _) = stored(&cache, &[2; 100]);
         assert!(cache.file(&blobs[1], 100).is_none());
         assert!(cache.file(&blobs[0], 100).is_some());
         assert!(cache.file(&third, 100).is_some());
+        aged(&cache, &third, 7200);
         let (large, _) = stored(&cache, &[3; 1000]);
         assert!(cache.file(&large, 1000).is_some(), "it is the newest");
         assert!(cache.file(&third, 100).is_none());
+        assert!(cache.file(&blobs[0], 100).is_some(), "it was used just now");
     }
 
     #[test]

@@ -194,16 +194,20 @@ impl<'a> Repository<'a> {
         let answer = self.expect(&call, &what, &[StatusCode::ACCEPTED]).await?;
         let place = answer.response.headers().get(LOCATION).cloned();
         self.transport.read_all(answer, MOST_ERROR).await?;
-        let wrong = || Error::Answer {
+        let wrong = |reason: &str| Error::Answer {
             host: self.host(),
             what: "the beginning of an upload".into(),
-            reason: "it says no place for it".into(),
+            reason: reason.into(),
         };
         let place = place.and_then(|place| resolved(&call.uri, place.to_str().ok()?));
         let place = place.and_then(|place| with_query(&place, &[("digest", &digest.to_string())]));
+        let place = place.ok_or_else(|| wrong("it says no place for it"))?;
+        if self.origin.secure && place.scheme_str() != Some("https") {
+            return Err(wrong("its place is without TLS"));
+        }
         let call = Call {
             method: Method::PUT,
-            uri: place.ok_or_else(wrong)?,
+            uri: place,
             headers: vec![(
                 CONTENT_TYPE,
                 HeaderValue::from_static("application/octet-stream"),
@@ -379,12 +383,17 @@ impl<'a> Repository<'a> {
     /// Returns the error that a response means.
     async fn refused(&self, answer: Answer, what: &str) -> Error {
         let status = answer.response.status();
+        let is_own = answer.origin == self.origin;
         let host = answer.origin.authority();
         let bytes = self.transport.read_all(answer, MOST_ERROR).await;
         let told = message(&bytes.unwrap_or_default());
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Error::Login {
                 looked: match &*self.logins.place(&self.origin) {
+                    _ if !is_own => format!(
+                        "{} leads there, and credentials are for itself alone",
+                        self.host()
+                    ),
                     "" => "it wanted no credentials".into(),
                     place => place.to_owned(),
                 },

@@ -93,7 +93,8 @@ impl Connector {
 
     fn is_plain(&self, host: &str, port: u16) -> bool {
         let with_port = format!("{host}:{port}");
-        let named = |it: &String| it.eq_ignore_ascii_case(host) || *it == with_port;
+        let named =
+            |it: &String| it.eq_ignore_ascii_case(host) || it.eq_ignore_ascii_case(&with_port);
         self.plain.iter().any(named)
     }
 

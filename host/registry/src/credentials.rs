@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -53,8 +53,11 @@ pub(crate) struct Found {
 /// Places of credentials.
 pub(crate) struct Credentials {
     files: Vec<PathBuf>,
-    /// True if the first file must exist.
+    /// True if the only file must exist.
     named: bool,
+    /// Number of the first files that a variable names for this alone. The
+    /// others are left out if they are of another user (`--user`).
+    chosen: usize,
 }
 
 /// A file with credentials: those of docker, podman and their like have one
@@ -93,6 +96,7 @@ impl Credentials {
             return Self {
                 files: vec![file.into()],
                 named: true,
+                chosen: 1,
             };
         }
         let home = variable("HOME").map(PathBuf::from);
@@ -100,6 +104,7 @@ impl Credentials {
         let config = variable("XDG_CONFIG_HOME").map(PathBuf::from);
         let config = config.or_else(|| below(home.clone(), ".config"));
         let docker = variable("DOCKER_CONFIG").map(PathBuf::from);
+        let chosen = usize::from(docker.is_some());
         let runtime = variable("XDG_RUNTIME_DIR").map(PathBuf::from);
         let files = [
             below(docker, "config.json"),
@@ -110,6 +115,7 @@ impl Credentials {
         Self {
             files: files.into_iter().flatten().collect(),
             named: false,
+            chosen,
         }
     }
 
@@ -118,9 +124,10 @@ impl Credentials {
     /// # Errors
     /// Says which file cannot be used, or which helper fails.
     pub(crate) fn find(&self, registry: &str, repository: &str) -> Result<Found, String> {
-        for file in &self.files {
+        for (number, file) in self.files.iter().enumerate() {
             let shown = file.display();
-            let Some(content) = read(file).map_err(|error| format!("{shown}: {error}"))? else {
+            let content = read(file, number < self.chosen);
+            let Some(content) = content.map_err(|error| format!("{shown}: {error}"))? else {
                 if self.named {
                     return Err(format!(
                         "REGISTRY_AUTH_FILE names {shown}, which does not exist"
@@ -229,11 +236,13 @@ fn plain(key: &str) -> &str {
     version("/v1").or_else(|| version("/v2")).unwrap_or(key)
 }
 
-/// Reads a file; `None` if there is none.
-fn read(path: &Path) -> Result<Option<ConfigContent>, String> {
+/// Reads a file; `None` if there is none. One that is not chosen may be of
+/// another user.
+fn read(path: &Path, is_chosen: bool) -> Result<Option<ConfigContent>, String> {
     let file = match File::open(path) {
         Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied && !is_chosen => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
     let mut bytes = Vec::new();

@@ -37,7 +37,10 @@ impl FromStr for Digest {
     type Err = DigestError;
 
     fn from_str(text: &str) -> Result<Self, DigestError> {
-        let fail = || DigestError(text.chars().take(100).collect());
+        let fail = || {
+            let shown: String = text.chars().take(100).collect();
+            DigestError(shown.escape_debug().to_string())
+        };
         let digits = text.strip_prefix(PREFIX).ok_or_else(fail)?.as_bytes();
         let digit = |byte: u8| match byte {
             b'0'..=b'9' => Some(byte - b'0'),

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use netwasm_base::config::RegistryConfig;
 
+use crate::answers::shown;
 use crate::cache::{Cache, Unfinished};
 use crate::client::{MOST_MANIFEST, Repository, Sink};
 use crate::digest::Digest;
@@ -82,7 +83,12 @@ impl Pull<'_> {
             .reference
             .digest
             .or_else(|| tagged.map(|(digest, _)| digest));
-        let cached = known.and_then(|digest| Some((digest, self.cached(&digest)?)));
+        let cached = known.map(|digest| self.cached(&digest).map(|file| Some((digest, file?))));
+        let cached = match cached.unwrap_or(Ok(None)) {
+            Err(error) if self.config.offline => return Err(error),
+            // The registry may have another one now.
+            cached => cached.unwrap_or_default(),
+        };
         let is_current = self.reference.digest.is_some() || self.config.offline;
         if let Some((digest, file)) = cached.clone().filter(|_| is_current) {
             match self.verify_cached(&digest) {
@@ -110,7 +116,9 @@ impl Pull<'_> {
         });
         match (fresh, cached, tagged) {
             (Err(error), Some((digest, file)), Some((_, age))) if error.is_away() => {
-                self.verify_cached(&digest)?;
+                if self.verify_cached(&digest).is_err() {
+                    return Err(error);
+                }
                 Ok(Pulled {
                     file,
                     digest,
@@ -132,20 +140,27 @@ impl Pull<'_> {
     }
 
     /// Returns the file of a manifest's component, if both are cached.
-    fn cached(&self, digest: &Digest) -> Option<PathBuf> {
+    ///
+    /// # Errors
+    /// Fails if it is larger than allowed.
+    fn cached(&self, digest: &Digest) -> Result<Option<PathBuf>, Error> {
         let mut digest = *digest;
         // An index names a manifest, and that a component.
         for _ in 0..2 {
-            let bytes = self.cache.small(&digest, MOST_MANIFEST)?;
-            match Manifest::parse(&bytes).ok()?.content().ok()? {
-                Content::Manifest(next) => digest = next.digest,
-                Content::Component { layer, .. } => {
-                    self.check_size(&layer).ok()?;
-                    return self.cache.file(&layer.digest, layer.size);
+            let content = self.cache.small(&digest, MOST_MANIFEST).and_then(|bytes| {
+                let manifest = Manifest::parse(&bytes).ok()?;
+                manifest.content().ok()
+            });
+            match content {
+                Some(Content::Manifest(next)) => digest = next.digest,
+                Some(Content::Component { layer, .. }) => {
+                    self.check_size(&layer)?;
+                    return Ok(self.cache.file(&layer.digest, layer.size));
                 }
+                None => return Ok(None),
             }
         }
-        None
+        Ok(None)
     }
 
     fn network(&self) -> Result<&Network, Error> {
@@ -162,26 +177,37 @@ impl Pull<'_> {
     async fn fresh(&self, cached: Option<&(Digest, PathBuf)>) -> Result<(Digest, PathBuf), Error> {
         let network = self.network()?;
         let mut places = Place::all(self.reference, self.config).into_iter();
+        let mirrors = u32::try_from(places.len() - 1).unwrap_or(u32::MAX);
+        // The registry itself has the other half of the time.
+        let of_mirror = self.config.timeout / 2 / mirrors.max(1);
         loop {
             let Some(place) = places.next() else {
                 return Err(Error::Setting("no registry".into()));
             };
-            let pulled = match network.open(&place).await {
-                Ok(repository) => {
-                    let is_last = places.len() == 0;
-                    let repository = match cached.is_some() || !is_last {
-                        true => repository.at_once(),
-                        false => repository,
-                    };
-                    self.from(&repository, cached).await
-                }
-                Err(error) => Err(error),
+            let is_last = places.len() == 0;
+            let pull = async {
+                let repository = network.open(&place).await?;
+                let repository = match cached.is_some() || !is_last {
+                    true => repository.at_once(),
+                    false => repository,
+                };
+                self.from(&repository, cached).await
             };
+            if is_last {
+                return pull.await;
+            }
+            let pulled = timeout(of_mirror, pull).await.unwrap_or_else(|_| {
+                Err(Error::Slow {
+                    what: format!("a mirror of {}", self.reference),
+                    limit: of_mirror.into(),
+                })
+            });
             match pulled {
-                Err(error) if places.len() > 0 => {
-                    tracing::info!(%error, "a mirror does not have {}", self.reference);
+                Ok(pulled) => return Ok(pulled),
+                Err(error @ (Error::Digest { .. } | Error::Signature { .. })) => {
+                    tracing::warn!(%error, "a mirror is not to be trusted");
                 }
-                pulled => return pulled,
+                Err(error) => tracing::info!(%error, "a mirror does not have {}", self.reference),
             }
         }
     }
@@ -284,9 +310,15 @@ impl Pull<'_> {
         for statement in statements {
             let mut payload = Vec::new();
             let blob = &statement.blob;
-            repository
-                .blob(blob.digest, blob.size, &mut payload)
-                .await?;
+            let received = repository.blob(blob.digest, blob.size, &mut payload).await;
+            match received {
+                Err(error) if error.is_away() => return Err(error),
+                Err(error) => {
+                    wrong = error.to_string();
+                    continue;
+                }
+                Ok(()) => {}
+            }
             match statement.verify(&payload, &self.keys, digest) {
                 Ok(()) => {
                     self.cache.store(&blob.digest, &payload)?;
@@ -334,7 +366,7 @@ impl Pull<'_> {
         Error::Signature {
             reference: self.reference.to_string(),
             digest: *digest,
-            reason: reason.to_owned(),
+            reason: shown(reason),
         }
     }
 
@@ -349,7 +381,7 @@ impl Pull<'_> {
     fn not_one(&self, reason: String) -> Error {
         Error::NotComponent {
             reference: self.reference.to_string(),
-            reason,
+            reason: shown(&reason),
         }
     }
 

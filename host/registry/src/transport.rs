@@ -71,10 +71,12 @@ impl Transport {
         let kept = self.kept.borrow_mut().remove(&origin);
         if let Some(mut kept) = kept
             && kept.sender.ready().await.is_ok()
-            // It may have been closed meanwhile.
-            && let Ok(answer) = Self::exchange(kept, &origin, outgoing).await
         {
-            return Ok(answer);
+            match Self::exchange(kept, &origin, outgoing).await {
+                // The registry has closed it meanwhile.
+                Err((_, true)) => {}
+                answer => return answer.map_err(|(error, _)| error),
+            }
         }
         let Connected { stream, forwarding } = self.connector.connect(&origin).await?;
         let away = |reason: String| Error::Away {
@@ -88,14 +90,17 @@ impl Transport {
             .map_err(|error| away(error.to_string()))?;
         // Its errors are those of the request.
         tokio::spawn(connection);
-        Self::exchange(Kept { sender, forwarding }, &origin, outgoing).await
+        let answer = Self::exchange(Kept { sender, forwarding }, &origin, outgoing).await;
+        answer.map_err(|(error, _)| error)
     }
 
+    /// Sends a request. With an error comes true if the connection was closed
+    /// before an answer.
     async fn exchange(
         mut connection: Kept,
         origin: &Origin,
         outgoing: &Outgoing,
-    ) -> Result<Answer, Error> {
+    ) -> Result<Answer, (Error, bool)> {
         let away = |reason: String| Error::Away {
             host: origin.authority(),
             reason,
@@ -112,7 +117,7 @@ impl Transport {
         *request.uri_mut() = target.unwrap_or_default();
         let headers = request.headers_mut();
         headers.extend(outgoing.headers.iter().cloned());
-        let wrong = |_| Error::Setting(format!("{} is no host", origin.host));
+        let wrong = |_| (Error::Setting(format!("{} is no host", origin.host)), false);
         let host = HeaderValue::try_from(origin.authority()).map_err(wrong)?;
         headers.insert(HOST, host);
         headers.insert(
@@ -128,8 +133,11 @@ impl Transport {
         let limit = HEAD + Duration::from_secs(sending as u64);
         let response = timeout(limit, connection.sender.send_request(request)).await;
         let response = response
-            .map_err(|_| away(format!("it does not answer within {limit:?}")))?
-            .map_err(|error| away(told(&error)))?;
+            .map_err(|_| (away(format!("it does not answer within {limit:?}")), false))?
+            .map_err(|error| {
+                let closed = error.is_canceled() || error.is_incomplete_message();
+                (away(told(&error)), closed)
+            })?;
         Ok(Answer {
             origin: origin.clone(),
             response,

@@ -11,6 +11,9 @@ use crate::logging::LogOptions;
 pub struct Origin {
     /// Reads the settings anew, for a reload. The error is one line.
     pub reread: Box<dyn Fn() -> Result<(RunConfig, LogOptions), String> + Send + Sync>,
+    /// Pulls the components of a run that are in registries, for its start. The
+    /// error is one line.
+    pub fetch: Box<dyn Fn(&mut RunConfig) -> Result<(), String> + Send + Sync>,
     /// Says where the settings have a fault: prefixes the fault's text with the
     /// place in the file. Takes the number of the service, and the keys that the
     /// fault is about, the most important first.

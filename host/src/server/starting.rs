@@ -11,8 +11,24 @@ use netwasm_base::error::Error;
 use crate::signals::{Asked, Signals};
 use crate::wiring::{Common, Lasting};
 
+use super::origin::Origin;
 use super::service::Prepared;
 use super::threads::STACK;
+
+/// Pulls what is in registries, and returns the run with the files. Returns
+/// `None` if a signal asked for the end meanwhile.
+pub(super) fn fetch(
+    config: &RunConfig,
+    origin: &Arc<Origin>,
+    main: &Runtime,
+    signals: &mut Signals,
+) -> Result<Option<RunConfig>, Error> {
+    let (mut run, origin) = (config.clone(), Arc::clone(origin));
+    at_start(main, signals, move || {
+        (origin.fetch)(&mut run).map_err(Error::Registry)?;
+        Ok(run)
+    })
+}
 
 /// Builds all that the services need. Returns `None` if a signal asked for the
 /// end meanwhile.

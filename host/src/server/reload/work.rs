@@ -49,7 +49,20 @@ impl Work {
     /// # Errors
     /// Fails with a line that says what is wrong.
     pub(super) fn prepare(&self) -> Result<Reload, Refused> {
-        let (mut run, log) = (self.origin.reread)()?;
+        let (mut run, log) = match (self.origin.reread)() {
+            Ok(read) => read,
+            Err(reason) => {
+                // Certificates do not depend on what is wrong.
+                let renewed = self.current.iter().filter_map(|before| {
+                    let renewed = renewed(before, &before.config).ok().flatten()?;
+                    Some((before.generation, renewed))
+                });
+                return Err(Refused {
+                    renewed: renewed.collect(),
+                    ..Refused::from(reason)
+                });
+            }
+        };
         self.keep_listeners(&mut run)?;
         self.keep_fixed(&mut run, log);
         self.common.fit(&run.services);
