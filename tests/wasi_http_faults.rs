@@ -237,6 +237,27 @@ fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
 }
 
 #[test]
+fn a_length_without_contents_is_right_for_head_alone() {
+    let server = probe("service-probe").start();
+    let mut peer = server.connect_http();
+    let mut client = Http2::connect(server.address("http"));
+    for length in ["5", "0"] {
+        let target = format!("/empty-sized?{length}");
+        let head = client.exchange(ask("HEAD", &target), b"");
+        assert_eq!(head.header("content-length"), Some(length));
+        let (status, said) = match length {
+            "0" => (200, ""),
+            _ => (500, "500 Internal Server Error"),
+        };
+        client.fetch(&target).is(status, said);
+        peer.fetch(&target).is(status, said);
+    }
+    peer.fetch("/hello").is(200, "hello");
+    drop((peer, client));
+    server.stop();
+}
+
+#[test]
 fn a_body_beyond_the_limit_is_refused() {
     for guest in PROBES {
         let server = probe(guest).args(["--max-body", "10"]).start();

@@ -166,6 +166,11 @@ impl Guest for Probe {
                 Ok(respond(200, &[], Some(body), trailers))
             }
             "/status" => Ok(respond(number as u16, &[], None, no_trailers())),
+            // No contents, whatever length is told.
+            "/empty-sized" => {
+                let length = ("content-length", query);
+                Ok(respond(200, &[length], None, no_trailers()))
+            }
             "/late" => {
                 monotonic_clock::wait_for(number * 1_000_000).await;
                 Ok(text(200, "late\n"))

@@ -15,6 +15,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use tokio::task::coop::{has_budget_remaining, poll_proceed};
 
 use netwasm_base::address::Address;
 use netwasm_base::config::ListenerKind;
@@ -80,7 +81,9 @@ impl Acceptor {
     /// Waits until there is, or may be, a connection.
     pub(crate) fn poll_ready(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.socket.poll_read_ready(cx) {
-            Poll::Pending if self.looks && self.has_come() => Poll::Ready(()),
+            Poll::Pending if self.looks && has_budget_remaining() && self.has_come() => {
+                Poll::Ready(())
+            }
             polled => polled.map(|_| ()),
         }
     }
@@ -106,8 +109,11 @@ impl Acceptor {
             let ready = match self.socket.poll_read_ready(cx) {
                 Poll::Ready(Ok(ready)) => Some(ready),
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
-                // The runtime may not have looked yet.
-                Poll::Pending if self.looks && has_come(&self.socket) => None,
+                // The runtime may not have looked yet, unless others are to have a
+                // turn.
+                Poll::Pending if self.looks && has_budget_remaining() && has_come(&self.socket) => {
+                    None
+                }
                 Poll::Pending => return Poll::Pending,
             };
             if self.permit.is_none() && self.permitting.is_none() {
@@ -142,7 +148,10 @@ impl Acceptor {
                 continue;
             }
             let accepted = match ready {
-                None => accept_one(self.socket.as_fd()).map_err(io::Error::from),
+                None => {
+                    ready!(poll_proceed(cx)).made_progress();
+                    accept_one(self.socket.as_fd()).map_err(io::Error::from)
+                }
                 Some(mut ready) => {
                     let accept = |socket: &OwnedFd| Ok(accept_one(socket.as_fd())?);
                     let tried = ready.try_io(accept);

@@ -37,6 +37,18 @@ impl<B: Body + Unpin> Moving<B> {
         }
     }
 
+    /// True if the body fails at once. To be called before it is polled.
+    pub(crate) fn fails(&mut self) -> bool {
+        // The next poll registers a waker.
+        let mut cx = Context::from_waker(Waker::noop());
+        if self.first.is_none()
+            && let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(&mut cx)
+        {
+            self.first = Some(frame);
+        }
+        matches!(self.first, Some(Some(Err(_))))
+    }
+
     /// Returns the file of a file body, otherwise `None`. To be called before
     /// the body is polled.
     pub(crate) fn take_file(&mut self, hand_back: &HandBack) -> Option<FileContent> {

@@ -2,6 +2,7 @@
 //! that is the stream of a file is handed back to the connection. A body without
 //! contents is known to be empty.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -91,7 +92,20 @@ fn without_contents(
 ) -> wasmtime::Result<(Resource<Response>, FutureReader<Sent>)> {
     let (told, ended) = oneshot::channel();
     trailers.pipe(&mut store, Telling(Some(told)))?;
-    of_host(store, headers, NoContents(Some(ended)))
+    let state = store.data_mut();
+    let length = state.table.get(&headers)?.get(CONTENT_LENGTH);
+    let body = match length.is_none_or(|length| length == "0") {
+        true => NoContents {
+            ended: Some(ended),
+            _unfit: None,
+        },
+        // It is right for HEAD and for a 304. Others fail at once.
+        false => NoContents {
+            ended: None,
+            _unfit: Some(Unfit::new(&state.http.unfit)),
+        },
+    };
+    of_host(store, headers, body)
 }
 
 /// Makes a response of a body that needs nothing of the guest.
@@ -314,7 +328,26 @@ impl Body for FileBody {
 
 /// A body of which only trailers can follow the head. Its end shows only after
 /// they were asked for.
-struct NoContents(Option<Ended>);
+struct NoContents {
+    ended: Option<Ended>,
+    _unfit: Option<Unfit>,
+}
+
+/// Counts a body without contents whose head tells another length.
+struct Unfit(SendWrapper<Rc<Cell<usize>>>);
+
+impl Unfit {
+    fn new(count: &SendWrapper<Rc<Cell<usize>>>) -> Self {
+        count.set(count.get() + 1);
+        Self(count.clone())
+    }
+}
+
+impl Drop for Unfit {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
 
 impl Body for NoContents {
     type Data = Bytes;
@@ -324,11 +357,11 @@ impl Body for NoContents {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        poll_trailers(&mut self.0, cx)
+        poll_trailers(&mut self.ended, cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_none()
+        self.ended.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

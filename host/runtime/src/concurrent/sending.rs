@@ -1,6 +1,7 @@
 //! HTTP requests that guests send by `wasi:http`: allowed by the policy, and
 //! limited in number and memory.
 
+use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -35,6 +36,8 @@ pub(crate) struct Http {
     pub(super) hooks: Hooks,
     pub(super) replying: Option<Replying>,
     pub(super) transmissions: Transmissions,
+    /// Number of responses without contents whose heads tell another length.
+    pub(super) unfit: SendWrapper<Rc<Cell<usize>>>,
 }
 
 impl Http {
@@ -47,6 +50,7 @@ impl Http {
             context: WasiHttpCtx::new(),
             replying: None,
             transmissions: Transmissions::default(),
+            unfit: SendWrapper::new(Rc::default()),
             hooks: Hooks {
                 local: SendWrapper::new(Rc::clone(local)),
                 health: SendWrapper::new(Rc::clone(health)),

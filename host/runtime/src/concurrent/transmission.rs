@@ -26,6 +26,9 @@ use crate::concurrent::state::{AsyncState, Store};
 type Trailers = Result<Option<Resource<FieldMap>>, ErrorCode>;
 type Sent = Result<(), ErrorCode>;
 
+/// Number of transmissions from which those of requests that are gone are forgotten.
+const MOST_GONE: usize = 32;
+
 /// Replaces the functions in the linker.
 ///
 /// # Errors
@@ -74,7 +77,11 @@ fn new(
     let transmission = Transmission::new(told);
     sent.pipe(&mut store, TransmissionOutcome(transmission.clone()))?;
     let known = &mut store.data_mut().http.transmissions;
-    // Requests that are gone without being sent leave their numbers to others.
+    // Requests that are gone without being sent leave their numbers to others. The
+    // future of each was told then, so that its number means nothing.
+    if known.len() >= MOST_GONE {
+        known.retain(|_, it| !it.is_over());
+    }
     known.insert(request.rep(), transmission);
     let heard = async move { Ok::<Sent, wasmtime::Error>(heard.await.unwrap_or(Ok(()))) };
     Ok((request, FutureReader::new(store.as_context_mut(), heard)?))
@@ -122,6 +129,10 @@ enum TransmissionState {
 impl Transmission {
     fn new(told: oneshot::Sender<Sent>) -> Self {
         Self(Arc::new(Mutex::new(TransmissionState::Open(told))))
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(*self.telling(), TransmissionState::Over)
     }
 
     fn telling(&self) -> MutexGuard<'_, TransmissionState> {

@@ -352,10 +352,15 @@ impl Driver {
             let frame = match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     reply.watch(cx);
-                    if reply.is_broken() || reply.has_returned() {
+                    let is_whole = download.is_whole();
+                    if reply.is_broken() || (reply.has_returned() && !is_whole) {
                         return Poll::Ready(Next::Broken);
                     }
-                    if !download.is_whole() {
+                    if reply.has_returned() {
+                        // The guest has exited without trailers.
+                        return Poll::Ready(finish_body(request, download, None, out));
+                    }
+                    if !is_whole {
                         return Poll::Pending;
                     }
                     // Only trailers are missing, and the guest may wait for this

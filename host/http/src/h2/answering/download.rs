@@ -94,12 +94,16 @@ impl AnsweringStream {
             // A 204 must not have one (RFC 9110, section 8.6).
             None => headers.remove(header::CONTENT_LENGTH),
         };
-        let only = match only {
-            Only::Trailers(trailers) => trailers.map(without_dropped),
-            Only::Contents => None,
+        let (only, is_empty) = match only {
+            Only::Trailers(trailers) => {
+                let trailers = trailers.map(without_dropped);
+                let trailers = trailers.filter(|it| !it.is_empty());
+                let is_empty = trailers.is_none();
+                (trailers, is_empty)
+            }
+            Only::Contents => (None, false),
         };
-        let only = only.filter(|it| !it.is_empty());
-        let (length, body) = match plan.has_body {
+        let (length, body) = match plan.has_body && !is_empty {
             true => (plan.length, Some(body)),
             false => (Some(0), None),
         };

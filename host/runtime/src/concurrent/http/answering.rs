@@ -87,7 +87,7 @@ async fn answer_by_proxy(
         let out = view.new_response_outparam_from_callback(move |answer| {
             answering.answer(match answer {
                 Ok(response) => Ok(Answered {
-                    response: response.map(|body| GuestBody::boxed(body, &health, &local)),
+                    response: response.map(|body| GuestBody::new(body, &health, &local).boxed()),
                     sent: None,
                     trailers: None,
                 }),
@@ -118,6 +118,7 @@ async fn answer_by_service(
     } = request.take();
     let reply = SendWrapper::new(reply);
     let (parts, body) = head.into_parts();
+    let is_head = parts.method == http::Method::HEAD;
     let scheme = match secure {
         true => http::uri::Scheme::HTTPS,
         false => http::uri::Scheme::HTTP,
@@ -149,10 +150,20 @@ async fn answer_by_service(
                 let told = told.await.unwrap_or(Err(Failure::ConnectionTerminated));
                 told.map_err(of_failure)
             };
-            let (response, trailers) =
-                accessor.with(|store| response::into_http(store, response, told))?;
+            let (made, unfit) = accessor.with(|mut store| {
+                let unfit = store.data_mut().http.unfit.get() > 0;
+                (response::into_http(store, response, told), unfit)
+            });
+            let (response, trailers) = made?;
+            let mut response = response.map(|body| GuestBody::new(body, &health, &local));
+            let bodiless = is_head || matches!(response.status().as_u16(), 204 | 304);
+            if unfit && !bodiless && response.body_mut().body.fails() {
+                let why = "it has no contents, and its content-length says otherwise";
+                reply.answer(Err(NoResponse::Failed(why.into())));
+                return Ok(());
+            }
             reply.answer(Ok(Answered {
-                response: response.map(|body| GuestBody::boxed(body, &health, &local)),
+                response: response.map(GuestBody::boxed),
                 sent: Some(sent),
                 trailers,
             }));
@@ -169,15 +180,15 @@ struct GuestBody {
 }
 
 impl GuestBody {
-    fn boxed(
-        body: WasiBody,
-        health: &Rc<Health>,
-        local: &SendWrapper<Rc<Local>>,
-    ) -> Box<dyn Content + Unpin> {
-        Box::new(Self {
+    fn new(body: WasiBody, health: &Rc<Health>, local: &SendWrapper<Rc<Local>>) -> Self {
+        Self {
             body: Moving::new(body, health),
             local: local.clone(),
-        })
+        }
+    }
+
+    fn boxed(self) -> Box<dyn Content + Unpin> {
+        Box::new(self)
     }
 }
 
