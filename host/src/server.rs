@@ -47,7 +47,7 @@ use crate::otlp::{Counts, Exporter, Headers};
 use crate::signals::{Ending, Signals};
 use crate::wiring::Common;
 
-pub use self::origin::{Locate, Origin};
+pub use self::origin::{Fetch, Locate, Origin};
 use self::reload::{Beginning, By, Refused, Reload, Reloading, Tombstone};
 use self::report::{announce, report};
 use self::service::{Prepared, Serving};

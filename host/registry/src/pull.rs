@@ -243,7 +243,7 @@ impl Pull<'_> {
             content => content,
         };
         let Content::Component { layer, config } = content else {
-            return Err(self.not_one("it is an index of an index".into()));
+            return Err(self.not_one("it is an index of an index"));
         };
         self.check_size(&layer)?;
         if let Some(config) = config {
@@ -252,7 +252,7 @@ impl Pull<'_> {
             repository
                 .blob(config.digest, config.size, &mut bytes)
                 .await?;
-            check_config(&bytes, &manifest).map_err(|reason| self.not_one(reason))?;
+            check_config(&bytes, &manifest).map_err(|reason| self.not_one(&reason))?;
         }
         let file = match self.cache.file(&layer.digest, layer.size) {
             // Another manifest has the same component.
@@ -281,9 +281,9 @@ impl Pull<'_> {
             .await?;
         match &*beginning.bytes {
             MAGIC => self.cache.finish(beginning.file),
-            [] => Err(self.not_one("it is empty".into())),
-            [0x1f, 0x8b, ..] => Err(self.not_one("it is compressed by gzip".into())),
-            _ => Err(self.not_one("its layer is not WebAssembly in binary form".into())),
+            [] => Err(self.not_one("it is empty")),
+            [0x1f, 0x8b, ..] => Err(self.not_one("it is compressed by gzip")),
+            _ => Err(self.not_one("its layer is not WebAssembly in binary form")),
         }
     }
 
@@ -371,17 +371,17 @@ impl Pull<'_> {
     }
 
     fn parsed(&self, bytes: &[u8]) -> Result<Manifest, Error> {
-        Manifest::parse(bytes).map_err(|reason| self.not_one(reason))
+        Manifest::parse(bytes).map_err(|reason| self.not_one(&reason))
     }
 
     fn content(&self, manifest: &Manifest) -> Result<Content, Error> {
-        manifest.content().map_err(|reason| self.not_one(reason))
+        manifest.content().map_err(|reason| self.not_one(&reason))
     }
 
-    fn not_one(&self, reason: String) -> Error {
+    fn not_one(&self, reason: &str) -> Error {
         Error::NotComponent {
             reference: self.reference.to_string(),
-            reason: shown(&reason),
+            reason: shown(reason),
         }
     }
 

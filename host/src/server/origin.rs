@@ -13,12 +13,15 @@ pub struct Origin {
     pub reread: Box<dyn Fn() -> Result<(RunConfig, LogOptions), String> + Send + Sync>,
     /// Pulls the components of a run that are in registries, for its start. The
     /// error is one line.
-    pub fetch: Box<dyn Fn(&mut RunConfig) -> Result<(), String> + Send + Sync>,
+    pub fetch: Box<Fetch>,
     /// Says where the settings have a fault: prefixes the fault's text with the
     /// place in the file. Takes the number of the service, and the keys that the
     /// fault is about, the most important first.
     pub locate: Box<Locate>,
 }
+
+/// Pulls components: the type of [`Origin`]'s field `fetch`.
+pub type Fetch = dyn Fn(&mut RunConfig) -> Result<(), String> + Send + Sync;
 
 /// Says where a fault is: the type of [`Origin`]'s field `locate`.
 pub type Locate = dyn Fn(&Path, usize, &[&str], &str) -> String + Send + Sync;
