@@ -231,6 +231,7 @@ fn a_guest_that_tells_its_trailers_after_its_body_was_sent_hangs_nobody() {
     // The wait for missing trailers is limited.
     peer.fetch("/trailers-never").is(200, "body");
     client.fetch("/trailers-never").is(200, "body");
+    client.fetch("/empty-never").is(200, "");
     server.log.wait_for_count("sent Ok(())", 8);
     drop((peer, client));
     server.stop();

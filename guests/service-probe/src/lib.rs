@@ -233,13 +233,16 @@ impl Guest for Probe {
                 });
                 Ok(response)
             }
-            // No contents: with trailers that are told after the response was sent,
-            // or with an error in their place.
-            "/empty-trailers" | "/empty-fails" => {
+            // No contents: with trailers that are told after the response was sent, or
+            // never, or with an error in their place.
+            "/empty-trailers" | "/empty-never" | "/empty-fails" => {
                 let (told, trailers) = wit_future::new(|| Ok(None));
                 let (response, sent) = Response::new(Fields::new(), None, trailers);
-                let fails = path == "/empty-fails";
+                let (fails, never) = (path == "/empty-fails", path == "/empty-never");
                 wit_bindgen::spawn_local(async move {
+                    if never {
+                        monotonic_clock::wait_for(u64::MAX >> 1).await;
+                    }
                     if fails {
                         let _ = told.write(Err(ErrorCode::InternalError(None))).await;
                         return;
