@@ -117,8 +117,8 @@ fn the_addresses_of_a_configuration_are_tried() {
     let scratch = directory();
     let socket = scratch.path().join("gone/web.sock");
     let good = format!(
-        "admin = \"unix:{0}/admin.sock\"\nprobes = \"192.0.2.2:81\"\n[services.web]\ncomponent = \"router\"\n\
-         http = [\"127.0.0.1:0\", \"{taken}\", \"192.0.2.1:80\", \"unix:{1}\"]\n",
+        "admin = \"unix:{0}/admin.sock\"\nprobes = \"198.51.100.2:81\"\n[services.web]\ncomponent = \"router\"\n\
+         http = [\"127.0.0.1:0\", \"{taken}\", \"198.51.100.1:80\", \"unix:{1}\"]\n",
         text(scratch.path()),
         text(&socket)
     );
@@ -126,8 +126,8 @@ fn the_addresses_of_a_configuration_are_tried() {
     let report = Report::of(doctor().args(["--config", text(&file)]));
     report.expect("configuration", "ok", "nothing wrong");
     report.expect("listener 127.0.0.1:0", "ok", "free");
-    report.expect("listener 192.0.2.1:80", "wrong", "no interface");
-    report.expect("listener 192.0.2.2:81", "wrong", "no interface");
+    report.expect("listener 198.51.100.1:80", "wrong", "no interface");
+    report.expect("listener 198.51.100.2:81", "wrong", "no interface");
     report.expect(
         &format!("listener unix:{}", text(&socket)),
         "wrong",
