@@ -69,7 +69,7 @@ fn mirror(text: &str) -> Result<(String, String), String> {
 
 #[derive(Args, Debug)]
 pub(super) struct PullFlags {
-    /// The component: oci://HOST[:PORT]/NAME[:TAG][@sha256:DIGEST]
+    /// The component: `oci://HOST[:PORT]/NAME[:TAG][@sha256:DIGEST]`
     #[arg(value_name = "REF")]
     reference: Reference,
     /// Write it to this file; otherwise it is in the cache, for later runs
@@ -88,7 +88,7 @@ pub(super) struct PushFlags {
     /// The file of the component
     #[arg(value_name = "FILE.wasm")]
     file: PathBuf,
-    /// Its place: oci://HOST[:PORT]/NAME[:TAG]
+    /// Its place: `oci://HOST[:PORT]/NAME[:TAG]`
     #[arg(value_name = "REF")]
     reference: Reference,
     /// Add an annotation, such as org.opencontainers.image.version=1.0; repeatable
