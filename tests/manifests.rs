@@ -87,7 +87,7 @@ fn settings_of_the_material_are_right() {
         let Some(settings) = settings_of(&file, &content) else {
             continue;
         };
-        // What only the machines have.
+        // Parts that only the machines have.
         let lines = settings.lines().map(|line| match line {
             line if line.starts_with("component = ") => component.clone(),
             line => ["/run/state", "/run/secrets"]

@@ -1,4 +1,4 @@
-//! What the program tells of itself: its version, manual pages, and completions.
+//! The texts that the program tells of itself: its version, manual pages, and completions.
 
 use std::fs;
 use std::process::{Command, Stdio};

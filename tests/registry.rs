@@ -129,7 +129,7 @@ fn a_digest_that_is_cached_needs_no_network_and_a_tag_one_request() {
     printed(registry.run(home, &["inspect", &tagged]));
     assert_eq!(registry.lines(), ["HEAD /v2/hello/manifests/1"]);
 
-    // What is there now comes, and what is not there is not replaced.
+    // The present content comes, and an absent one is not replaced.
     let next = registry.component("hello", "1", &bytes("router"));
     let file = pulled(&registry, home, &tagged);
     assert!(fs::read(file).expect("a file") == bytes("router"));

@@ -19,7 +19,7 @@ use serde_json::json;
 
 pub(crate) use self::config::Examination;
 
-/// What to look at.
+/// The things to look at.
 #[derive(Clone, Debug, Default)]
 pub struct DoctorOptions {
     /// True for JSON, false for text.
@@ -51,7 +51,7 @@ impl Verdict {
     }
 }
 
-/// What was found about one thing.
+/// A fact that was found about one thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Finding {
     /// The thing.
@@ -59,7 +59,7 @@ struct Finding {
     status: Verdict,
     /// A line about it.
     found: String,
-    /// What helps, a command where there is one; `None` if it is right.
+    /// The cure, a command where there is one; `None` if it is right.
     cure: Option<String>,
 }
 

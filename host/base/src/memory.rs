@@ -53,7 +53,7 @@ fn limit_of(groups: &str, read: impl Fn(&Path) -> Option<u64>) -> Option<u64> {
             }
             _ => return None,
         };
-        // What holds for a group holds for those in it. A container may see its
+        // The limit of a group holds for those in it. A container may see its
         // group as the root.
         let groups = Path::new(group.trim_start_matches('/')).ancestors();
         let files = groups.map(|group| -> PathBuf { hierarchy.join(group).join(file) });

@@ -220,7 +220,7 @@ impl Cache {
             .map_err(Error::file(&path))?;
         if let Some(digest) = &digest {
             self.mark(digest, None);
-            // What is not removed now is so later.
+            // A file that is not removed now is so later.
             let _ = self.tidy(digest);
         }
         Ok(path)

@@ -1,4 +1,4 @@
-//! Who may ask an interface, and for what.
+//! Those who may ask an interface, and their questions.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What `-V` and `--version` tell.
+//! The texts that `-V` and `--version` tell.
 
 /// Version of the program.
 pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -24,7 +24,7 @@ use crate::deadline::within;
 use super::network::LIMIT;
 use super::{Finding, network};
 
-/// What was found in a configuration.
+/// Findings in a configuration.
 #[derive(Debug)]
 pub(crate) struct Examination {
     /// The services whose settings are right.

@@ -1,4 +1,4 @@
-//! What a service manager has passed: sd_notify(3), sd_listen_fds(3).
+//! Sockets and names that a service manager has passed: sd_notify(3), sd_listen_fds(3).
 
 use std::env;
 

@@ -136,7 +136,7 @@ impl PosixSocket {
                 Err(error) => break Some(error),
             }
         };
-        // What was sent counts, and an error comes again.
+        // Bytes that were sent count, and an error comes again.
         match (part.offset - offset, ended) {
             (0, Some(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
             (0, Some(error)) => Err(Errno::from_io_error(&error).unwrap_or(Errno::IO)),

@@ -114,7 +114,7 @@ async fn send(
 /// numbers of the requests.
 pub(super) type Transmissions = HashMap<u32, Transmission>;
 
-/// What the future of a request is to tell. Clones share it.
+/// The outcome that the future of a request is to tell. Clones share it.
 #[derive(Clone)]
 pub(super) struct Transmission(Arc<Mutex<TransmissionState>>);
 

@@ -29,7 +29,7 @@ enum Part {
     Keys,
     /// The modes of `--isolation`.
     Modes,
-    /// What values flags and keys have.
+    /// The values that flags and keys have.
     Values,
     /// The exit codes.
     ExitCodes,

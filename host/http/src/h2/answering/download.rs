@@ -40,7 +40,7 @@ pub(super) struct StreamDownload {
     only: Option<HeaderMap>,
 }
 
-/// What follows the head of a response without contents.
+/// The part that follows the head of a response without contents.
 pub(super) enum Only {
     /// Something: the response has contents, or may have.
     Contents,
