@@ -3,7 +3,8 @@
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::SendStream;
@@ -13,7 +14,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::content::{BoxContent, Ended};
-use netwasm_exchange::reply::{Answered, Sent};
+use netwasm_exchange::reply::{Answered, Reply, Sent};
 
 use super::AnsweringStream;
 use crate::h2::line::LogLine;
@@ -147,26 +148,24 @@ impl AnsweringStream {
         tell_sent(&mut answered.sent);
         let limit = self.link.thread().env.limits.http.response_timeout;
         let body = answered.response.body_mut();
-        let told = poll_fn(|cx| {
-            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-                return Poll::Ready(match frame.transpose() {
-                    Ok(frame) => Ok(frame.and_then(|it| it.into_trailers().ok())),
-                    Err(_) => Err(Broken::Guest(UNFINISHED)),
-                });
-            }
-            let outgoing = self.outgoing.as_mut();
-            if outgoing.is_none_or(|it| it.poll_reset(cx).is_ready()) {
-                return Poll::Ready(Err(Broken::Client(Stopped::Left)));
-            }
-            self.reply.watch(cx);
-            match (self.reply.is_broken(), self.reply.has_returned()) {
-                (true, _) => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
-                (false, true) => Poll::Ready(Ok(None)),
-                (false, false) => Poll::Pending,
-            }
-        });
-        let told = timeout(limit, told).await.unwrap_or(Ok(None));
-        told.map(Only::Trailers)
+        let outgoing = &mut self.outgoing;
+        let told = trailers_within(
+            limit,
+            &self.reply,
+            |cx| {
+                Pin::new(&mut *body)
+                    .poll_frame(cx)
+                    .map(|frame| match frame.transpose() {
+                        Ok(frame) => Ok(frame.and_then(|it| it.into_trailers().ok())),
+                        Err(_) => Err(Broken::Guest(UNFINISHED)),
+                    })
+            },
+            |cx| {
+                let outgoing = outgoing.as_mut();
+                outgoing.is_none_or(|it| it.poll_reset(cx).is_ready())
+            },
+        );
+        told.await.map(Only::Trailers)
     }
 
     /// Waits while the guest still reads the request, for example to forward
@@ -222,26 +221,20 @@ impl AnsweringStream {
         mut ended: Ended,
     ) -> Result<Option<HeaderMap>, Broken> {
         let limit = self.link.thread().env.limits.http.response_timeout;
-        let told = poll_fn(|cx| {
-            if let Poll::Ready(told) = Pin::new(&mut ended).poll(cx) {
-                return Poll::Ready(match told {
+        let told = trailers_within(
+            limit,
+            &self.reply,
+            |cx| {
+                Pin::new(&mut ended).poll(cx).map(|told| match told {
                     Ok(Ok(trailers)) => Ok(trailers),
                     Ok(Err(_)) => Err(Broken::Guest(UNFINISHED)),
                     // The instance ended without setting trailers.
                     Err(_) => Ok(None),
-                });
-            }
-            if stream.poll_reset(cx).is_ready() {
-                return Poll::Ready(Err(Broken::Client(Stopped::Left)));
-            }
-            self.reply.watch(cx);
-            match (self.reply.is_broken(), self.reply.has_returned()) {
-                (true, _) => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
-                (false, true) => Poll::Ready(Ok(None)),
-                (false, false) => Poll::Pending,
-            }
-        });
-        timeout(limit, told).await.unwrap_or(Ok(None))
+                })
+            },
+            |cx| stream.poll_reset(cx).is_ready(),
+        );
+        told.await
     }
 
     /// Sends a body while it is made.
@@ -378,4 +371,29 @@ async fn send(
         sent
     });
     sent.await.map_err(Broken::Client)
+}
+
+/// Waits for trailers while the guest may still tell them, and the client is there.
+/// Those that do not come within the time limit are none.
+async fn trailers_within(
+    limit: Duration,
+    reply: &Reply,
+    mut poll_told: impl FnMut(&mut Context<'_>) -> Poll<Result<Option<HeaderMap>, Broken>>,
+    mut has_left: impl FnMut(&mut Context<'_>) -> bool,
+) -> Result<Option<HeaderMap>, Broken> {
+    let told = poll_fn(|cx| {
+        if let Poll::Ready(told) = poll_told(cx) {
+            return Poll::Ready(told);
+        }
+        if has_left(cx) {
+            return Poll::Ready(Err(Broken::Client(Stopped::Left)));
+        }
+        reply.watch(cx);
+        match (reply.is_broken(), reply.has_returned()) {
+            (true, _) => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
+            (false, true) => Poll::Ready(Ok(None)),
+            (false, false) => Poll::Pending,
+        }
+    });
+    timeout(limit, told).await.unwrap_or(Ok(None))
 }
