@@ -114,6 +114,12 @@ impl Hooks {
         self.trace = Some(SendWrapper::new(Box::new(trace)));
     }
 
+    /// Returns the span of the request that the instance handles.
+    pub(super) fn trace(&self) -> Option<Rc<Trace>> {
+        let find = self.trace.as_ref()?;
+        find()
+    }
+
     /// Takes a place for an exchange, if the guest may send there.
     fn begin_exchange(
         &mut self,
@@ -144,11 +150,7 @@ impl Hooks {
                 first_byte_timeout: it.first_byte_timeout,
                 between_bytes_timeout: it.between_bytes_timeout,
             }),
-            trace: self
-                .trace
-                .as_ref()
-                .and_then(|trace| trace())
-                .map(SendWrapper::new),
+            trace: self.trace().map(SendWrapper::new),
         })
     }
 }

@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use wasmtime_wasi_tls::WasiTlsCtx;
 
 use netwasm_base::config::Isolation;
+use netwasm_base::trace::Trace;
 use netwasm_net::health::Health;
 use netwasm_net::tls::engine::{Configs, Held};
 
@@ -131,6 +132,12 @@ impl AsyncState {
 
     pub(crate) fn env(&self) -> &Arc<Env> {
         &self.local.env
+    }
+
+    /// Returns the span of the request that the instance handles, if it is the
+    /// only one and requests are traced.
+    pub(crate) fn trace(&self) -> Option<Rc<Trace>> {
+        self.http.hooks.trace()
     }
 
     /// Returns the message and the place of the panic that the guest told last.
