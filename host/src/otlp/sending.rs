@@ -164,7 +164,7 @@ struct NotTaken {
 impl Sending {
     /// Sends a batch, in as few requests as possible.
     pub(super) async fn send(&mut self, client: &Client, batch: &[Waiting]) {
-        for (kind, index) in KINDS.into_iter().zip(0..) {
+        for (index, kind) in KINDS.into_iter().enumerate() {
             let of_kind = batch.iter().map(|it| &it.telemetry);
             let mut left = of_kind.filter(|it| is_of(it, kind)).peekable();
             while left.peek().is_some() {
