@@ -1,7 +1,11 @@
 //! Telemetry of guests: `wasi:otel`, to the receiver of `--otlp`.
 
+use std::sync::{Mutex, mpsc};
+
+use crate::harness::http2;
 use crate::harness::{
-    CollectedSpan, Collector, Point, Run, Server, administered, eventually, guest, scrape, text,
+    CollectedSpan, Collector, DEADLINE, Http2, Point, Run, Server, Upstream, administered,
+    eventually, guest, scrape, text,
 };
 use crate::traces::{CLIENT, TRACE, ask, exporting, has, refusing, traced};
 
@@ -100,6 +104,59 @@ fn what_a_guest_asks_others_is_within_its_own_span() {
     let heads = heads.lock().expect("no panic").clone();
     let parent = format!("\r\ntraceparent: 00-{TRACE}-{}-01\r\n", sent.id);
     assert!(heads[0].to_ascii_lowercase().contains(&parent), "{heads:?}");
+    server.stop();
+}
+
+#[test]
+fn requests_that_an_instance_handles_at_once_have_their_own_spans() {
+    let collector = Collector::new();
+    let (go_on, held) = mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let upstream = Upstream::new(move |mut asker, _| {
+        while asker.head().is_some() {
+            let held = held.lock().expect("no panic");
+            held.recv_timeout(DEADLINE).expect("to go on");
+            asker.say("HTTP/1.1 200 X\r\nContent-Length: 5\r\n\r\nhello");
+        }
+    });
+    let run = Run::guest("client-probe").http();
+    let run = run.args([
+        "--allow-connect",
+        "127.0.0.1:*",
+        "--isolation",
+        "connection",
+    ]);
+    let server = exporting(run, &collector).start();
+    let mut client = Http2::connect(server.address("http"));
+    let target = format!("/get-within?{}", upstream.url("/a"));
+    let begun = client.begin(http2::ask("GET", &target), true);
+    let (first, _) = begun.expect("a stream");
+    client.settle();
+    eventually("the guest's request", || {
+        (upstream.connections() > 0).then_some(())
+    });
+    let outer = client.fetch("/otel?outer");
+    let told: Vec<&str> = outer.text().split(' ').collect();
+    let [trace, span, "true", "[]", innermost] = *told else {
+        panic!("{outer:?}");
+    };
+    // The span that the other request has begun is not within this one.
+    assert_eq!(innermost, span, "{outer:?}");
+    go_on.send(()).expect("it waits");
+    let answer = client.run(http2::read(first)).expect("an answer");
+    assert_eq!(answer.status, 200);
+    drop(client);
+
+    let spans = collector.wait_for(4);
+    let own = named(&spans, "asking");
+    let of = |id: &str| {
+        let found = spans.iter().find(|it| it.id == id);
+        found.unwrap_or_else(|| panic!("no {id} in {spans:#?}"))
+    };
+    assert_eq!(of(span).trace, trace);
+    let request = of(&own.parent);
+    assert_eq!((&*request.trace, request.kind), (&*own.trace, 2));
+    assert_ne!(own.trace, trace);
     server.stop();
 }
 

@@ -134,10 +134,15 @@ impl AsyncState {
         &self.local.env
     }
 
-    /// Returns the span of the request that the instance handles, if it is the
-    /// only one and requests are traced.
-    pub(crate) fn trace(&self) -> Option<Rc<Trace>> {
-        self.http.hooks.trace()
+    /// Returns the span of the request that the present call handles, if requests
+    /// are traced.
+    pub(crate) fn trace(store: &mut Store<'_>) -> Option<Rc<Trace>> {
+        if !store.data().http.hooks.traces() {
+            return None;
+        }
+        let stack = store.async_call_stack().ok();
+        let call = stack.and_then(Iterator::last);
+        store.data().http.hooks.trace(call)
     }
 
     /// Returns the message and the place of the panic that the guest told last.

@@ -19,8 +19,8 @@ impl Guest for AsyncState {
         &self.local
     }
 
-    fn trace(&self) -> Option<Rc<Trace>> {
-        Self::trace(self)
+    fn trace(store: &mut StoreContextMut<'_, Self>) -> Option<Rc<Trace>> {
+        Self::trace(store)
     }
 
     fn table(&mut self) -> &mut ResourceTable {

@@ -30,8 +30,8 @@ impl Guest for State {
         &self.local
     }
 
-    fn trace(&self) -> Option<Rc<Trace>> {
-        self.request.as_ref()?.trace.clone()
+    fn trace(store: &mut StoreContextMut<'_, Self>) -> Option<Rc<Trace>> {
+        store.data().request.as_ref()?.trace.clone()
     }
 
     fn table(&mut self) -> &mut ResourceTable {

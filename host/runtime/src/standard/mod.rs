@@ -23,6 +23,7 @@ use std::sync::Arc;
 
 use netwasm_base::trace::Trace;
 use netwasm_keyvalue::{Answer, Buckets};
+use wasmtime::StoreContextMut;
 use wasmtime::component::{
     Component, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceTable,
 };
@@ -47,9 +48,9 @@ pub(crate) trait Guest: Sized + 'static {
         &self.local().buckets
     }
 
-    /// Returns the span of the request that the instance handles, if it handles
-    /// that one alone and requests are traced.
-    fn trace(&self) -> Option<Rc<Trace>>;
+    /// Returns the span of the request that the present call handles, if requests
+    /// are traced.
+    fn trace(store: &mut StoreContextMut<'_, Self>) -> Option<Rc<Trace>>;
 
     /// Returns the resources of the instance.
     fn table(&mut self) -> &mut ResourceTable;

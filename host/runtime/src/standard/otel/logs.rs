@@ -52,12 +52,14 @@ pub(super) fn define<T: Guest>(interface: &mut LinkerInstance<'_, T>) -> wasmtim
 }
 
 /// Reports a record. Traces that are not sampled have records, too.
-fn emit<T: Guest>(store: StoreContextMut<'_, T>, record: &RecordOfGuest) -> wasmtime::Result<()> {
-    let state = store.data();
-    let Some(tracer) = state.env().net.tracer.clone() else {
+fn emit<T: Guest>(
+    mut store: StoreContextMut<'_, T>,
+    record: &RecordOfGuest,
+) -> wasmtime::Result<()> {
+    let Some(tracer) = store.data().env().net.tracer.clone() else {
         return Ok(());
     };
-    let within = state.trace().as_deref().map(Trace::innermost);
+    let within = T::trace(&mut store).as_deref().map(Trace::innermost);
     match Reader::new(store, MOST_TEXT).record(record, within) {
         Ok(message) => {
             // One that finds no room is counted.

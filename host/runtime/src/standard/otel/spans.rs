@@ -159,16 +159,16 @@ pub(super) fn define<T: Guest>(interface: &mut LinkerInstance<'_, T>) -> wasmtim
     )?;
     interface.func_wrap(
         "outer-span-context",
-        |store: StoreContextMut<'_, T>, (): ()| {
-            let trace = store.data().trace();
+        |mut store: StoreContextMut<'_, T>, (): ()| {
+            let trace = T::trace(&mut store);
             let own = trace.as_deref().map(|trace| trace.context);
             Ok((ContextOfHost::of(trace.as_deref(), own),))
         },
     )?;
     interface.func_wrap(
         "current-span-context",
-        |store: StoreContextMut<'_, T>, (): ()| {
-            let trace = store.data().trace();
+        |mut store: StoreContextMut<'_, T>, (): ()| {
+            let trace = T::trace(&mut store);
             let innermost = trace.as_deref().map(Trace::innermost);
             Ok((ContextOfHost::of(trace.as_deref(), innermost),))
         },
@@ -177,11 +177,13 @@ pub(super) fn define<T: Guest>(interface: &mut LinkerInstance<'_, T>) -> wasmtim
 
 /// Notes that a span has begun: requests that the guest sends are within it.
 fn begin<T: Guest>(
-    store: StoreContextMut<'_, T>,
+    mut store: StoreContextMut<'_, T>,
     context: &ContextOfGuest,
 ) -> wasmtime::Result<()> {
-    let trace = store.data().trace();
-    let Some(trace) = trace.filter(|it| it.context.sampled && context.is_sampled()) else {
+    if !context.is_sampled() {
+        return Ok(());
+    }
+    let Some(trace) = T::trace(&mut store).filter(|it| it.context.sampled) else {
         return Ok(());
     };
     match Reader::new(store, MOST_TEXT).identity(context) {
@@ -193,14 +195,13 @@ fn begin<T: Guest>(
 }
 
 /// Reports a span that has ended, if it and the request are sampled.
-fn end<T: Guest>(store: StoreContextMut<'_, T>, span: &SpanData) -> wasmtime::Result<()> {
-    let state = store.data();
-    let Some(tracer) = state.env().net.tracer.clone() else {
+fn end<T: Guest>(mut store: StoreContextMut<'_, T>, span: &SpanData) -> wasmtime::Result<()> {
+    let tracer = store.data().env().net.tracer.clone();
+    let Some(tracer) = tracer.filter(|_| span.context.is_sampled()) else {
         return Ok(());
     };
-    let trace = state.trace();
-    let is_wanted = trace.as_ref().is_none_or(|it| it.context.sampled);
-    if !is_wanted || !span.context.is_sampled() {
+    let trace = T::trace(&mut store);
+    if trace.as_ref().is_some_and(|it| !it.context.sampled) {
         return Ok(());
     }
     let mut reader = Reader::new(store, MOST_TEXT);
