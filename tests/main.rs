@@ -82,6 +82,7 @@ mod systemd;
 mod takeover;
 mod targets;
 mod tcp;
+mod telemetry;
 mod test_kit;
 mod test_kit_http;
 mod tls;

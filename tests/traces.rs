@@ -14,18 +14,18 @@ use crate::harness::{
     text, within,
 };
 
-const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
-const CLIENT: &str = "b7ad6b7169203331";
+pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
+pub(crate) const CLIENT: &str = "b7ad6b7169203331";
 
 /// The headers of a client that traces.
-fn traced(sampled: bool) -> String {
+pub(crate) fn traced(sampled: bool) -> String {
     let flags = u8::from(sampled);
     format!("traceparent: 00-{TRACE}-{CLIENT}-{flags:02x}")
 }
 
 /// Starts a server that answers all with 404. Returns it, and the heads of its
 /// requests.
-fn refusing() -> (Upstream, Arc<Mutex<Vec<String>>>) {
+pub(crate) fn refusing() -> (Upstream, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::<Mutex<Vec<String>>>::default();
     let kept = Arc::clone(&heads);
     let upstream = Upstream::new(move |mut asker, _| {
@@ -37,11 +37,11 @@ fn refusing() -> (Upstream, Arc<Mutex<Vec<String>>>) {
     (upstream, heads)
 }
 
-fn exporting(run: Run, collector: &Collector) -> Run {
+pub(crate) fn exporting(run: Run, collector: &Collector) -> Run {
     run.args(["--otlp", &collector.url()])
 }
 
-fn ask(server: &Server, target: &str, lines: &[&str]) -> String {
+pub(crate) fn ask(server: &Server, target: &str, lines: &[&str]) -> String {
     let response = server
         .connect_http()
         .exchange(message("GET", target, lines));
@@ -49,7 +49,7 @@ fn ask(server: &Server, target: &str, lines: &[&str]) -> String {
 }
 
 #[track_caller]
-fn has(span: &CollectedSpan, key: &str, value: &str) {
+pub(crate) fn has(span: &CollectedSpan, key: &str, value: &str) {
     let found = span.attributes.get(key).map(String::as_str);
     assert_eq!(found, Some(value), "{key} of {span:#?}");
 }

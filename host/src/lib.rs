@@ -68,7 +68,7 @@
 //! | [`logging`] | where the log goes, and how much of it | what is logged |
 //! | `wiring` | the protocol of each listener, and its handler: the one place that names a transport, a protocol and a guest together | |
 //! | [`admin`] | the interface for operators: metrics, state, reload | what they ask of |
-//! | `otlp` | the export of traces | what is traced |
+//! | `otlp` | the export of traces, and of what guests report | what is traced |
 //! | `signals` | the signals of a run, and what each asks for | what is done then |
 //! | [`changes`] | the files that a run is made from, watched for `--watch` | what is done then |
 //! | [`program`] | the commands and their exit codes | how a run goes |

@@ -46,7 +46,7 @@ pub(crate) use http2::Http2;
 pub(crate) use log::Log;
 pub(crate) use namespace::{SystemFile, in_own_network};
 pub(crate) use network::{refusing, refusing_datagrams, set_mtu, with_ipv6};
-pub(crate) use otlp::{CollectedSpan, Collector};
+pub(crate) use otlp::{CollectedSpan, Collector, Point};
 pub(crate) use pace::{Pace, slowly};
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
 pub(crate) use process::{raise_descriptor_limit, signal};

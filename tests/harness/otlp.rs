@@ -1,17 +1,34 @@
-//! A receiver of traces: OTLP over HTTP, in the test's own process.
+//! A receiver of traces, logs and metrics: OTLP over HTTP, in the test's own
+//! process.
+
+mod messages;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use prost::{Message, Oneof};
+use prost::Message as _;
 
+use self::messages::{
+    AnyValue, ExportRequest, KeyValue, Scope, ScopeLogs, ScopeMetrics, ScopeSpans, Value,
+};
 use super::{Upstream, eventually};
+
+pub(crate) use self::messages::Point;
 
 /// A receiver, and what it has got.
 pub(crate) struct Collector {
     upstream: Upstream,
-    spans: Arc<Mutex<Vec<CollectedSpan>>>,
+    kept: Arc<Mutex<Kept>>,
     heads: Arc<Mutex<Vec<String>>>,
+}
+
+/// All that came.
+#[derive(Default)]
+struct Kept {
+    spans: Vec<CollectedSpan>,
+    logs: Vec<CollectedLog>,
+    metrics: Vec<CollectedMetric>,
 }
 
 /// A span that came.
@@ -25,26 +42,73 @@ pub(crate) struct CollectedSpan {
     pub(crate) parent: String,
     pub(crate) state: String,
     pub(crate) name: String,
-    /// 2 is a server's, 3 a client's.
+    /// 2 is a server's, 3 a client's, 4 a producer's.
     pub(crate) kind: i32,
     /// Beginning and end in nanoseconds.
     pub(crate) times: (u64, u64),
     pub(crate) failed: bool,
     /// Attributes as text.
     pub(crate) attributes: BTreeMap<String, String>,
+    pub(crate) scope: String,
+    /// Text of its status.
+    pub(crate) message: String,
+    pub(crate) events: Vec<CollectedEvent>,
+    /// Traces and spans of its links.
+    pub(crate) links: Vec<(String, String)>,
+    /// Attributes, events and links that were dropped.
+    pub(crate) dropped: [u32; 3],
+}
+
+/// An event of a span that came.
+#[derive(Clone, Debug)]
+pub(crate) struct CollectedEvent {
+    pub(crate) name: String,
+    pub(crate) time: u64,
+    pub(crate) attributes: BTreeMap<String, String>,
+}
+
+/// A record of a log that came.
+#[derive(Clone, Debug)]
+pub(crate) struct CollectedLog {
+    pub(crate) service: String,
+    pub(crate) scope: String,
+    pub(crate) trace: String,
+    pub(crate) span: String,
+    pub(crate) severity: (i32, String),
+    pub(crate) body: String,
+    pub(crate) event: String,
+    /// The time, and that at which it was observed, in nanoseconds.
+    pub(crate) times: (u64, u64),
+    pub(crate) attributes: BTreeMap<String, String>,
+}
+
+/// A metric that came, with its only point.
+#[derive(Clone, Debug)]
+pub(crate) struct CollectedMetric {
+    pub(crate) service: String,
+    pub(crate) scope: String,
+    pub(crate) name: String,
+    pub(crate) about: (String, String),
+    /// All else of the point.
+    pub(crate) point: Point,
 }
 
 impl Collector {
     /// Starts a receiver that answers with these statuses, and with 200 after
     /// the last of them. It keeps what it answers with 200.
     pub(crate) fn answering(statuses: &'static [u16]) -> Self {
-        let spans = Arc::<Mutex<Vec<CollectedSpan>>>::default();
-        let (kept, asked) = (Arc::clone(&spans), Mutex::new(0));
+        let all = Arc::<Mutex<Kept>>::default();
+        let (kept, asked) = (Arc::clone(&all), Mutex::new(0));
         let heads = Arc::<Mutex<Vec<String>>>::default();
         let seen = Arc::clone(&heads);
         let upstream = Upstream::new(move |mut asker, _| {
             while let Some(head) = asker.head() {
-                assert!(head.starts_with("POST /v1/traces HTTP/1.1\r\n"), "{head}");
+                let line = head.lines().next().unwrap_or_default();
+                let kind = line.strip_prefix("POST /v1/").unwrap_or_default();
+                let kind = kind
+                    .strip_suffix(" HTTP/1.1")
+                    .unwrap_or_default()
+                    .to_owned();
                 let lower = head.to_ascii_lowercase();
                 seen.lock().expect("no panic").push(head);
                 assert!(
@@ -62,14 +126,14 @@ impl Collector {
                 *asked += 1;
                 drop(asked);
                 if status == 200 {
-                    kept.lock().expect("no panic").extend(read(&body));
+                    kept.lock().expect("no panic").read(&kind, &body);
                 }
                 asker.say(format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\n\r\n"));
             }
         });
         Self {
             upstream,
-            spans,
+            kept: all,
             heads,
         }
     }
@@ -98,7 +162,23 @@ impl Collector {
 
     /// Returns the spans so far.
     pub(crate) fn spans(&self) -> Vec<CollectedSpan> {
-        self.spans.lock().expect("no panic").clone()
+        self.kept.lock().expect("no panic").spans.clone()
+    }
+
+    /// Waits for so many records of logs, and returns all that came.
+    pub(crate) fn wait_for_logs(&self, count: usize) -> Vec<CollectedLog> {
+        eventually("the records", || {
+            let logs = self.kept.lock().expect("no panic").logs.clone();
+            (logs.len() >= count).then_some(logs)
+        })
+    }
+
+    /// Waits for so many metrics, and returns all that came.
+    pub(crate) fn wait_for_metrics(&self, count: usize) -> Vec<CollectedMetric> {
+        eventually("the metrics", || {
+            let metrics = self.kept.lock().expect("no panic").metrics.clone();
+            (metrics.len() >= count).then_some(metrics)
+        })
     }
 }
 
@@ -106,28 +186,63 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// Returns a value as text: lists and maps as JSON, bytes as digits.
+fn shown(value: Option<Value>) -> String {
+    match value.and_then(|value| value.value) {
+        Some(AnyValue::Text(text)) => text,
+        Some(AnyValue::Truth(truth)) => truth.to_string(),
+        Some(AnyValue::Whole(number)) => number.to_string(),
+        Some(AnyValue::Number(number)) => number.to_string(),
+        Some(AnyValue::List(list)) => {
+            let values = list.values.into_iter().map(|it| shown(Some(it)));
+            format!("[{}]", values.collect::<Vec<_>>().join(","))
+        }
+        Some(AnyValue::Map(map)) => {
+            let pairs = map.values.into_iter();
+            let pairs = pairs.map(|it| format!("{}:{}", it.key, shown(it.value)));
+            format!("{{{}}}", pairs.collect::<Vec<_>>().join(","))
+        }
+        Some(AnyValue::Bytes(bytes)) => hex(&bytes),
+        None => panic!("no value"),
+    }
+}
+
 fn texts(attributes: Vec<KeyValue>) -> BTreeMap<String, String> {
-    let text = |it: KeyValue| {
-        let value = match it.value.and_then(|value| value.value) {
-            Some(AnyValue::Text(text)) => text,
-            Some(AnyValue::Whole(number)) => number.to_string(),
-            Some(AnyValue::Number(number)) => number.to_string(),
-            None => panic!("no value of {}", it.key),
-        };
-        (it.key, value)
-    };
+    let text = |it: KeyValue| (it.key, shown(it.value));
     attributes.into_iter().map(text).collect()
 }
 
-fn read(body: &[u8]) -> Vec<CollectedSpan> {
-    let request = ExportRequest::decode(body).expect("a message");
-    let mut all = Vec::new();
-    for resource in request.resource_spans {
-        let of = texts(resource.resource.expect("a resource").attributes);
-        for span in resource.scope_spans.into_iter().flat_map(|it| it.spans) {
+impl Kept {
+    fn read(&mut self, kind: &str, body: &[u8]) {
+        let request = ExportRequest::decode(body).expect("a message");
+        for resource in request.resources {
+            let of = texts(resource.resource.expect("a resource").attributes);
+            let service = &of["service.name"];
+            for scope in resource.scopes {
+                match kind {
+                    "traces" => self.read_spans(service, &scope),
+                    "logs" => self.read_logs(service, &scope),
+                    "metrics" => self.read_metrics(service, &scope),
+                    other => panic!("no such path: {other:?}"),
+                }
+            }
+        }
+    }
+
+    fn read_spans(&mut self, service: &str, scope: &[u8]) {
+        let ScopeSpans { scope, spans } = ScopeSpans::decode(scope).expect("a message");
+        let scope = scope.expect("a scope").to_string();
+        for span in spans {
             assert_eq!((span.trace_id.len(), span.span_id.len()), (16, 8));
-            all.push(CollectedSpan {
-                service: of["service.name"].clone(),
+            let status = span.status.unwrap_or_default();
+            let events = span.events.into_iter().map(|event| CollectedEvent {
+                name: event.name,
+                time: event.time,
+                attributes: texts(event.attributes),
+            });
+            let links = span.links.into_iter();
+            self.spans.push(CollectedSpan {
+                service: service.to_owned(),
                 trace: hex(&span.trace_id),
                 id: hex(&span.span_id),
                 parent: hex(&span.parent_span_id),
@@ -135,90 +250,69 @@ fn read(body: &[u8]) -> Vec<CollectedSpan> {
                 name: span.name,
                 kind: span.kind,
                 times: (span.start, span.end),
-                failed: span.status.is_some_and(|status| status.code == 2),
+                failed: status.code == 2,
                 attributes: texts(span.attributes),
+                scope: scope.clone(),
+                message: status.message,
+                events: events.collect(),
+                links: links
+                    .map(|it| (hex(&it.trace_id), hex(&it.span_id)))
+                    .collect(),
+                dropped: [
+                    span.dropped_attributes,
+                    span.dropped_events,
+                    span.dropped_links,
+                ],
             });
         }
     }
-    all
+
+    fn read_logs(&mut self, service: &str, scope: &[u8]) {
+        let ScopeLogs { scope, records } = ScopeLogs::decode(scope).expect("a message");
+        let scope = scope.expect("a scope").to_string();
+        self.logs.extend(records.into_iter().map(|it| CollectedLog {
+            service: service.to_owned(),
+            scope: scope.clone(),
+            trace: hex(&it.trace_id),
+            span: hex(&it.span_id),
+            severity: (it.severity_number, it.severity_text),
+            body: shown(it.body),
+            event: it.event_name,
+            times: (it.time, it.observed),
+            attributes: texts(it.attributes),
+        }));
+    }
+
+    fn read_metrics(&mut self, service: &str, scope: &[u8]) {
+        let ScopeMetrics { scope, metrics } = ScopeMetrics::decode(scope).expect("a message");
+        let scope = scope.expect("a scope").to_string();
+        self.metrics.extend(metrics.into_iter().map(|it| {
+            let mut point = it.data.expect("data");
+            let attributes = match &mut point {
+                Point::Gauge(gauge) => &mut gauge.points[0].attributes,
+                Point::Sum(sum) => &mut sum.points[0].attributes,
+                Point::Histogram(histogram) => &mut histogram.points[0].attributes,
+                Point::Exponential(histogram) => &mut histogram.points[0].attributes,
+            };
+            let attributes = texts(std::mem::take(attributes));
+            assert_eq!(attributes["k"], "v", "{}", it.name);
+            CollectedMetric {
+                service: service.to_owned(),
+                scope: scope.clone(),
+                name: it.name,
+                about: (it.description, it.unit),
+                point,
+            }
+        }));
+    }
 }
 
-#[derive(Clone, PartialEq, Message)]
-struct ExportRequest {
-    #[prost(message, repeated, tag = "1")]
-    resource_spans: Vec<ResourceSpans>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ResourceSpans {
-    #[prost(message, optional, tag = "1")]
-    resource: Option<Resource>,
-    #[prost(message, repeated, tag = "2")]
-    scope_spans: Vec<ScopeSpans>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ScopeSpans {
-    #[prost(message, repeated, tag = "2")]
-    spans: Vec<Span>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Span {
-    #[prost(bytes = "vec", tag = "1")]
-    trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    span_id: Vec<u8>,
-    #[prost(string, tag = "3")]
-    trace_state: String,
-    #[prost(bytes = "vec", tag = "4")]
-    parent_span_id: Vec<u8>,
-    #[prost(string, tag = "5")]
-    name: String,
-    #[prost(int32, tag = "6")]
-    kind: i32,
-    #[prost(fixed64, tag = "7")]
-    start: u64,
-    #[prost(fixed64, tag = "8")]
-    end: u64,
-    #[prost(message, repeated, tag = "9")]
-    attributes: Vec<KeyValue>,
-    #[prost(message, optional, tag = "15")]
-    status: Option<Status>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    #[prost(int32, tag = "3")]
-    code: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<Value>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Value {
-    #[prost(oneof = "AnyValue", tags = "1, 3, 4")]
-    value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum AnyValue {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(int64, tag = "3")]
-    Whole(i64),
-    #[prost(double, tag = "4")]
-    Number(f64),
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name, self.version)?;
+        for (key, value) in texts(self.attributes.clone()) {
+            write!(f, " {key}={value}")?;
+        }
+        Ok(())
+    }
 }

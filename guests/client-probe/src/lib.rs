@@ -11,6 +11,9 @@ use wasip3::http::types::{
 use wasip3::{wit_future, wit_stream};
 use wit_bindgen::{FutureReader, StreamReader};
 
+#[path = "../../std-probe/src/otel.rs"]
+mod otel;
+
 const CHUNK: usize = 64 << 10;
 
 struct Probe;
@@ -33,6 +36,18 @@ impl Guest for Probe {
                 Ok(response) => told(response).await,
                 Err(error) => format!("error: {error:?}"),
             },
+            // Within a span of the guest's own.
+            "/get-within" => {
+                let span = otel::begin("00f067aa0ba902b7", "asking");
+                let response = client::send(message(Method::Get, None)).await;
+                otel::end(&span);
+                match response {
+                    Ok(response) => told(response).await,
+                    Err(error) => format!("error: {error:?}"),
+                }
+            }
+            // What `std-probe` does with these words.
+            "/otel" => otel::run(&query.split('/').collect::<Vec<_>>()),
             // To the server itself.
             "/asterisk" => {
                 let sent = message(request.get_method(), None);

@@ -7,6 +7,7 @@
 //! curl http://localhost:8080/draft/a/get/k
 //! ```
 
+mod otel;
 mod tls;
 mod words;
 
@@ -34,6 +35,7 @@ impl run::Guest for Program {
 fn said(words: &[&str]) -> String {
     match *words {
         ["tls", address, name, message] => tls::ask(address, name, message),
+        ["otel", ref rest @ ..] => otel::run(rest),
         _ => words::run(words),
     }
 }

@@ -5,116 +5,27 @@
 //!                                 |  its end, and each request of the guest
 //!                                 v
 //!                   Tracer.end: Span --> the exporter's queue, if there is room
+//!                                               ^
+//!   a guest's spans, logs, metrics --> Tracer.report
 //! ```
 
-use std::cell::Cell;
-use std::collections::hash_map::RandomState;
+mod context;
+
+use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+
+use self::context::random;
+
+pub use self::context::{Context, Hex};
 
 /// Longest `tracestate` that goes on, in bytes: what section 3.3.1.5 of W3C
 /// Trace Context wants at least.
 const LONGEST_STATE: usize = 512;
 
-/// Identity of a span: `traceparent` of W3C Trace Context, section 3.2.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Context {
-    /// The trace; not all zero.
-    pub trace: [u8; 16],
-    /// The span; not all zero.
-    pub span: [u8; 8],
-    /// True if the trace is recorded.
-    pub sampled: bool,
-}
-
-impl Context {
-    /// Reads a `traceparent`; `None` if it is malformed (section 3.2.2). Of
-    /// later versions, the parts of version 00 are read, as section 3.2.4 wants
-    /// it.
-    #[must_use]
-    pub fn parse(text: &[u8]) -> Option<Self> {
-        let mut parts = text.splitn(5, |byte| *byte == b'-');
-        let [version] = hexadecimal(parts.next()?)?;
-        let trace: [u8; 16] = hexadecimal(parts.next()?)?;
-        let span: [u8; 8] = hexadecimal(parts.next()?)?;
-        let [flags] = hexadecimal(parts.next()?)?;
-        let known = version < 0xff && (version > 0 || parts.next().is_none());
-        let valid = known && trace != [0; 16] && span != [0; 8];
-        valid.then_some(Self {
-            trace,
-            span,
-            sampled: flags & 1 == 1,
-        })
-    }
-
-    /// Returns the identity of a span within this one.
-    #[must_use]
-    pub fn child(&self) -> Self {
-        Self {
-            span: random().to_be_bytes(),
-            ..*self
-        }
-    }
-}
-
-impl fmt::Display for Context {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = u8::from(self.sampled);
-        write!(f, "00-{}-{}-{flags:02x}", Hex(&self.trace), Hex(&self.span))
-    }
-}
-
-/// Bytes as hexadecimal digits in lower case.
-#[derive(Clone, Copy, Debug)]
-pub struct Hex<'a>(pub &'a [u8]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Reads so many bytes of two hexadecimal digits each, in lower case.
-fn hexadecimal<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
-    let digit = |byte: u8| match byte {
-        b'0'..=b'9' => Some(byte - b'0'),
-        b'a'..=b'f' => Some(byte - b'a' + 10),
-        _ => None,
-    };
-    let (pairs, rest) = text.as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
-        return None;
-    }
-    let mut bytes = [0; N];
-    for (byte, [high, low]) in bytes.iter_mut().zip(pairs) {
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(bytes)
-}
-
-/// Returns a random number that is not zero. Traces need numbers that nobody
-/// else picks, not ones that nobody can guess.
-fn random() -> u64 {
-    thread_local! {
-        static STATE: Cell<u64> = Cell::new(RandomState::new().build_hasher().finish());
-    }
-    STATE.with(|state| {
-        loop {
-            // SplitMix64, by Sebastiano Vigna.
-            let next = state.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-            state.set(next);
-            let mut mixed = next;
-            mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            mixed ^= mixed >> 31;
-            if mixed != 0 {
-                return mixed;
-            }
-        }
-    })
-}
+/// Maximum of spans of a guest within each other that are noted.
+const MOST_OPEN: usize = 64;
 
 /// A request that is being handled, as a span of a trace.
 #[derive(Debug)]
@@ -129,9 +40,33 @@ pub struct Trace {
     pub begun: SystemTime,
     guest: Cell<Duration>,
     upstream: Cell<Duration>,
+    /// Spans that the guest has begun and not ended, the latest last.
+    open: RefCell<Vec<Context>>,
 }
 
 impl Trace {
+    /// Notes a span that the guest has begun within this one. Beyond 64 that have
+    /// not ended, further ones are not noted.
+    pub fn enter(&self, span: Context) {
+        let mut open = self.open.borrow_mut();
+        if open.len() < MOST_OPEN {
+            open.push(span);
+        }
+    }
+
+    /// Notes that a span of the guest has ended, in whatever order.
+    pub fn leave(&self, span: [u8; 8]) {
+        self.open.borrow_mut().retain(|it| it.span != span);
+    }
+
+    /// Returns the span that the guest began last and has not ended, or else this
+    /// one: what is done now is within it.
+    #[must_use]
+    pub fn innermost(&self) -> Context {
+        let open = self.open.borrow();
+        open.last().copied().unwrap_or(self.context)
+    }
+
     /// Adds to the time that the guest took.
     pub fn add_guest(&self, took: Duration) {
         self.guest.set(self.guest.get().saturating_add(took));
@@ -200,8 +135,51 @@ pub struct Span {
     pub attributes: Vec<(&'static str, Attribute)>,
 }
 
-/// Receiver of finished spans. Returns false for one that finds no room.
-pub type Sink = Arc<dyn Fn(Span) -> bool + Send + Sync>;
+/// Kind of telemetry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignalKind {
+    /// Spans.
+    Traces,
+    /// Records of a log.
+    Logs,
+    /// Metrics.
+    Metrics,
+}
+
+impl fmt::Display for SignalKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Traces => "traces",
+            Self::Logs => "logs",
+            Self::Metrics => "metrics",
+        })
+    }
+}
+
+/// Telemetry that a guest reports: a span, a record of a log, or metrics.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// Its kind.
+    pub kind: SignalKind,
+    /// Name of the service.
+    pub service: Arc<str>,
+    /// The message `ScopeSpans`, `ScopeLogs` or `ScopeMetrics` of OTLP, encoded.
+    pub scope: Vec<u8>,
+}
+
+/// Telemetry for the exporter.
+#[derive(Clone, Debug)]
+pub enum Telemetry {
+    /// A span of the host.
+    Span(Span),
+    /// Telemetry of a guest.
+    Reported(Reported),
+    /// Telemetry of a guest that cannot be sent, to be counted.
+    Lost,
+}
+
+/// Receiver of telemetry. Returns false if it finds no room.
+pub type Sink = Arc<dyn Fn(Telemetry) -> bool + Send + Sync>;
 
 /// Traces of the requests of a service.
 #[derive(Clone)]
@@ -268,6 +246,7 @@ impl Tracer {
             begun: SystemTime::now(),
             guest: Cell::default(),
             upstream: Cell::default(),
+            open: RefCell::default(),
         }
     }
 
@@ -297,11 +276,12 @@ impl Tracer {
         });
     }
 
-    /// Ends a span within that of a request: one that the guest sent.
+    /// Ends a span within that of a request: of another one, that the guest sent.
+    /// `parent` is the span that it is directly within.
     pub fn end_within(
         &self,
         trace: &Trace,
-        context: Context,
+        (context, parent): (Context, [u8; 8]),
         name: String,
         (begun, took): (SystemTime, Duration),
         failed: bool,
@@ -312,7 +292,7 @@ impl Tracer {
         }
         self.export(Span {
             context,
-            parent: Some(trace.context.span),
+            parent: Some(parent),
             state: trace.state.clone(),
             service: Arc::clone(&self.service),
             side: Side::Client,
@@ -324,9 +304,25 @@ impl Tracer {
         });
     }
 
+    /// Passes on telemetry of a guest: a message of OTLP, as [`Reported::scope`]
+    /// has it. Returns false if there is no room for it, which is counted.
+    #[must_use]
+    pub fn report(&self, kind: SignalKind, scope: Vec<u8>) -> bool {
+        (self.sink)(Telemetry::Reported(Reported {
+            kind,
+            service: Arc::clone(&self.service),
+            scope,
+        }))
+    }
+
+    /// Counts telemetry of a guest that cannot be sent.
+    pub fn lose(&self) {
+        let _ = (self.sink)(Telemetry::Lost);
+    }
+
     fn export(&self, span: Span) {
         // The sink counts those that find no room.
-        let _ = (self.sink)(span);
+        let _ = (self.sink)(Telemetry::Span(span));
     }
 }
 
@@ -336,34 +332,13 @@ mod tests {
 
     const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
-    #[test]
-    fn a_traceparent_is_read_as_the_standard_says() {
-        let context = Context::parse(PARENT.as_bytes()).expect("a parent");
-        assert!(context.sampled);
-        assert_eq!(context.to_string(), PARENT);
-        let later = PARENT.replace("00-", "cc-") + "-what-the-future-brings";
-        assert_eq!(Context::parse(later.as_bytes()), Some(context));
-        for wrong in [
-            String::new(),
-            PARENT.to_uppercase(),
-            PARENT.replace("00-", "ff-"),
-            PARENT.replace("0af7651916cd43dd8448eb211c80319c", &"0".repeat(32)),
-            PARENT.replace("b7ad6b7169203331", &"0".repeat(16)),
-            PARENT.replace("b7ad6b7169203331", "b7ad6b716920333"),
-            PARENT.replace("-01", "-1"),
-            PARENT.replace("-01", ""),
-            PARENT.to_owned() + "-00",
-            PARENT.replace('a', "g"),
-        ] {
-            assert_eq!(Context::parse(wrong.as_bytes()), None, "{wrong}");
-        }
-    }
-
     fn tracer(ratio: f64) -> (Tracer, Arc<std::sync::Mutex<Vec<Span>>>) {
         let spans = Arc::<std::sync::Mutex<Vec<Span>>>::default();
         let into = Arc::clone(&spans);
-        let sink: Sink = Arc::new(move |span| {
-            into.lock().expect("no panic").push(span);
+        let sink: Sink = Arc::new(move |telemetry| {
+            if let Telemetry::Span(span) = telemetry {
+                into.lock().expect("no panic").push(span);
+            }
             true
         });
         (Tracer::new("a", ratio, &sink), spans)
@@ -399,5 +374,24 @@ mod tests {
         let all = spans.lock().expect("no panic");
         assert_eq!(all.len(), 1, "the other is not sampled");
         assert_eq!((&*all[0].service, all[0].parent), ("a", Some(parent.span)));
+    }
+    #[test]
+    fn the_span_that_a_guest_began_last_is_the_innermost() {
+        let (tracer, _) = tracer(1.0);
+        let trace = tracer.begin(None, None);
+        assert_eq!(trace.innermost(), trace.context);
+        let (outer, inner) = (trace.context.child(), trace.context.child());
+        trace.enter(outer);
+        trace.enter(inner);
+        assert_eq!(trace.innermost(), inner);
+        // An outer one may end before those within it.
+        trace.leave(outer.span);
+        assert_eq!(trace.innermost(), inner);
+        trace.leave(inner.span);
+        assert_eq!(trace.innermost(), trace.context);
+        // A guest that ends none of its spans costs no memory without bounds.
+        let all: Vec<Context> = (0..2 * MOST_OPEN).map(|_| trace.context.child()).collect();
+        all.iter().for_each(|span| trace.enter(*span));
+        assert_eq!(trace.innermost(), all[MOST_OPEN - 1]);
     }
 }

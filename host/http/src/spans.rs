@@ -146,6 +146,8 @@ pub(crate) struct Sent {
     trace: Rc<Trace>,
     /// Its own span; `None` if the guest has told the peer another.
     own: Option<Context>,
+    /// The span that it is directly within: the request's, or the guest's own.
+    parent: [u8; 8],
     begun: (SystemTime, Instant),
     attributes: Attributes,
     name: String,
@@ -154,10 +156,11 @@ pub(crate) struct Sent {
 impl Sent {
     /// Begins the span of a request, and tells the peer, unless the guest did.
     pub(crate) fn begin(trace: Rc<Trace>, request: &mut Request<WireBody>) -> Self {
+        let within = trace.innermost();
         let own = match request.headers().contains_key(&PARENT) {
             true => None,
             false => {
-                let own = trace.context.child();
+                let own = within.child();
                 let headers = request.headers_mut();
                 if let Ok(value) = HeaderValue::from_str(&own.to_string()) {
                     headers.insert(PARENT, value);
@@ -187,6 +190,7 @@ impl Sent {
             name: name(request.method().as_str()),
             trace,
             own,
+            parent: within.span,
             begun: (SystemTime::now(), Instant::now()),
             attributes,
         }
@@ -218,11 +222,13 @@ impl Sent {
         }
         let Self {
             trace,
+            parent,
             name,
             attributes,
             ..
         } = self;
-        tracer.end_within(&trace, own, name, (wall, took), failed, attributes);
+        let identity = (own, parent);
+        tracer.end_within(&trace, identity, name, (wall, took), failed, attributes);
     }
 }
 
@@ -304,7 +310,8 @@ impl Attempt {
         attributes.extend(error.map(|kind| ("error.type", plain(kind))));
         let times = (wall, begun.elapsed());
         let failed = error.is_some();
-        tracer.end_within(&trace, self.context, name, times, failed, attributes);
+        let identity = (self.context, trace.context.span);
+        tracer.end_within(&trace, identity, name, times, failed, attributes);
     }
 }
 

@@ -35,7 +35,7 @@
 //! | `measures` | the metrics that an instance has opened, and their host functions | values |
 //! | `sharing` | the host functions of the state that a service's instances share | the state |
 //! | `timed`, `memory` | the time in guests, for metrics; limits on the growth of memories | |
-//! | `standard` | standard interfaces that are no part of WASI 0.2 and 0.3: logging, configuration, keys and values | stores |
+//! | `standard` | standard interfaces that are no part of WASI 0.2 and 0.3: logging, configuration, keys and values, telemetry | stores, the exporter |
 //! | `state`, `host`, `later`, `timer`, `numbers`, `pooling` | the host's state of an event instance; its host functions, thin; work that ends as an event; its one timer; objects behind numbers; pools, and places in them | rules |
 //! | `forwards`, `decisions`, `responses`, `inlets` | what an event guest decides about a request, to forward it or another; responses that an event instance makes later or piece by piece; bodies of requests that it reads as events | HTTP |
 //! | `event_program`, [`instance`] | a component driven by events; its instances | |

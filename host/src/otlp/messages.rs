@@ -1,6 +1,7 @@
 //! Messages of the OpenTelemetry protocol (OTLP 1.x, `trace_service.proto` and
 //! `trace.proto`), as far as they are sent. They are few: the crate that has all
-//! of them brings the SDK and gRPC.
+//! of them brings the SDK and gRPC. Requests for logs and metrics have the form of
+//! those for traces, and what guests report is encoded already.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,35 +9,70 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::{Message, Oneof};
 
-use netwasm_base::trace::{self, Attribute, Side};
+use netwasm_base::trace::{self, Attribute, Side, Telemetry};
 
-/// Encodes spans as a request for the export of traces, those of each service
-/// together.
-pub(super) fn encode(spans: &[trace::Span]) -> Vec<u8> {
-    let mut services: BTreeMap<&Arc<str>, Vec<Span>> = BTreeMap::new();
-    for span in spans {
-        let all = services.entry(&span.service).or_default();
-        all.push(Span::from(span));
+/// Size that a span of the host has about, in bytes.
+const SPAN: usize = 1 << 10;
+
+/// Returns the size that telemetry has about in a request, in bytes.
+pub(super) fn size(telemetry: &Telemetry) -> usize {
+    match telemetry {
+        Telemetry::Span(_) => SPAN,
+        Telemetry::Reported(reported) => reported.scope.len(),
+        Telemetry::Lost => 0,
     }
-    let resource = |(service, spans): (&Arc<str>, Vec<Span>)| ResourceSpans {
-        resource: Some(Resource {
-            attributes: vec![attribute(
-                "service.name",
-                &Attribute::Text(service.to_string()),
-            )],
-        }),
-        scope_spans: vec![ScopeSpans {
+}
+
+/// Telemetry of a service.
+#[derive(Default)]
+struct OfService<'a> {
+    spans: Vec<Span>,
+    reported: Vec<&'a [u8]>,
+}
+
+/// Encodes telemetry of one kind as a request for its export, that of each service
+/// together.
+pub(super) fn encode(batch: &[&Telemetry]) -> Vec<u8> {
+    let mut services: BTreeMap<&Arc<str>, OfService<'_>> = BTreeMap::new();
+    for telemetry in batch {
+        match telemetry {
+            Telemetry::Span(span) => {
+                let of = services.entry(&span.service).or_default();
+                of.spans.push(Span::from(span));
+            }
+            Telemetry::Reported(reported) => {
+                let of = services.entry(&reported.service).or_default();
+                of.reported.push(&reported.scope);
+            }
+            Telemetry::Lost => {}
+        }
+    }
+    let request = ExportRequest {
+        resources: services.into_iter().map(resource).collect(),
+    };
+    request.encode_to_vec()
+}
+
+fn resource((service, of): (&Arc<str>, OfService<'_>)) -> ResourceTelemetry {
+    let own = (!of.spans.is_empty()).then(|| {
+        let scope = ScopeSpans {
             scope: Some(InstrumentationScope {
                 name: "netwasm".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
             }),
-            spans,
-        }],
-    };
-    let request = ExportRequest {
-        resource_spans: services.into_iter().map(resource).collect(),
-    };
-    request.encode_to_vec()
+            spans: of.spans,
+        };
+        scope.encode_to_vec()
+    });
+    let reported = of.reported.into_iter().map(<[u8]>::to_vec);
+    let attributes = vec![attribute(
+        "service.name",
+        &Attribute::Text(service.to_string()),
+    )];
+    ResourceTelemetry {
+        resource: Some(Resource { attributes }),
+        scopes: own.into_iter().chain(reported).collect(),
+    }
 }
 
 fn attribute(key: &str, value: &Attribute) -> KeyValue {
@@ -93,15 +129,17 @@ impl From<&trace::Span> for Span {
 #[derive(Clone, PartialEq, Message)]
 struct ExportRequest {
     #[prost(message, repeated, tag = "1")]
-    resource_spans: Vec<ResourceSpans>,
+    resources: Vec<ResourceTelemetry>,
 }
 
+/// `ResourceSpans`, `ResourceLogs` or `ResourceMetrics`.
 #[derive(Clone, PartialEq, Message)]
-struct ResourceSpans {
+struct ResourceTelemetry {
     #[prost(message, optional, tag = "1")]
     resource: Option<Resource>,
-    #[prost(message, repeated, tag = "2")]
-    scope_spans: Vec<ScopeSpans>,
+    /// Messages of scopes, encoded.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    scopes: Vec<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]

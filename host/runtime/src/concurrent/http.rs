@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::task::AbortHandle;
+use wasmtime::component::GuestTaskId;
 
 use netwasm_base::address::Address;
 use netwasm_base::config::Isolation;
@@ -42,6 +43,8 @@ pub(crate) struct Requests {
     waiting: RefCell<VecDeque<Call>>,
     /// Requests given to the instance that are not over, oldest first.
     running: RefCell<Vec<Weak<Reply>>>,
+    /// Calls of 0.3 that handle requests that are traced, oldest first.
+    calls: RefCell<Vec<(GuestTaskId, Weak<Reply>)>>,
     /// Number of requests given to the instance.
     taken: Cell<usize>,
     program: Arc<Program>,
@@ -129,6 +132,7 @@ impl Requests {
             open: Cell::new(true),
             waiting: RefCell::default(),
             running: RefCell::default(),
+            calls: RefCell::default(),
             taken: Cell::new(0),
             program: Arc::clone(program),
             most: limits.max_instance_reuse,
@@ -269,6 +273,9 @@ impl Requests {
         self.left
             .borrow_mut()
             .retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
+        self.calls
+            .borrow_mut()
+            .retain(|(_, other)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
         self.wake();
         self.end_if_unwanted();
     }
@@ -354,6 +361,25 @@ impl Requests {
             (Some(only), None) => only.trace().cloned(),
             _ => None,
         }
+    }
+
+    /// Notes the call of 0.3 that handles a request.
+    fn note_call(&self, call: GuestTaskId, reply: &Rc<Reply>) {
+        if reply.trace().is_some() {
+            self.calls.borrow_mut().push((call, Rc::downgrade(reply)));
+        }
+    }
+
+    /// Returns the span of the request that a call handles. Only calls of 0.3 tell
+    /// which one that is, and need to.
+    fn trace_of(&self, call: GuestTaskId) -> Option<Rc<Trace>> {
+        if self.one_at_a_time {
+            return self.trace();
+        }
+        // The number of a call that has ended may be that of a later one.
+        let calls = self.calls.borrow();
+        let (_, reply) = calls.iter().rev().find(|(other, _)| *other == call)?;
+        reply.upgrade()?.trace().cloned()
     }
 
     fn fail_all(&self, reason: &NoResponse) {

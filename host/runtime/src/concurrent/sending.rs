@@ -14,7 +14,7 @@ use netwasm_net::endpoint::Endpoint;
 use netwasm_net::health::Health;
 use send_wrapper::SendWrapper;
 use tokio::sync::Semaphore;
-use wasmtime::component::Resource;
+use wasmtime::component::{GuestTaskId, Resource};
 use wasmtime_wasi_http::p2::types::HostResponseOutparam;
 use wasmtime_wasi_http::{
     Error, RequestOptions, Result as HttpResult, WasiBody, WasiHttpCtx, WasiHttpHooks,
@@ -94,13 +94,13 @@ pub(super) struct Hooks {
     exchanges: Option<Arc<Semaphore>>,
     /// True if the guest wanted more, which is logged once.
     refused: bool,
-    /// Returns the span of the request that the instance handles, if it is the
-    /// only one and requests are traced.
+    /// Finds the spans of requests, if they are traced.
     trace: Option<SendWrapper<FindTrace>>,
 }
 
-/// Returns the span of a request.
-type FindTrace = Box<dyn Fn() -> Option<Rc<Trace>>>;
+/// Returns the span of the request that a call handles; without one, that of the
+/// request that the instance handles alone.
+type FindTrace = Box<dyn Fn(Option<GuestTaskId>) -> Option<Rc<Trace>>>;
 
 /// A response, and a future for the rest of the exchange.
 type SentRequest = HttpResult<(
@@ -109,9 +109,23 @@ type SentRequest = HttpResult<(
 )>;
 
 impl Hooks {
-    /// Notes how to find the span of the request that the instance handles.
-    pub(super) fn trace_by(&mut self, trace: impl Fn() -> Option<Rc<Trace>> + 'static) {
+    /// Notes how to find the spans of requests, as [`FindTrace`].
+    pub(super) fn trace_by(
+        &mut self,
+        trace: impl Fn(Option<GuestTaskId>) -> Option<Rc<Trace>> + 'static,
+    ) {
         self.trace = Some(SendWrapper::new(Box::new(trace)));
+    }
+
+    /// True if requests are traced.
+    pub(super) fn traces(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    /// Returns the span of the request that a call handles, as [`FindTrace`].
+    pub(super) fn trace(&self, call: Option<GuestTaskId>) -> Option<Rc<Trace>> {
+        let find = self.trace.as_ref()?;
+        find(call)
     }
 
     /// Takes a place for an exchange, if the guest may send there.
@@ -144,11 +158,7 @@ impl Hooks {
                 first_byte_timeout: it.first_byte_timeout,
                 between_bytes_timeout: it.between_bytes_timeout,
             }),
-            trace: self
-                .trace
-                .as_ref()
-                .and_then(|trace| trace())
-                .map(SendWrapper::new),
+            trace: self.trace(None).map(SendWrapper::new),
         })
     }
 }

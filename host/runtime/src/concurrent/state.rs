@@ -15,6 +15,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use wasmtime_wasi_tls::WasiTlsCtx;
 
 use netwasm_base::config::Isolation;
+use netwasm_base::trace::Trace;
 use netwasm_net::health::Health;
 use netwasm_net::tls::engine::{Configs, Held};
 
@@ -131,6 +132,17 @@ impl AsyncState {
 
     pub(crate) fn env(&self) -> &Arc<Env> {
         &self.local.env
+    }
+
+    /// Returns the span of the request that the present call handles, if requests
+    /// are traced.
+    pub(crate) fn trace(store: &mut Store<'_>) -> Option<Rc<Trace>> {
+        if !store.data().http.hooks.traces() {
+            return None;
+        }
+        let stack = store.async_call_stack().ok();
+        let call = stack.and_then(Iterator::last);
+        store.data().http.hooks.trace(call)
     }
 
     /// Returns the message and the place of the panic that the guest told last.

@@ -115,7 +115,7 @@ const SOCKETS: &[&str] = &[
 
 /// Imports for guests of all kinds, which are drafts: a version is met by nothing
 /// but itself.
-pub(crate) const STANDARD_IMPORTS: [&str; 15] = [
+pub(crate) const STANDARD_IMPORTS: [&str; 27] = [
     "fermyon:spin/key-value@2.0.0",
     "fermyon:spin/variables@2.0.0",
     "wasi:config/runtime@0.2.0-draft",
@@ -130,6 +130,18 @@ pub(crate) const STANDARD_IMPORTS: [&str; 15] = [
     "wasi:keyvalue/store@0.2.0-draft2",
     "wasi:logging/logging",
     "wasi:logging/logging@0.1.0-draft",
+    "wasi:otel/logs@0.2.0-draft",
+    "wasi:otel/logs@0.2.0-rc.1",
+    "wasi:otel/logs@0.2.0-rc.2",
+    "wasi:otel/metrics@0.2.0-draft",
+    "wasi:otel/metrics@0.2.0-rc.1",
+    "wasi:otel/metrics@0.2.0-rc.2",
+    "wasi:otel/tracing@0.2.0-draft",
+    "wasi:otel/tracing@0.2.0-rc.1",
+    "wasi:otel/tracing@0.2.0-rc.2",
+    "wasi:otel/types@0.2.0-draft",
+    "wasi:otel/types@0.2.0-rc.1",
+    "wasi:otel/types@0.2.0-rc.2",
     "wasi:tls/types@0.2.0-draft",
 ];
 
@@ -260,6 +272,9 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
              programs"
         }
         _ if package == "wasi:blobstore" => "of wasi:blobstore, this host has 0.2.0-draft",
+        _ if package == "wasi:otel" => {
+            "of wasi:otel, this host has 0.2.0-draft, 0.2.0-rc.1 and 0.2.0-rc.2"
+        }
         _ if has_package && !is_released(import) => {
             "of WASI, this host has the released versions: build it anew with current tools"
         }

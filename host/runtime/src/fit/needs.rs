@@ -49,11 +49,12 @@ const DIR: &str = "--dir HOST::GUEST";
 const BLOBSTORE: &str = "--blobstore NAME=DIR";
 const CONFIG: &str = "--config-var NAME=VALUE";
 const KEYVALUE: &str = "--keyvalue NAME=memory:";
+const OTLP: &str = "--otlp URL";
 
 /// Flags in the order in which they are told. Names may be looked up that may be
 /// connected or sent to, so that their flag is of use alone.
-const FLAGS: [&str; 8] = [
-    CONNECT, UDP, RESOLVE, LISTEN, DIR, BLOBSTORE, KEYVALUE, CONFIG,
+const FLAGS: [&str; 9] = [
+    CONNECT, UDP, RESOLVE, LISTEN, DIR, BLOBSTORE, KEYVALUE, CONFIG, OTLP,
 ];
 
 /// Functions of this host's own package, and the flag that each needs.
@@ -77,7 +78,7 @@ const OWN: [(&str, &str, &str); 16] = [
 ];
 
 /// Functions of WASI, 0.2 and 0.3, and the flag that each needs, besides [`PATHS`].
-const WASI: [(&str, &str, &str); 22] = [
+const WASI: [(&str, &str, &str); 25] = [
     ("fermyon:spin/key-value", "[static]store.open", KEYVALUE),
     ("fermyon:spin/variables", "get", CONFIG),
     ("spin:key-value/key-value", "[static]store.open", KEYVALUE),
@@ -93,6 +94,9 @@ const WASI: [(&str, &str, &str); 22] = [
     ("wasi:blobstore/blobstore", "move-object", BLOBSTORE),
     ("wasi:http/client", "send", CONNECT),
     ("wasi:http/outgoing-handler", "handle", CONNECT),
+    ("wasi:otel/logs", "on-emit", OTLP),
+    ("wasi:otel/metrics", "export", OTLP),
+    ("wasi:otel/tracing", "on-end", OTLP),
     (
         "wasi:sockets/tcp",
         "[method]tcp-socket.start-connect",

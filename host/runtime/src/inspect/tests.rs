@@ -354,6 +354,11 @@ fn a_report_tells_what_may_be_needed_and_which_import_is_the_reason() {
             "--config-var NAME=VALUE, for wasi:config/store get-all",
         ),
         (
+            "wasi:otel/tracing@0.2.0-rc.2",
+            "on-end",
+            "--otlp URL, for wasi:otel/tracing on-end",
+        ),
+        (
             "netwasm:net/resolver@0.2.0",
             "resolve",
             "--allow-resolve NAME, for netwasm:net/resolver resolve",

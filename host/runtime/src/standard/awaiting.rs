@@ -1,6 +1,9 @@
 //! The standard interfaces for async guests, whose functions may wait. While one
 //! does, its instance does nothing else: the interfaces are of before WASI 0.3.
 
+use std::rc::Rc;
+
+use netwasm_base::trace::Trace;
 use netwasm_keyvalue::Answer;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentNamedList, Lift, LinkerInstance, Lower, ResourceTable};
@@ -14,6 +17,10 @@ impl Guest for AsyncState {
 
     fn local(&self) -> &Local {
         &self.local
+    }
+
+    fn trace(store: &mut StoreContextMut<'_, Self>) -> Option<Rc<Trace>> {
+        Self::trace(store)
     }
 
     fn table(&mut self) -> &mut ResourceTable {

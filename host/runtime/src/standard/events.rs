@@ -3,11 +3,13 @@
 //! event may take in all.
 
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+use netwasm_base::trace::Trace;
 use netwasm_keyvalue::Answer;
 use tokio::task::coop::unconstrained;
 use wasmtime::StoreContextMut;
@@ -26,6 +28,10 @@ impl Guest for State {
 
     fn local(&self) -> &Local {
         &self.local
+    }
+
+    fn trace(store: &mut StoreContextMut<'_, Self>) -> Option<Rc<Trace>> {
+        store.data().request.as_ref()?.trace.clone()
     }
 
     fn table(&mut self) -> &mut ResourceTable {

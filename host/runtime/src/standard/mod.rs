@@ -1,5 +1,6 @@
 //! Standard interfaces beyond those of a `wasi:cli` world, for guests of all
-//! kinds: `wasi:logging`, `wasi:config`, `wasi:keyvalue`, `wasi:clocks/timezone`.
+//! kinds: `wasi:logging`, `wasi:config`, `wasi:keyvalue`, `wasi:otel`,
+//! `wasi:clocks/timezone`.
 //!
 //! Most are drafts, and a draft's version is met by nothing but itself. Versions
 //! that differ in their name alone are linked with the same functions. Each
@@ -12,13 +13,17 @@ mod events;
 mod keyvalue;
 mod logging;
 pub(crate) mod no_tls;
+mod otel;
 pub(crate) mod spin;
 mod timezone;
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 
+use netwasm_base::trace::Trace;
 use netwasm_keyvalue::{Answer, Buckets};
+use wasmtime::StoreContextMut;
 use wasmtime::component::{
     Component, ComponentNamedList, Lift, Linker, LinkerInstance, Lower, Resource, ResourceTable,
 };
@@ -42,6 +47,10 @@ pub(crate) trait Guest: Sized + 'static {
     fn buckets(&self) -> &Buckets {
         &self.local().buckets
     }
+
+    /// Returns the span of the request that the present call handles, if requests
+    /// are traced.
+    fn trace(store: &mut StoreContextMut<'_, Self>) -> Option<Rc<Trace>>;
 
     /// Returns the resources of the instance.
     fn table(&mut self) -> &mut ResourceTable;
@@ -107,6 +116,7 @@ pub(crate) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Resul
     logging::add_to_linker(linker)?;
     config::add_to_linker(linker)?;
     keyvalue::add_to_linker(linker)?;
+    otel::add_to_linker(linker)?;
     spin::add_to_linker(linker)?;
     timezone::add_to_linker(linker)
 }

@@ -55,7 +55,7 @@ pub(super) fn families(view: &View) -> Vec<Family> {
     if let Some(spans) = view.spans {
         all.push(Family::counter(
             "trace_spans",
-            "Spans by what became of them: sent, not taken, or without room in the queue",
+            "Spans, and reports of guests, by what became of them: sent, not taken, or dropped",
             spans.map(|(name, count)| (result(name), count)),
         ));
     }

@@ -53,7 +53,7 @@ impl AccessorTask<AsyncState, HasSelf<AsyncState>> for Answering {
         match &*self.guest {
             HttpGuest::Proxy(proxy) => answer_by_proxy(accessor, proxy, self.request).await?,
             HttpGuest::Service(service) => {
-                answer_by_service(accessor, service, self.request).await?;
+                answer_by_service(accessor, service, self.request, &self.requests).await?;
             }
         }
         // The store holds the other end of the body.
@@ -109,6 +109,7 @@ async fn answer_by_service(
     accessor: &Accessor<AsyncState>,
     service: &Service,
     request: SendWrapper<Call>,
+    requests: &SendWrapper<Rc<Requests>>,
 ) -> wasmtime::Result<()> {
     let Call {
         head,
@@ -138,7 +139,19 @@ async fn answer_by_service(
         None,
         Moving::new(body.map_err(of_failure), &health),
     );
-    match service.handle(accessor, request).await? {
+    // As `Service::handle` does it, which does not tell which call it is.
+    let handler = service.wasi_http_handler().func_handle();
+    let call = accessor.with(|mut store| {
+        let request = store.data_mut().table.push(request)?;
+        handler.start_call_concurrent(store, (request,))
+    })?;
+    requests.note_call(call.task(), &reply);
+    let (answered,) = handler.finish_call_concurrent(accessor, call).await?;
+    let answered = match answered {
+        Ok(response) => Ok(accessor.with(|mut store| store.data_mut().table.delete(response))?),
+        Err(code) => Err(code),
+    };
+    match answered {
         Ok(response) if !response::is_clear(&response) => {
             accessor.with(|store| response::discard(store, response))?;
             let why = "its content-length is not one number";

@@ -61,7 +61,10 @@ pub(super) async fn serve(
     if traces {
         let requests = Rc::downgrade(requests);
         let hooks = &mut store.data_mut().http.hooks;
-        hooks.trace_by(move || requests.upgrade()?.trace());
+        hooks.trace_by(move |call| {
+            let requests = requests.upgrade()?;
+            call.map_or_else(|| requests.trace(), |call| requests.trace_of(call))
+        });
     }
     let mut life = Running::new(&health);
     let guest = Arc::new(guest);

@@ -1,0 +1,331 @@
+//! Requests to the receiver of telemetry.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use send_wrapper::SendWrapper;
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use netwasm_base::config::{ClientRules, DnsConfig, Limits};
+use netwasm_base::counters::Counters;
+use netwasm_base::error::{ConnectionError, Error};
+use netwasm_base::policy::Policy;
+use netwasm_base::trace::{SignalKind, Telemetry};
+use netwasm_exchange::outgoing::{Exchange, Outgoing as _, SendOptions};
+use netwasm_http::client::Client;
+use netwasm_net::clients::Clients;
+use netwasm_net::env::{Env, Settings};
+use netwasm_net::permits::Permits;
+use netwasm_net::places::Places;
+use netwasm_net::tls::Tls;
+use netwasm_net::turns::Steps;
+
+use super::{Counts, Headers, Waiting, messages};
+
+/// Time limit of each step of a request.
+const STEP: Duration = Duration::from_secs(10);
+
+/// Pauses before each further attempt, where the receiver asks to try again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+
+/// Largest answer, in bytes.
+const ANSWER: usize = 64 << 10;
+
+/// Size of a request that is not exceeded by a further entry, in bytes: receivers
+/// have limits.
+const MOST_BODY: usize = 2 << 20;
+
+/// Kinds of telemetry, each of which has a request of its own.
+const KINDS: [SignalKind; 3] = [SignalKind::Traces, SignalKind::Logs, SignalKind::Metrics];
+
+/// Path that OTLP has for traces. Those for logs and metrics are beside it.
+const TRACES: &str = "/v1/traces";
+
+/// Where telemetry goes to.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    traces: Uri,
+    /// URLs of logs and metrics, unless that of traces has a path that says nothing
+    /// about them.
+    others: Option<(Uri, Uri)>,
+}
+
+impl Target {
+    /// Returns the target of a URL. Without a path, it is OTLP's own.
+    pub(super) fn of(url: &str) -> Result<Self, Error> {
+        let wrong = || Error::Engine(format!("--otlp {url}: it is no URL of http or https"));
+        let uri: Uri = url.parse().map_err(|_| wrong())?;
+        let mut parts = uri.into_parts();
+        if parts.scheme.is_none() || parts.authority.is_none() {
+            return Err(wrong());
+        }
+        let path = parts.path_and_query.as_ref();
+        if path.is_none_or(|path| path.as_str() == "/") {
+            parts.path_and_query = TRACES.parse().ok();
+        }
+        let traces = Uri::from_parts(parts).map_err(|_| wrong())?;
+        let others = beside(&traces, "logs").zip(beside(&traces, "metrics"));
+        Ok(Self { traces, others })
+    }
+
+    /// True if there are URLs for telemetry of all kinds.
+    pub(super) fn takes_all(&self) -> bool {
+        self.others.is_some()
+    }
+
+    fn url(&self, kind: SignalKind) -> Option<&Uri> {
+        let others = self.others.as_ref();
+        match kind {
+            SignalKind::Traces => Some(&self.traces),
+            SignalKind::Logs => others.map(|(logs, _)| logs),
+            SignalKind::Metrics => others.map(|(_, metrics)| metrics),
+        }
+    }
+
+    pub(super) fn is_secure(&self) -> bool {
+        self.traces.scheme_str() == Some("https")
+    }
+
+    /// Returns a policy that allows to connect there, whatever addresses its
+    /// name has.
+    fn policy(&self) -> Policy {
+        let default = if self.is_secure() { 443 } else { 80 };
+        let port = self.traces.port_u16().unwrap_or(default);
+        let host = self.traces.host().unwrap_or_default();
+        let rules = [
+            format!("{host}:{port}"),
+            format!("0.0.0.0/0:{port}"),
+            format!("[::/0]:{port}"),
+        ];
+        Policy {
+            // A host that is none cannot be connected to.
+            connect: rules.iter().filter_map(|rule| rule.parse().ok()).collect(),
+            ..Policy::default()
+        }
+    }
+}
+
+/// Returns the URL of telemetry of another kind, if that of traces has OTLP's path.
+fn beside(traces: &Uri, kind: &str) -> Option<Uri> {
+    let before = traces.path().strip_suffix(TRACES)?;
+    let query = traces.query().map(|query| format!("?{query}"));
+    let path = format!("{before}/v1/{kind}{}", query.unwrap_or_default());
+    let mut parts = traces.clone().into_parts();
+    parts.path_and_query = Some(path.parse().ok()?);
+    Uri::from_parts(parts).ok()
+}
+
+/// Returns what an HTTP client needs. No guest has it.
+pub(super) fn environment(target: &Target, tls: Arc<Tls>) -> Result<Arc<Env>, Error> {
+    let limits = Limits::default();
+    let counters = Arc::<Counters>::default();
+    Env::new(Settings {
+        outgoing: Permits::new(limits.max_outgoing, Vec::new()),
+        limits,
+        guest: "otlp",
+        policy: target.policy(),
+        dns: DnsConfig::default(),
+        tls,
+        places: Places::new(Permits::new(1, Vec::new()), &counters),
+        counters,
+        times_guests: false,
+        tracer: None,
+        steps: Steps::default(),
+        proxies: Vec::new(),
+        clients: Clients::new(ClientRules::default()),
+        upstreams: &[],
+    })
+    .map(Arc::new)
+}
+
+/// Sender of batches.
+pub(super) struct Sending {
+    pub(super) target: Target,
+    pub(super) headers: Headers,
+    pub(super) counts: Arc<Counts>,
+    /// True for each of [`KINDS`] of which the last request was not taken, which was
+    /// logged.
+    pub(super) failing: [bool; KINDS.len()],
+}
+
+/// Why a request was not taken.
+struct NotTaken {
+    why: String,
+    /// True if it may be sent again.
+    again: bool,
+}
+
+impl Sending {
+    /// Sends a batch, in as few requests as possible.
+    pub(super) async fn send(&mut self, client: &Client, batch: &[Waiting]) {
+        for (index, kind) in KINDS.into_iter().enumerate() {
+            let of_kind = batch.iter().map(|it| &it.telemetry);
+            let mut left = of_kind.filter(|it| is_of(it, kind)).peekable();
+            while left.peek().is_some() {
+                let (mut part, mut size) = (Vec::new(), 0);
+                while let Some(next) =
+                    left.next_if(|it| part.is_empty() || size + messages::size(it) <= MOST_BODY)
+                {
+                    size += messages::size(next);
+                    part.push(next);
+                }
+                self.send_part(client, (kind, index), &part).await;
+            }
+        }
+    }
+
+    /// Sends a request, several times if need be.
+    async fn send_part(
+        &mut self,
+        client: &Client,
+        (kind, index): (SignalKind, usize),
+        part: &[&Telemetry],
+    ) {
+        let count = part.len() as u64;
+        // What has no URL is not queued.
+        let Some(url) = self.target.url(kind) else {
+            return;
+        };
+        let body = Bytes::from(messages::encode(part));
+        let failing = self.failing.get_mut(index);
+        let mut pauses = PAUSES.into_iter();
+        let refused = loop {
+            match attempt(client, url, &self.headers, body.clone()).await {
+                Ok(()) => {
+                    self.counts.sent.fetch_add(count, Ordering::Relaxed);
+                    if failing.is_some_and(std::mem::take) {
+                        tracing::info!(%url, "the receiver takes {kind} again");
+                    }
+                    return;
+                }
+                Err(refused) if refused.again => match pauses.next() {
+                    Some(pause) => sleep(pause).await,
+                    None => break refused,
+                },
+                Err(refused) => break refused,
+            }
+        };
+        self.counts.failed.fetch_add(count, Ordering::Relaxed);
+        if !failing.is_some_and(|failing| std::mem::replace(failing, true)) {
+            tracing::warn!(
+                %url,
+                "{kind} are lost, as their receiver does not take them: {} (--otlp)",
+                refused.why
+            );
+        }
+    }
+}
+
+/// True if telemetry is of this kind.
+fn is_of(telemetry: &Telemetry, kind: SignalKind) -> bool {
+    match telemetry {
+        Telemetry::Span(_) => kind == SignalKind::Traces,
+        Telemetry::Reported(reported) => reported.kind == kind,
+        Telemetry::Lost => false,
+    }
+}
+
+/// Sends a request once.
+async fn attempt(
+    client: &Client,
+    url: &Uri,
+    headers: &Headers,
+    body: Bytes,
+) -> Result<(), NotTaken> {
+    let lost = |why: String| NotTaken { why, again: true };
+    let place = Arc::new(Semaphore::new(1)).acquire_owned().await;
+    let place = place.map_err(|error| lost(error.to_string()))?;
+    let length = body.len();
+    let body = Full::new(body).map_err(|never| match never {});
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri(url.clone())
+        .header(header::CONTENT_TYPE, "application/x-protobuf")
+        .header(header::CONTENT_LENGTH, length)
+        .header(
+            header::USER_AGENT,
+            concat!("netwasm/", env!("CARGO_PKG_VERSION")),
+        )
+        .body(body.boxed_unsync());
+    let mut request = request.map_err(|error| lost(error.to_string()))?;
+    request.headers_mut().extend(headers.get());
+    let exchange = Exchange {
+        place,
+        health: SendWrapper::new(Rc::default()),
+        options: SendOptions {
+            connect_timeout: Some(STEP),
+            first_byte_timeout: Some(STEP),
+            between_bytes_timeout: Some(STEP),
+        },
+        trace: None,
+    };
+    let received = client.send(request, exchange).await;
+    let (response, _) = received.map_err(|failure| lost(format!("{failure:?}")))?;
+    let (head, answer) = response.into_parts();
+    // Read to its end, so that the connection can be used again.
+    let answer = answer.map_err(|_| ConnectionError::Broken);
+    let _ = Limited::new(answer, ANSWER).collect().await;
+    match head.status {
+        status if status.is_success() => Ok(()),
+        status => Err(NotTaken {
+            why: format!("it answers {status}"),
+            // As OTLP has it, "Retryable Response Codes".
+            again: matches!(
+                status,
+                StatusCode::TOO_MANY_REQUESTS
+                    | StatusCode::BAD_GATEWAY
+                    | StatusCode::SERVICE_UNAVAILABLE
+                    | StatusCode::GATEWAY_TIMEOUT
+            ),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_a_path_has_that_of_otlp() {
+        for (url, target) in [
+            ("http://localhost:4318", "http://localhost:4318/v1/traces"),
+            ("https://a.example/", "https://a.example/v1/traces"),
+            ("http://[::1]:1/x?y", "http://[::1]:1/x?y"),
+        ] {
+            assert_eq!(Target::of(url).expect(url).traces.to_string(), target);
+        }
+        for wrong in ["localhost:4318", "/v1/traces", ""] {
+            assert!(Target::of(wrong).is_err(), "{wrong}");
+        }
+        let rules = Target::of("http://a.example:1").expect("a target").policy();
+        assert_eq!(rules.connect.len(), 3);
+    }
+
+    #[test]
+    fn logs_and_metrics_go_beside_the_path_of_traces() {
+        let urls = |url: &str| {
+            let target = Target::of(url).expect("a target");
+            let url = |kind| target.url(kind).map(ToString::to_string);
+            (url(SignalKind::Logs), url(SignalKind::Metrics))
+        };
+        for (url, logs, metrics) in [
+            ("http://a:1", "http://a:1/v1/logs", "http://a:1/v1/metrics"),
+            (
+                "https://a/otlp/v1/traces?x=y",
+                "https://a/otlp/v1/logs?x=y",
+                "https://a/otlp/v1/metrics?x=y",
+            ),
+        ] {
+            assert_eq!(urls(url), (Some(logs.into()), Some(metrics.into())));
+        }
+        // Another path is for traces alone.
+        assert_eq!(urls("http://a/api/traces"), (None, None));
+        assert!(!Target::of("http://a/x").expect("a target").takes_all());
+    }
+}
