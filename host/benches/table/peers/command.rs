@@ -18,7 +18,8 @@ impl Peers {
     fn run(&self, runnable: &str) -> Command {
         let mut command = Command::new(&self.netwasm);
         command.env("XDG_CACHE_HOME", CACHE).env("RUST_LOG", "warn");
-        command.args(["run", runnable]);
+        // The connections of a turn are over, or of no interest.
+        command.args(["run", runnable, "--shutdown-timeout=100ms"]);
         command
     }
 

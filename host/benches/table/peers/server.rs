@@ -1,4 +1,4 @@
-//! A server's process, from its start until it is killed.
+//! A server's process, from its start to its end.
 
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,13 +8,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::measure::Cores;
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
+const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A running server. Dropping it kills it.
+/// A running server. Dropping it ends it.
 pub(crate) struct Server {
     child: Child,
     /// Address that the server listens on.
@@ -96,7 +98,17 @@ impl Drop for Server {
     }
 }
 
+/// Asks a server to end, as a program that counts what it does for .ci/release
+/// writes that down only then. Kills it if it goes on.
 fn end(child: &mut Child) {
+    let asked = Instant::now();
+    let ending = kill_process(Pid::from_child(child), Signal::TERM);
+    while ending.is_ok() && asked.elapsed() < END_TIMEOUT {
+        match child.try_wait() {
+            Ok(None) => thread::sleep(Duration::from_millis(2)),
+            _ => return,
+        }
+    }
     // Either fails only if the process is already gone.
     drop(child.kill());
     drop(child.wait());
