@@ -32,12 +32,15 @@ use netwasm_net::env::Env;
 use netwasm_net::tls::Tls;
 use netwasm_net::worker::Worker;
 
-use self::sending::{Sending, Target, environment};
+use self::sending::{Failing, Sending, Target, environment};
 
 /// Spans, and reports of guests, that wait to be sent.
 const QUEUE: usize = 4096;
 
-/// Size of the reports of guests that wait to be sent, in bytes.
+/// Reports of guests among them: the others are for the host's spans.
+const QUEUE_REPORTS: usize = QUEUE / 2;
+
+/// Size of these reports, in bytes.
 const QUEUE_BYTES: usize = 8 << 20;
 
 /// Spans and reports that are sent together.
@@ -142,7 +145,7 @@ impl Exporter {
             target,
             headers: headers.clone(),
             counts: Arc::clone(&counts),
-            failing: Default::default(),
+            failing: Failing::default(),
         };
         thread::Builder::new()
             .name("otlp".into())
@@ -191,21 +194,30 @@ fn headers(settings: &[OtlpHeader]) -> Result<HeaderMap, Error> {
 /// A span or a report of a guest that waits to be sent.
 struct Waiting {
     telemetry: Telemetry,
-    /// Room of [`QUEUE_BYTES`] that a report takes, until it is sent.
-    _room: Option<OwnedSemaphorePermit>,
+    /// Room that a report takes until it is sent.
+    _room: Option<ReportRoom>,
+}
+
+/// Room of [`QUEUE_REPORTS`] and [`QUEUE_BYTES`].
+struct ReportRoom {
+    _place: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
 }
 
 /// Returns what fills the queue.
 fn sink(target: &Target, counts: &Arc<Counts>, queue: mpsc::Sender<Waiting>) -> Sink {
     let (counts, takes_all) = (Arc::clone(counts), target.takes_all());
+    let places = Arc::new(Semaphore::new(QUEUE_REPORTS));
     let bytes = Arc::new(Semaphore::new(QUEUE_BYTES));
     let told = AtomicBool::new(false);
     let room = move |telemetry: &Telemetry| match telemetry {
         Telemetry::Span(_) => Some(None),
         Telemetry::Reported(reported) if reported.kind == SignalKind::Traces || takes_all => {
-            let size = u32::try_from(reported.scope.len()).ok()?;
-            let room = Arc::clone(&bytes).try_acquire_many_owned(size).ok()?;
-            Some(Some(room))
+            let size = u32::try_from(reported.size()).ok()?;
+            Some(Some(ReportRoom {
+                _place: Arc::clone(&places).try_acquire_owned().ok()?,
+                _bytes: Arc::clone(&bytes).try_acquire_many_owned(size).ok()?,
+            }))
         }
         Telemetry::Reported(_) => {
             if !told.swap(true, Ordering::Relaxed) {
@@ -283,7 +295,7 @@ fn run(
                     if batch.is_empty() {
                         break;
                     }
-                    sending.send(&client, &batch).await;
+                    sending.send(&client, &batch, ends).await;
                     batch.clear();
                     if !ends {
                         break;
@@ -294,4 +306,59 @@ fn run(
         turns.run(main).await;
     });
     runtime.shutdown_background();
+}
+
+#[cfg(test)]
+mod tests {
+    use netwasm_base::trace::{Reported, Tracer};
+
+    use super::*;
+
+    fn report(size: usize) -> Telemetry {
+        Telemetry::Reported(Reported {
+            kind: SignalKind::Logs,
+            service: "a".into(),
+            scopes: vec![vec![0; size]],
+        })
+    }
+
+    /// Returns what fills a queue, the queue, and the counts.
+    fn filled() -> (Sink, mpsc::Receiver<Waiting>, Arc<Counts>) {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let counts = Arc::<Counts>::default();
+        let target = Target::of("http://a").expect("a target");
+        (sink(&target, &counts, sender), queue, counts)
+    }
+
+    fn dropped(counts: &Counts) -> u64 {
+        counts.dropped.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn reports_of_guests_leave_places_for_the_spans_of_the_host() {
+        let (sink, _queue, counts) = filled();
+        for _ in 0..QUEUE_REPORTS {
+            assert!(sink(report(1)));
+        }
+        assert!(!sink(report(1)));
+        assert_eq!(dropped(&counts), 1);
+        let tracer = Tracer::new("a", 1.0, &sink);
+        let trace = tracer.begin(None, None);
+        let now = std::time::Instant::now();
+        tracer.end(&trace, "GET".into(), now, false, Vec::new());
+        assert_eq!(dropped(&counts), 1, "the span has a place");
+    }
+
+    #[test]
+    fn reports_of_guests_are_bounded_in_size_until_they_are_sent() {
+        let (sink, mut queue, counts) = filled();
+        assert!(sink(report(QUEUE_BYTES)));
+        assert!(!sink(report(1)));
+        assert_eq!(dropped(&counts), 1);
+        drop(queue.try_recv().expect("the first"));
+        assert!(sink(report(1)));
+        // Telemetry that a guest could not report is counted with the others.
+        assert!(!sink(Telemetry::Lost));
+        assert_eq!(dropped(&counts), 2);
+    }
 }

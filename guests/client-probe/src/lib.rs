@@ -46,7 +46,7 @@ impl Guest for Probe {
                     Err(error) => format!("error: {error:?}"),
                 }
             }
-            // What `std-probe` does with these words.
+            // These words mean what they do for `std-probe`.
             "/otel" => otel::run(&query.split('/').collect::<Vec<_>>()),
             // To the server itself.
             "/asterisk" => {

@@ -82,11 +82,18 @@ pub(crate) fn run(words: &[&str]) -> String {
             end(&span);
             "ended".into()
         }
-        // A span whose name has so many bytes.
+        // A span whose name and status have so many bytes.
         ["long", id, size] => {
-            let name = "x".repeat(size.parse().expect("a number"));
-            end(&begin(id, &name));
+            let text = "x".repeat(size.parse().expect("a number"));
+            let mut span = begin(id, &text);
+            span.status = Status::Error(text);
+            end(&span);
             "ended".into()
+        }
+        // A record whose text has so many bytes.
+        ["long-log", size] => {
+            let text = "x".repeat(size.parse().expect("a number"));
+            run(&["log", &text])
         }
         ["log", text] => {
             logs::on_emit(&LogRecord {
@@ -119,9 +126,11 @@ pub(crate) fn run(words: &[&str]) -> String {
 pub(crate) fn begin(id: &str, name: &str) -> SpanData {
     let outer = tracing::outer_span_context();
     let is_within = outer.trace_id.bytes().any(|digit| digit != b'0');
+    // It is the host that drops what is not sampled.
     let context = match is_within {
         true => SpanContext {
             span_id: id.into(),
+            trace_flags: TraceFlags::SAMPLED,
             ..outer.clone()
         },
         false => context(OWN_TRACE, id, TraceFlags::SAMPLED),

@@ -14,7 +14,7 @@ mod context;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use self::context::random;
 
@@ -22,10 +22,17 @@ pub use self::context::{Context, Hex};
 
 /// Longest `tracestate` that goes on, in bytes: what section 3.3.1.5 of W3C
 /// Trace Context wants at least.
-const LONGEST_STATE: usize = 512;
+pub const LONGEST_STATE: usize = 512;
 
 /// Maximum of spans of a guest within each other that are noted.
 const MOST_OPEN: usize = 64;
+
+/// Returns the nanoseconds since 1970.
+#[must_use]
+pub fn nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
 
 /// A request that is being handled, as a span of a trace.
 #[derive(Debug)]
@@ -45,13 +52,14 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Notes a span that the guest has begun within this one. Beyond 64 that have
-    /// not ended, further ones are not noted.
+    /// Notes a span that the guest has begun within this one. Of more than 64 that
+    /// have not ended, the oldest are forgotten.
     pub fn enter(&self, span: Context) {
         let mut open = self.open.borrow_mut();
-        if open.len() < MOST_OPEN {
-            open.push(span);
+        if open.len() >= MOST_OPEN {
+            open.remove(0);
         }
+        open.push(span);
     }
 
     /// Notes that a span of the guest has ended, in whatever order.
@@ -65,6 +73,13 @@ impl Trace {
     pub fn innermost(&self) -> Context {
         let open = self.open.borrow();
         open.last().copied().unwrap_or(self.context)
+    }
+
+    /// Returns the `tracestate` of a span, if it is of this trace.
+    #[must_use]
+    pub fn state_of(&self, span: &Context) -> Option<&str> {
+        let state = self.state.as_deref();
+        state.filter(|_| span.trace == self.context.trace)
     }
 
     /// Adds to the time that the guest took.
@@ -163,8 +178,16 @@ pub struct Reported {
     pub kind: SignalKind,
     /// Name of the service.
     pub service: Arc<str>,
-    /// The message `ScopeSpans`, `ScopeLogs` or `ScopeMetrics` of OTLP, encoded.
-    pub scope: Vec<u8>,
+    /// Messages `ScopeSpans`, `ScopeLogs` or `ScopeMetrics` of OTLP, encoded.
+    pub scopes: Vec<Vec<u8>>,
+}
+
+impl Reported {
+    /// Returns the size of the messages in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.scopes.iter().map(Vec::len).sum()
+    }
 }
 
 /// Telemetry for the exporter.
@@ -293,7 +316,7 @@ impl Tracer {
         self.export(Span {
             context,
             parent: Some(parent),
-            state: trace.state.clone(),
+            state: trace.state_of(&context).map(str::to_owned),
             service: Arc::clone(&self.service),
             side: Side::Client,
             name,
@@ -304,14 +327,14 @@ impl Tracer {
         });
     }
 
-    /// Passes on telemetry of a guest: a message of OTLP, as [`Reported::scope`]
-    /// has it. Returns false if there is no room for it, which is counted.
+    /// Passes on telemetry of a guest: messages of OTLP, as [`Reported::scopes`]
+    /// has them. Returns false if they are not taken, which is counted.
     #[must_use]
-    pub fn report(&self, kind: SignalKind, scope: Vec<u8>) -> bool {
+    pub fn report(&self, kind: SignalKind, scopes: Vec<Vec<u8>>) -> bool {
         (self.sink)(Telemetry::Reported(Reported {
             kind,
             service: Arc::clone(&self.service),
-            scope,
+            scopes,
         }))
     }
 
@@ -392,6 +415,16 @@ mod tests {
         // A guest that ends none of its spans costs no memory without bounds.
         let all: Vec<Context> = (0..2 * MOST_OPEN).map(|_| trace.context.child()).collect();
         all.iter().for_each(|span| trace.enter(*span));
-        assert_eq!(trace.innermost(), all[MOST_OPEN - 1]);
+        assert_eq!(trace.innermost(), all[2 * MOST_OPEN - 1]);
+        assert_eq!(trace.open.borrow().len(), MOST_OPEN);
+    }
+
+    #[test]
+    fn a_state_stays_with_its_trace() {
+        let (tracer, _) = tracer(1.0);
+        let trace = tracer.begin(Some(PARENT.as_bytes()), Some(b"a=1"));
+        assert_eq!(trace.state_of(&trace.context.child()), Some("a=1"));
+        let other = tracer.begin(None, None).context;
+        assert_eq!(trace.state_of(&other), None);
     }
 }

@@ -165,7 +165,7 @@ impl Sent {
                 if let Ok(value) = HeaderValue::from_str(&own.to_string()) {
                     headers.insert(PARENT, value);
                 }
-                let state = trace.state.as_deref().map(HeaderValue::from_str);
+                let state = trace.state_of(&own).map(HeaderValue::from_str);
                 if let Some(Ok(value)) = state {
                     headers.insert(STATE, value);
                 }

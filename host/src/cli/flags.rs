@@ -214,10 +214,10 @@ pub(super) struct Operating {
     /// Go on with this group, and not the user's own
     #[arg(long, value_name = "GROUP", requires = "user", hide_short_help = true)]
     pub(super) group: Option<String>,
-    /// Send traces of HTTP requests there, by OTLP over HTTP; /v1/traces unless it has a path
+    /// Send traces, and logs and metrics of guests, there by OTLP; /v1/traces unless it has a path
     #[arg(long, value_name = "URL", value_parser = otlp_url, hide_short_help = true)]
     otlp: Option<String>,
-    /// Send this header with traces, NAME={ file = "PATH" } in a configuration; repeatable
+    /// Send this header with them, NAME={ file = "PATH" } in a configuration; repeatable
     #[arg(
         long,
         value_name = "NAME=VALUE",

@@ -5,11 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::{Message, Oneof};
 
-use netwasm_base::trace::{self, Attribute, Side, Telemetry};
+use netwasm_base::trace::{self, Attribute, Side, Telemetry, nanoseconds};
 
 /// Size that a span of the host has about, in bytes.
 const SPAN: usize = 1 << 10;
@@ -18,7 +17,7 @@ const SPAN: usize = 1 << 10;
 pub(super) fn size(telemetry: &Telemetry) -> usize {
     match telemetry {
         Telemetry::Span(_) => SPAN,
-        Telemetry::Reported(reported) => reported.scope.len(),
+        Telemetry::Reported(reported) => reported.size(),
         Telemetry::Lost => 0,
     }
 }
@@ -42,7 +41,8 @@ pub(super) fn encode(batch: &[&Telemetry]) -> Vec<u8> {
             }
             Telemetry::Reported(reported) => {
                 let of = services.entry(&reported.service).or_default();
-                of.reported.push(&reported.scope);
+                of.reported
+                    .extend(reported.scopes.iter().map(Vec::as_slice));
             }
             Telemetry::Lost => {}
         }
@@ -85,12 +85,6 @@ fn attribute(key: &str, value: &Attribute) -> KeyValue {
         key: key.to_owned(),
         value: Some(OtlpValue { value: Some(value) }),
     }
-}
-
-/// Returns the nanoseconds since 1970.
-fn nanoseconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl From<&trace::Span> for Span {

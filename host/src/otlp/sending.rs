@@ -37,12 +37,9 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2
 /// Largest answer, in bytes.
 const ANSWER: usize = 64 << 10;
 
-/// Size of a request that is not exceeded by a further entry, in bytes: receivers
-/// have limits.
-const MOST_BODY: usize = 2 << 20;
-
-/// Kinds of telemetry, each of which has a request of its own.
-const KINDS: [SignalKind; 3] = [SignalKind::Traces, SignalKind::Logs, SignalKind::Metrics];
+/// Size of a request that is not exceeded by a further entry, in bytes: what stands
+/// before a receiver often takes no more than 1 MiB.
+const MOST_BODY: usize = 768 << 10;
 
 /// Path that OTLP has for traces. Those for logs and metrics are beside it.
 const TRACES: &str = "/v1/traces";
@@ -149,9 +146,16 @@ pub(super) struct Sending {
     pub(super) target: Target,
     pub(super) headers: Headers,
     pub(super) counts: Arc<Counts>,
-    /// True for each of [`KINDS`] of which the last request was not taken, which was
-    /// logged.
-    pub(super) failing: [bool; KINDS.len()],
+    pub(super) failing: Failing,
+}
+
+/// True for each kind of telemetry of which the last request was not taken, which
+/// was logged.
+#[derive(Default)]
+pub(super) struct Failing {
+    traces: bool,
+    logs: bool,
+    metrics: bool,
 }
 
 /// Why a request was not taken.
@@ -162,57 +166,79 @@ struct NotTaken {
 }
 
 impl Sending {
-    /// Sends a batch, in as few requests as possible.
-    pub(super) async fn send(&mut self, client: &Client, batch: &[Waiting]) {
-        for (index, kind) in KINDS.into_iter().enumerate() {
-            let of_kind = batch.iter().map(|it| &it.telemetry);
-            let mut left = of_kind.filter(|it| is_of(it, kind)).peekable();
-            while left.peek().is_some() {
-                let (mut part, mut size) = (Vec::new(), 0);
-                while let Some(next) =
-                    left.next_if(|it| part.is_empty() || size + messages::size(it) <= MOST_BODY)
-                {
-                    size += messages::size(next);
-                    part.push(next);
-                }
-                self.send_part(client, (kind, index), &part).await;
-            }
+    /// Sends a batch: the host's spans first, and then what guests report, each kind
+    /// in as few requests as possible. At the end of a run, each is tried once.
+    pub(super) async fn send(&mut self, client: &Client, batch: &[Waiting], ends: bool) {
+        let all = || batch.iter().map(|it| &it.telemetry);
+        let own = all().filter(|it| matches!(it, Telemetry::Span(_)));
+        self.send_all(client, SignalKind::Traces, own, ends).await;
+        for kind in [SignalKind::Traces, SignalKind::Logs, SignalKind::Metrics] {
+            let of_kind = all().filter(|it| is_reported(it, kind));
+            self.send_all(client, kind, of_kind, ends).await;
         }
     }
 
-    /// Sends a request, several times if need be.
+    /// Sends telemetry of one kind.
+    async fn send_all<'a>(
+        &mut self,
+        client: &Client,
+        kind: SignalKind,
+        all: impl Iterator<Item = &'a Telemetry>,
+        ends: bool,
+    ) {
+        let mut left = all.peekable();
+        while left.peek().is_some() {
+            let (mut part, mut size) = (Vec::new(), 0);
+            while let Some(next) =
+                left.next_if(|it| part.is_empty() || size + messages::size(it) <= MOST_BODY)
+            {
+                size += messages::size(next);
+                part.push(next);
+            }
+            self.send_part(client, kind, &part, ends).await;
+        }
+    }
+
+    /// Sends a request, several times if need be. While the receiver takes none of
+    /// this kind, it is tried once, so that the other kinds go on.
     async fn send_part(
         &mut self,
         client: &Client,
-        (kind, index): (SignalKind, usize),
+        kind: SignalKind,
         part: &[&Telemetry],
+        ends: bool,
     ) {
         let count = part.len() as u64;
-        // What has no URL is not queued.
+        // Telemetry without a URL is not queued.
         let Some(url) = self.target.url(kind) else {
             return;
         };
         let body = Bytes::from(messages::encode(part));
-        let failing = self.failing.get_mut(index);
-        let mut pauses = PAUSES.into_iter();
+        let failing = match kind {
+            SignalKind::Traces => &mut self.failing.traces,
+            SignalKind::Logs => &mut self.failing.logs,
+            SignalKind::Metrics => &mut self.failing.metrics,
+        };
+        let pauses: &[Duration] = if *failing || ends { &[] } else { &PAUSES };
+        let mut pauses = pauses.iter();
         let refused = loop {
             match attempt(client, url, &self.headers, body.clone()).await {
                 Ok(()) => {
                     self.counts.sent.fetch_add(count, Ordering::Relaxed);
-                    if failing.is_some_and(std::mem::take) {
+                    if std::mem::take(failing) {
                         tracing::info!(%url, "the receiver takes {kind} again");
                     }
                     return;
                 }
                 Err(refused) if refused.again => match pauses.next() {
-                    Some(pause) => sleep(pause).await,
+                    Some(pause) => sleep(*pause).await,
                     None => break refused,
                 },
                 Err(refused) => break refused,
             }
         };
         self.counts.failed.fetch_add(count, Ordering::Relaxed);
-        if !failing.is_some_and(|failing| std::mem::replace(failing, true)) {
+        if !std::mem::replace(failing, true) {
             tracing::warn!(
                 %url,
                 "{kind} are lost, as their receiver does not take them: {} (--otlp)",
@@ -222,13 +248,9 @@ impl Sending {
     }
 }
 
-/// True if telemetry is of this kind.
-fn is_of(telemetry: &Telemetry, kind: SignalKind) -> bool {
-    match telemetry {
-        Telemetry::Span(_) => kind == SignalKind::Traces,
-        Telemetry::Reported(reported) => reported.kind == kind,
-        Telemetry::Lost => false,
-    }
+/// True if telemetry is a guest's, of this kind.
+fn is_reported(telemetry: &Telemetry, kind: SignalKind) -> bool {
+    matches!(telemetry, Telemetry::Reported(reported) if reported.kind == kind)
 }
 
 /// Sends a request once.

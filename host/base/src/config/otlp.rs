@@ -1,11 +1,12 @@
-//! The receiver of traces.
+//! The receiver of traces, and of telemetry of guests.
 
 use std::fmt;
 
-/// Receiver of traces, by OTLP over HTTP.
+/// Receiver of traces, and of what guests report by `wasi:otel`, by OTLP over HTTP.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OtlpConfig {
-    /// URL of `http` or `https`; without a path, spans go to `/v1/traces`.
+    /// URL of `http` or `https`; without a path, spans go to `/v1/traces`, and logs
+    /// and metrics beside it.
     pub url: String,
     /// Part of the traces that begin here that is sampled: 0 to 1.
     pub sample: f64,
@@ -13,7 +14,7 @@ pub struct OtlpConfig {
     pub headers: Vec<OtlpHeader>,
 }
 
-/// A header of requests to the receiver of traces. Its value is mostly a secret,
+/// A header of requests to the receiver. Its value is mostly a secret,
 /// and is not shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct OtlpHeader {

@@ -43,8 +43,9 @@ pub(crate) struct Requests {
     waiting: RefCell<VecDeque<Call>>,
     /// Requests given to the instance that are not over, oldest first.
     running: RefCell<Vec<Weak<Reply>>>,
-    /// Calls of 0.3 that handle requests that are traced, oldest first.
-    calls: RefCell<Vec<(GuestTaskId, Weak<Reply>)>>,
+    /// Calls of 0.3 that handle requests that are traced, or have of late: a call
+    /// may go on after its request. The oldest is first.
+    calls: RefCell<VecDeque<(GuestTaskId, Rc<Trace>)>>,
     /// Number of requests given to the instance.
     taken: Cell<usize>,
     program: Arc<Program>,
@@ -273,9 +274,6 @@ impl Requests {
         self.left
             .borrow_mut()
             .retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
-        self.calls
-            .borrow_mut()
-            .retain(|(_, other)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
         self.wake();
         self.end_if_unwanted();
     }
@@ -364,9 +362,17 @@ impl Requests {
     }
 
     /// Notes the call of 0.3 that handles a request.
-    fn note_call(&self, call: GuestTaskId, reply: &Rc<Reply>) {
-        if reply.trace().is_some() {
-            self.calls.borrow_mut().push((call, Rc::downgrade(reply)));
+    fn note_call(&self, call: GuestTaskId, reply: &Reply) {
+        let Some(trace) = reply.trace() else {
+            return;
+        };
+        let mut calls = self.calls.borrow_mut();
+        // The number is that of a call that has ended.
+        calls.retain(|(other, _)| *other != call);
+        calls.push_back((call, Rc::clone(trace)));
+        let most = self.most_at_once.saturating_mul(2);
+        while calls.len() > most {
+            calls.pop_front();
         }
     }
 
@@ -376,10 +382,9 @@ impl Requests {
         if self.one_at_a_time {
             return self.trace();
         }
-        // The number of a call that has ended may be that of a later one.
         let calls = self.calls.borrow();
-        let (_, reply) = calls.iter().rev().find(|(other, _)| *other == call)?;
-        reply.upgrade()?.trace().cloned()
+        let found = calls.iter().find(|(other, _)| *other == call);
+        found.map(|(_, trace)| Rc::clone(trace))
     }
 
     fn fail_all(&self, reason: &NoResponse) {

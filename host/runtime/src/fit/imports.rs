@@ -178,7 +178,16 @@ pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Er
         .filter(|name| !provided(name, kind))
         .collect();
     if missing.is_empty() {
-        return format!("{error:#}");
+        let mut imports = ty.imports(component.engine());
+        let is_draft = |name: &str| name.starts_with("wasi:otel/") && name.ends_with("-draft");
+        let advice = match imports.any(|(name, _)| is_draft(name)) {
+            true => {
+                "; of wasi:otel 0.2.0-draft, this host has the form of December 2025: build it \
+                     anew against 0.2.0-rc.2"
+            }
+            false => "",
+        };
+        return format!("{error:#}{advice}");
     }
     let mut reason = format!(
         "it imports what this host does not have: {}",

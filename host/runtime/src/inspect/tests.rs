@@ -205,6 +205,10 @@ fn what_was_made_for_another_host_is_told_what_to_do() {
             format!("build it without what belongs to other hosts, {compose}"),
         ),
         (
+            "wasi:otel/tracing@0.3.0",
+            "of wasi:otel, this host has 0.2.0-draft, 0.2.0-rc.1 and 0.2.0-rc.2".to_owned(),
+        ),
+        (
             "wasi:http/types@0.3.0-rc-2026-03-15",
             "of WASI, this host has the released versions: build it anew with current tools"
                 .to_owned(),
@@ -233,13 +237,23 @@ fn what_was_made_for_another_host_is_told_what_to_do() {
 
 #[test]
 fn an_import_of_another_shape_is_named() {
-    let component = component(&[], WAKE_AT);
-    let error = Linker::<()>::new(component.engine())
-        .instantiate_pre(&component)
-        .err()
-        .expect("it is refused");
-    let reason = unlinkable(&component, Kind::Events, &error);
+    let refused = |imports: &str| {
+        let component = component(&[], imports);
+        let error = Linker::<()>::new(component.engine())
+            .instantiate_pre(&component)
+            .err()
+            .expect("it is refused");
+        unlinkable(&component, Kind::Events, &error)
+    };
+    let reason = refused(WAKE_AT);
     assert!(reason.contains("wake-at"), "{reason}");
+    // One version of it has had two shapes.
+    let draft = "(import \"wasi:otel/tracing@0.2.0-draft\" (instance (export \"x\" (func))))";
+    let reason = refused(draft);
+    assert!(
+        reason.ends_with("build it anew against 0.2.0-rc.2"),
+        "{reason}"
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! `wasi:otel/logs`: records of guests' logs.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use netwasm_base::trace::{Context, SignalKind, Trace};
+use netwasm_base::trace::{self, Context, SignalKind, Trace};
 use prost::Message as _;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, WasmList, WasmStr};
@@ -13,6 +13,9 @@ use super::reading::{
     AttributeOfGuest, Reader, ResourceOfGuest, ScopeOfGuest, Unread, WallTime, is_sampled,
 };
 use super::{Guest, MOST_TEXT};
+
+/// Room for the body of a record, in bytes.
+const MOST_BODY: usize = 32 << 10;
 
 /// Largest number of a severity.
 const MOST_SEVERE: u8 = 24;
@@ -60,10 +63,10 @@ fn emit<T: Guest>(
         return Ok(());
     };
     let within = T::trace(&mut store).as_deref().map(Trace::innermost);
-    match Reader::new(store, MOST_TEXT).record(record, within) {
+    match Reader::new(store, MOST_TEXT - MOST_BODY).record(record, within) {
         Ok(message) => {
             // One that finds no room is counted.
-            let _ = tracer.report(SignalKind::Logs, message.encode_to_vec());
+            let _ = tracer.report(SignalKind::Logs, vec![message.encode_to_vec()]);
         }
         Err(Unread::TooLarge) => tracer.lose(),
         Err(Unread::Trap(error)) => return Err(error),
@@ -72,13 +75,15 @@ fn emit<T: Guest>(
 }
 
 impl<T: 'static> Reader<'_, T> {
-    /// Returns a record, with the attributes for which there is room. One that does
-    /// not say in which span it is, is `within` this one.
+    /// Returns a record, with the attributes for which there is room, and the
+    /// beginning of its body. If it names no trace, it is `within` this span.
     fn record(
         &mut self,
         record: &RecordOfGuest,
         within: Option<Context>,
     ) -> Result<ScopeLogs, Unread> {
+        let severity_text = self.name(record.severity_text.as_ref())?;
+        let event_name = self.name(record.event_name.as_ref())?;
         let (scope, schema_url) = match &record.scope {
             Some(scope) => {
                 let (scope, url) = self.scope(scope)?;
@@ -86,10 +91,6 @@ impl<T: 'static> Reader<'_, T> {
             }
             None => (None, String::new()),
         };
-        let body = record.body.as_ref().map(|body| self.value(body));
-        let body = body.transpose()?;
-        let severity_text = self.text_or_none(record.severity_text.as_ref())?;
-        let event_name = self.text_or_none(record.event_name.as_ref())?;
         let trace_id = match &record.trace_id {
             Some(id) => self.trace_id(id)?,
             None => None,
@@ -107,6 +108,9 @@ impl<T: 'static> Reader<'_, T> {
             Some(attributes) => self.attributes(attributes)?,
             None => (Vec::new(), 0),
         };
+        self.add_room(MOST_BODY);
+        let body = record.body.as_ref().map(|body| self.value_or_cut(body));
+        let body = body.transpose()?;
         let severity = record.severity_number.unwrap_or_default();
         let nanoseconds = |time: Option<WallTime>| time.map(WallTime::nanoseconds);
         let line = LogLine {
@@ -123,7 +127,8 @@ impl<T: 'static> Reader<'_, T> {
             flags: place.flags,
             trace_id: place.trace_id,
             span_id: place.span_id,
-            observed_time_unix_nano: nanoseconds(record.observed).unwrap_or_else(now),
+            observed_time_unix_nano: nanoseconds(record.observed)
+                .unwrap_or_else(|| trace::nanoseconds(SystemTime::now())),
             event_name,
         };
         Ok(ScopeLogs {
@@ -164,12 +169,6 @@ impl InTrace {
             (None, None) => Self::default(),
         }
     }
-}
-
-/// Returns the nanoseconds since 1970.
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

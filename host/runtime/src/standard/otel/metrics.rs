@@ -1,7 +1,7 @@
 //! `wasi:otel/metrics`: metrics of guests. They are the guest's own: what it counts
 //! with `netwasm:net/metrics` is the host's.
 
-use netwasm_base::trace::SignalKind;
+use netwasm_base::trace::{SignalKind, Tracer};
 use prost::Message as _;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, WasmList, WasmStr};
@@ -13,6 +13,10 @@ use super::messages::{
 };
 use super::reading::{AttributeOfGuest, Reader, ResourceOfGuest, ScopeOfGuest, Unread, WallTime};
 use super::{Guest, MOST_METRICS};
+
+/// Tells a guest that its metrics are not taken.
+const NOT_TAKEN: &str = "the host takes no more telemetry at present, or its receiver has no URL \
+                         for metrics (--otlp)";
 
 /// `resource-metrics`.
 #[derive(ComponentType, Lift)]
@@ -206,12 +210,13 @@ enum Temporality {
 }
 
 impl Temporality {
-    /// Returns the number that OTLP has for it. `low-memory` means differences, of
-    /// counters and histograms.
-    fn number(self) -> i32 {
+    /// Returns the number that OTLP has for it. `low-memory` means differences of
+    /// what only grows, as counters and histograms do.
+    fn number(self, grows: bool) -> i32 {
         match self {
-            Self::Delta | Self::LowMemory => 1,
-            Self::Cumulative => 2,
+            Self::Delta => 1,
+            Self::LowMemory if grows => 1,
+            Self::LowMemory | Self::Cumulative => 2,
         }
     }
 }
@@ -270,8 +275,8 @@ pub(super) fn define<T: Guest>(interface: &mut LinkerInstance<'_, T>) -> wasmtim
     )
 }
 
-/// Reports metrics, or says why not. Without a receiver there is nobody to want
-/// them, which is no error.
+/// Reports metrics, all or none of them, and then says why. Without a receiver there
+/// is nobody to want them, which is no error.
 fn export<T: Guest>(
     store: StoreContextMut<'_, T>,
     metrics: &MetricsOfGuest,
@@ -281,21 +286,24 @@ fn export<T: Guest>(
     };
     match Reader::new(store, MOST_METRICS).each(&metrics.scopes, Reader::metrics) {
         Ok(scopes) => {
-            let mut all = scopes.iter().map(ScopeMetrics::encode_to_vec);
-            Ok(
-                match all.all(|scope| tracer.report(SignalKind::Metrics, scope)) {
-                    true => Ok(()),
-                    false => Err("the host has no room for more telemetry (--otlp)".to_owned()),
-                },
-            )
+            let scopes: Vec<_> = scopes.iter().map(ScopeMetrics::encode_to_vec).collect();
+            if scopes.iter().map(Vec::len).sum::<usize>() > MOST_METRICS {
+                return Ok(too_large(&tracer));
+            }
+            Ok(match tracer.report(SignalKind::Metrics, scopes) {
+                true => Ok(()),
+                false => Err(NOT_TAKEN.to_owned()),
+            })
         }
-        Err(Unread::TooLarge) => {
-            tracer.lose();
-            let most = MOST_METRICS >> 10;
-            Ok(Err(format!("there are more than {most} KiB of metrics")))
-        }
+        Err(Unread::TooLarge) => Ok(too_large(&tracer)),
         Err(Unread::Trap(error)) => Err(error),
     }
+}
+
+fn too_large(tracer: &Tracer) -> Result<(), String> {
+    tracer.lose();
+    let most = MOST_METRICS >> 10;
+    Err(format!("there are more than {most} KiB of metrics"))
 }
 
 impl<T: 'static> Reader<'_, T> {
@@ -319,7 +327,7 @@ impl<T: 'static> Reader<'_, T> {
             Data::SumF64(sum) | Data::SumU64(sum) | Data::SumS64(sum) => {
                 MetricPoints::Sum(SumPoints {
                     data_points: self.numbers(&sum.points, (Some(sum.begun), sum.time))?,
-                    aggregation_temporality: sum.temporality.number(),
+                    aggregation_temporality: sum.temporality.number(sum.is_monotonic),
                     is_monotonic: sum.is_monotonic,
                 })
             }
@@ -327,7 +335,7 @@ impl<T: 'static> Reader<'_, T> {
                 let times = (all.begun.nanoseconds(), all.time.nanoseconds());
                 MetricPoints::Histogram(HistogramPoints {
                     data_points: self.each(&all.points, |it, point| it.histogram(point, times))?,
-                    aggregation_temporality: all.temporality.number(),
+                    aggregation_temporality: all.temporality.number(true),
                 })
             }
             Data::ExponentialF64(all) | Data::ExponentialU64(all) | Data::ExponentialS64(all) => {
@@ -335,7 +343,7 @@ impl<T: 'static> Reader<'_, T> {
                 MetricPoints::Exponential(ExponentialPoints {
                     data_points: self
                         .each(&all.points, |it, point| it.exponential(point, times))?,
-                    aggregation_temporality: all.temporality.number(),
+                    aggregation_temporality: all.temporality.number(true),
                 })
             }
         };
@@ -453,8 +461,13 @@ mod tests {
 
     #[test]
     fn what_is_a_difference_is_told() {
-        assert_eq!(Temporality::Cumulative.number(), 2);
-        assert_eq!(Temporality::Delta.number(), 1);
-        assert_eq!(Temporality::LowMemory.number(), 1);
+        for (temporality, growing, other) in [
+            (Temporality::Cumulative, 2, 2),
+            (Temporality::Delta, 1, 1),
+            (Temporality::LowMemory, 1, 2),
+        ] {
+            assert_eq!(temporality.number(true), growing);
+            assert_eq!(temporality.number(false), other);
+        }
     }
 }

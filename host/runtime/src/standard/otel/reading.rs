@@ -2,9 +2,12 @@
 //!
 //! Nothing is copied before it is known to be wanted: the parameters of functions
 //! are places in the guest's memory. Each text and each element of a list takes of
-//! the room.
+//! the room, and each text that is decoded takes of the work, so that a call takes
+//! no longer than it should: texts may lie in the same memory.
 
-use netwasm_base::trace::Context;
+use std::borrow::Cow;
+
+use netwasm_base::trace::{Context, LONGEST_STATE};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, WasmList, WasmStr};
 
@@ -16,13 +19,18 @@ use super::values;
 /// OpenTelemetry's SDKs.
 const MOST: usize = 128;
 
-/// Maximum of entries of a `tracestate`, and of its bytes: W3C Trace Context,
-/// section 3.3.1.
+/// Maximum of entries of a `tracestate`: W3C Trace Context, section 3.3.1.
 const MOST_STATES: usize = 32;
-const LONGEST_STATE: usize = 512;
 
-/// Room that an element of a list takes, besides its texts.
-const ELEMENT: usize = 16;
+/// Longest name, in bytes, beyond which it is cut.
+pub(super) const LONGEST_NAME: usize = 4 << 10;
+
+/// Most room that an element of a list takes besides its texts, in bytes.
+const ELEMENT: usize = 64;
+
+/// Bytes that may be decoded for each one of room. The text that exceeds it is
+/// the last one.
+const WORK: usize = 4;
 
 /// `datetime` of `wasi:clocks`.
 #[derive(ComponentType, Lift, Clone, Copy)]
@@ -113,7 +121,7 @@ pub(super) mod trace_flags {
 /// Reason why something is not reported.
 #[derive(Debug)]
 pub(super) enum Unread {
-    /// There is no room for it.
+    /// There is no room for it, or it has taken too much work.
     TooLarge,
     /// The guest broke the rules of the call, and traps.
     Trap(wasmtime::Error),
@@ -125,40 +133,108 @@ impl From<wasmtime::Error> for Unread {
     }
 }
 
+/// Bounds of what a call takes.
+#[derive(Debug)]
+struct Budget {
+    /// Room that is left, in bytes.
+    room: usize,
+    /// Bytes that may yet be decoded.
+    work: usize,
+}
+
+impl Budget {
+    fn new(room: usize) -> Self {
+        Self {
+            room,
+            work: room.saturating_mul(WORK),
+        }
+    }
+
+    /// Takes room.
+    fn take(&mut self, bytes: usize) -> Result<(), Unread> {
+        self.room = self.room.checked_sub(bytes).ok_or(Unread::TooLarge)?;
+        Ok(())
+    }
+
+    /// Takes work. One last piece of it may be larger than what is left.
+    fn spend(&mut self, bytes: usize) {
+        self.work = self.work.saturating_sub(bytes.max(1));
+    }
+
+    fn is_spent(&self) -> bool {
+        self.work == 0
+    }
+
+    /// Returns the beginning of a text that is no longer than `most` and than the
+    /// room that is left, which it takes.
+    fn cut<'t>(&mut self, text: &'t str, most: usize) -> &'t str {
+        let most = most.min(self.room);
+        let cut = text.get(..text.floor_char_boundary(most)).unwrap_or("");
+        self.room -= cut.len();
+        cut
+    }
+}
+
 /// Reads the memory of a guest that has called.
 pub(super) struct Reader<'a, T: 'static> {
     store: StoreContextMut<'a, T>,
-    /// Room that is left, in bytes.
-    room: usize,
+    budget: Budget,
 }
 
 impl<'a, T: 'static> Reader<'a, T> {
     pub(super) fn new(store: StoreContextMut<'a, T>, room: usize) -> Self {
-        Self { store, room }
+        Self {
+            store,
+            budget: Budget::new(room),
+        }
     }
 
+    /// Adds room.
+    pub(super) fn add_room(&mut self, bytes: usize) {
+        self.budget.room = self.budget.room.saturating_add(bytes);
+    }
+
+    /// Returns a text, all of it.
     pub(super) fn text(&mut self, text: &WasmStr) -> Result<String, Unread> {
-        let text = text.to_str(&self.store)?;
-        take(&mut self.room, text.len())?;
+        let text = decode(&self.store, &mut self.budget, text)?;
+        self.budget.take(text.len())?;
         Ok(text.into_owned())
     }
 
-    /// Returns a text, which is empty if there is none.
-    pub(super) fn text_or_none(&mut self, text: Option<&WasmStr>) -> Result<String, Unread> {
-        text.map_or_else(|| Ok(String::new()), |text| self.text(text))
+    /// Returns a text, which is cut after so many bytes, and where the room ends.
+    pub(super) fn cut(&mut self, text: &WasmStr, most: usize) -> Result<String, Unread> {
+        let text = decode(&self.store, &mut self.budget, text)?;
+        Ok(self.budget.cut(&text, most).to_owned())
+    }
+
+    /// Returns a name, which is cut, and empty if there is none.
+    pub(super) fn name(&mut self, text: Option<&WasmStr>) -> Result<String, Unread> {
+        text.map_or_else(|| Ok(String::new()), |text| self.cut(text, LONGEST_NAME))
     }
 
     /// Returns a value of JSON.
     pub(super) fn value(&mut self, text: &WasmStr) -> Result<OtlpValue, Unread> {
-        let text = text.to_str(&self.store)?;
-        take(&mut self.room, text.len())?;
+        let text = decode(&self.store, &mut self.budget, text)?;
+        self.budget.take(text.len())?;
         Ok(values::of_json(&text))
+    }
+
+    /// Returns a value of JSON. Of one for which there is no room, it is the
+    /// beginning, as text.
+    pub(super) fn value_or_cut(&mut self, text: &WasmStr) -> Result<OtlpValue, Unread> {
+        let text = decode(&self.store, &mut self.budget, text)?;
+        let cut = self.budget.cut(&text, usize::MAX);
+        Ok(match cut.len() == text.len() {
+            true => values::of_json(cut),
+            false => values::of_beginning(cut),
+        })
     }
 
     /// Returns the elements of a list, `most` of them at most.
     fn first<I: Lift>(&mut self, list: &WasmList<I>, most: usize) -> Result<Vec<I>, Unread> {
         let count = list.len().min(most);
-        take(&mut self.room, count.saturating_mul(ELEMENT))?;
+        let each = size_of::<I>().min(ELEMENT);
+        self.budget.take(count.saturating_mul(each))?;
         let elements = list.iter(&mut self.store)?.take(count);
         Ok(elements.collect::<wasmtime::Result<_>>()?)
     }
@@ -220,14 +296,17 @@ impl<'a, T: 'static> Reader<'a, T> {
 
     /// Returns a scope, and the URL of its schema.
     pub(super) fn scope(&mut self, scope: &ScopeOfGuest) -> Result<(Scope, String), Unread> {
+        let name = self.name(Some(&scope.name))?;
+        let version = self.name(scope.version.as_ref())?;
+        let schema_url = self.name(scope.schema_url.as_ref())?;
         let (attributes, dropped) = self.attributes(&scope.attributes)?;
         let read = Scope {
-            name: self.text(&scope.name)?,
-            version: self.text_or_none(scope.version.as_ref())?,
+            name,
+            version,
             attributes,
             dropped_attributes_count: dropped,
         };
-        Ok((read, self.text_or_none(scope.schema_url.as_ref())?))
+        Ok((read, schema_url))
     }
 
     /// Returns the identity of a span; `None` if it is none.
@@ -259,30 +338,45 @@ impl<'a, T: 'static> Reader<'a, T> {
 
     /// Returns the number of a trace; `None` if it is none.
     pub(super) fn trace_id(&mut self, text: &WasmStr) -> Result<Option<[u8; 16]>, Unread> {
-        let text = text.to_str(&self.store)?;
-        Ok(digits(&text, 32).map(u128::to_be_bytes))
+        Ok(self.digits(text, 32)?.map(u128::to_be_bytes))
     }
 
     /// Returns the number of a span; `None` if it is none.
     pub(super) fn span_id(&mut self, text: &WasmStr) -> Result<Option<[u8; 8]>, Unread> {
-        let text = text.to_str(&self.store)?;
-        let number = digits(&text, 16).and_then(|it| u64::try_from(it).ok());
+        let number = self.digits(text, 16)?;
+        let number = number.and_then(|it| u64::try_from(it).ok());
         Ok(number.map(u64::to_be_bytes))
+    }
+
+    fn digits(&mut self, text: &WasmStr, most: usize) -> Result<Option<u128>, Unread> {
+        let text = decode(&self.store, &mut self.budget, text)?;
+        self.budget.take(text.len())?;
+        Ok(digits(&text, most))
     }
 }
 
-/// Takes room.
-fn take(room: &mut usize, bytes: usize) -> Result<(), Unread> {
-    *room = room.checked_sub(bytes).ok_or(Unread::TooLarge)?;
-    Ok(())
+/// Returns a text: the one place where the guest's memory is read for one.
+fn decode<'s, T: 'static>(
+    store: &'s StoreContextMut<'_, T>,
+    budget: &mut Budget,
+    text: &WasmStr,
+) -> Result<Cow<'s, str>, Unread> {
+    if budget.is_spent() {
+        return Err(Unread::TooLarge);
+    }
+    let text = text.to_str(store)?;
+    budget.spend(text.len());
+    Ok(text)
 }
 
 /// Reads a number that is not zero, of so many hexadecimal digits at most: the
 /// library for Rust leaves out zeros at the beginning.
 fn digits(text: &str, most: usize) -> Option<u128> {
-    let fits = text.len() <= most && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if text.len() > most || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
     let number = u128::from_str_radix(text, 16);
-    number.ok().filter(|number| fits && *number != 0)
+    number.ok().filter(|number| *number != 0)
 }
 
 /// True if an entry of a `tracestate` can stand in a list of such.
@@ -332,11 +426,34 @@ mod tests {
 
     #[test]
     fn room_is_taken_as_long_as_there_is_some() {
-        let mut room = 10;
-        assert!(take(&mut room, 7).is_ok());
-        assert!(matches!(take(&mut room, 4), Err(Unread::TooLarge)));
-        // What does not fit takes nothing.
-        assert!(take(&mut room, 3).is_ok());
-        assert_eq!(room, 0);
+        let mut budget = Budget::new(10);
+        assert!(budget.take(7).is_ok());
+        assert!(matches!(budget.take(4), Err(Unread::TooLarge)));
+        // A text that does not fit takes nothing.
+        assert!(budget.take(3).is_ok());
+        assert_eq!(budget.room, 0);
+    }
+
+    #[test]
+    fn work_ends_with_the_text_that_exceeds_it() {
+        let mut budget = Budget::new(10);
+        budget.spend(39);
+        assert!(!budget.is_spent());
+        budget.spend(1 << 30);
+        assert!(budget.is_spent());
+        // Texts without a byte are work, too.
+        let mut budget = Budget::new(10);
+        (0..10 * WORK).for_each(|_| budget.spend(0));
+        assert!(budget.is_spent());
+    }
+
+    #[test]
+    fn a_text_is_cut_between_characters() {
+        let mut budget = Budget::new(7);
+        assert_eq!(budget.cut("aäb", 2), "a");
+        assert_eq!(budget.cut("aäb", 9), "aäb");
+        assert_eq!(budget.cut("aäb", 9), "a");
+        assert_eq!(budget.cut("ä", 9), "");
+        assert_eq!(budget.room, 1);
     }
 }

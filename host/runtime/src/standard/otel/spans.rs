@@ -14,6 +14,9 @@ use super::{Guest, MOST_TEXT};
 const KNOWN: u32 = 0x100;
 const REMOTE: u32 = 0x200;
 
+/// Room for the text of a status, in bytes.
+const MOST_MESSAGE: usize = 16 << 10;
+
 /// `span-data`.
 #[derive(ComponentType, Lift)]
 #[component(record)]
@@ -123,11 +126,12 @@ struct ContextOfHost {
 impl ContextOfHost {
     /// Returns a span of a request; the one that is none, without a request.
     fn of(trace: Option<&Trace>, context: Option<Context>) -> Self {
+        let state = trace.zip(context.as_ref());
+        let state = state.and_then(|(trace, context)| trace.state_of(context));
         let (trace_id, span_id, sampled) = match context {
             Some(context) => (context.trace, context.span, context.sampled),
             None => ([0; 16], [0; 8], false),
         };
-        let state = trace.and_then(|trace| trace.state.as_deref());
         let entries = state.unwrap_or_default().split(',');
         let entries = entries.filter_map(|entry| entry.trim().split_once('='));
         Self {
@@ -204,7 +208,7 @@ fn end<T: Guest>(mut store: StoreContextMut<'_, T>, span: &SpanData) -> wasmtime
     if trace.as_ref().is_some_and(|it| !it.context.sampled) {
         return Ok(());
     }
-    let mut reader = Reader::new(store, MOST_TEXT);
+    let mut reader = Reader::new(store, MOST_TEXT - MOST_MESSAGE);
     let read = reader.identity(&span.context).and_then(|context| {
         let Some(context) = context else {
             return Ok(None);
@@ -217,7 +221,7 @@ fn end<T: Guest>(mut store: StoreContextMut<'_, T>, span: &SpanData) -> wasmtime
     match read {
         Ok(Some(message)) => {
             // One that finds no room is counted.
-            let _ = tracer.report(SignalKind::Traces, message.encode_to_vec());
+            let _ = tracer.report(SignalKind::Traces, vec![message.encode_to_vec()]);
         }
         Ok(None) | Err(Unread::TooLarge) => tracer.lose(),
         Err(Unread::Trap(error)) => return Err(error),
@@ -228,24 +232,15 @@ fn end<T: Guest>(mut store: StoreContextMut<'_, T>, span: &SpanData) -> wasmtime
 impl<T: 'static> Reader<'_, T> {
     /// Returns a span, with as much of what it has as there is room for.
     fn span(&mut self, span: &SpanData, context: Context) -> Result<ScopeSpans, Unread> {
-        let name = self.text(&span.name)?;
+        let name = self.name(Some(&span.name))?;
+        let parent = self.span_id(&span.parent)?;
         let trace_state = self.state(&span.context)?;
         let (scope, schema_url) = self.scope(&span.scope)?;
-        let status = match &span.status {
-            StatusOfSpan::Unset => None,
-            StatusOfSpan::Good => Some(SpanStatus {
-                message: String::new(),
-                code: 1,
-            }),
-            StatusOfSpan::Failed(why) => Some(SpanStatus {
-                message: self.text(why)?,
-                code: 2,
-            }),
-        };
-        let parent = self.span_id(&span.parent)?;
         let (attributes, attributes_dropped) = self.attributes(&span.attributes)?;
         let (events, events_dropped) = self.fitting(&span.events, Self::event)?;
         let (links, links_dropped) = self.fitting(&span.links, Self::link)?;
+        self.add_room(MOST_MESSAGE);
+        let status = self.status(&span.status)?;
         let span = GuestSpan {
             trace_id: context.trace.to_vec(),
             span_id: context.span.to_vec(),
@@ -270,6 +265,22 @@ impl<T: 'static> Reader<'_, T> {
             spans: vec![span],
             schema_url,
         })
+    }
+
+    /// Returns a status, whose text is cut.
+    fn status(&mut self, status: &StatusOfSpan) -> Result<Option<SpanStatus>, Unread> {
+        let (message, code) = match status {
+            StatusOfSpan::Unset => return Ok(None),
+            StatusOfSpan::Good => (String::new(), 1),
+            StatusOfSpan::Failed(why) => {
+                let message = match self.cut(why, MOST_MESSAGE) {
+                    Err(Unread::TooLarge) => String::new(),
+                    read => read?,
+                };
+                (message, 2)
+            }
+        };
+        Ok(Some(SpanStatus { message, code }))
     }
 
     fn event(&mut self, event: &EventOfSpan) -> Result<SpanEvent, Unread> {

@@ -23,11 +23,19 @@ pub(super) fn of_json(text: &str) -> OtlpValue {
     }
 }
 
+/// Returns the beginning of a value of JSON, as text.
+pub(super) fn of_beginning(text: &str) -> OtlpValue {
+    let text = text.strip_prefix('"').unwrap_or(text);
+    OtlpValue {
+        value: Some(AnyValue::Text(text.to_owned())),
+    }
+}
+
 fn of(value: Value, depth: usize) -> OtlpValue {
     let value = match value {
         Value::Null => None,
         Value::Bool(value) => Some(AnyValue::Truth(value)),
-        // Whole numbers beyond 64 bits with a sign become the nearest number.
+        // A whole number beyond 64 bits with a sign becomes the nearest number.
         Value::Number(number) => match number.as_i64() {
             Some(whole) => Some(AnyValue::Whole(whole)),
             None => number.as_f64().map(AnyValue::Number),
@@ -83,9 +91,11 @@ mod tests {
         assert_eq!(bytes, AnyValue::Bytes(b"Hello, world!".to_vec()));
         let broken = "data:application/octet-stream;base64,?";
         assert_eq!(value(&format!("\"{broken}\"")), text(broken));
-        // What is no JSON is shown as it came.
+        // A text that is no JSON is shown as it came.
         assert_eq!(value("plain"), text("plain"));
         assert_eq!(value(""), text(""));
+        assert_eq!(of_beginning("\"cut o").value, Some(text("cut o")));
+        assert_eq!(of_beginning("{\"a").value, Some(text("{\"a")));
         let some = |value| OtlpValue { value: Some(value) };
         let list = AnyValue::List(ValueList {
             values: vec![some(AnyValue::Whole(1)), some(text("b"))],
