@@ -67,6 +67,29 @@ fn every_call_is_denied_unless_a_flag_allows_it() {
 }
 
 #[test]
+fn an_address_is_its_own_answer_and_what_is_no_name_is_an_invalid_argument() {
+    for address in ["192.0.2.7", "[2001:DB8::1]"] {
+        let finished = probe(&["resolve", address]).output();
+        went_well(&finished);
+        assert_eq!(finished.stdout, "1 addresses\n", "{address}");
+    }
+    for text in [
+        "",
+        "a.b<&>",
+        "127.1",
+        "[::]:80",
+        "[127.0.0.1]",
+        "http://name.example/",
+    ] {
+        let finished = probe(&["resolve", text])
+            .args(["--allow-resolve", "*"])
+            .output();
+        assert_eq!(finished.code, Some(1), "{text:?}: {finished:#?}");
+        assert_eq!(finished.stdout, "ErrorCode::InvalidArgument\n", "{text:?}");
+    }
+}
+
+#[test]
 fn a_rule_for_one_thing_allows_no_other() {
     let everything = |flag: &str, pattern: &str, words: &[&str]| {
         let finished = probe(words).args([flag, pattern]).output();

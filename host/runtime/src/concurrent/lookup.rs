@@ -2,7 +2,7 @@
 //! policy is asked for every name. The addresses of a name are remembered,
 //! because its rule holds for them.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::vec;
@@ -17,6 +17,7 @@ use wasmtime_wasi::p3::bindings::sockets::ip_name_lookup::ErrorCode;
 use wasmtime_wasi::p3::bindings::sockets::types::IpAddress;
 
 use netwasm_base::error::ConnectionError;
+use netwasm_base::policy::{canonical_name, is_host_name};
 
 use crate::concurrent::permissions::Permissions;
 use crate::concurrent::state::{AsyncState, Store};
@@ -53,21 +54,32 @@ fn parts(state: &AsyncState) -> (SendWrapper<Rc<Local>>, Arc<Permissions>) {
     (local, Arc::clone(&state.permissions))
 }
 
-/// Resolves a name, if the policy allows it.
+/// Resolves a name, if the policy allows it. A text that is neither a name nor
+/// an address is an invalid argument, and the policy is not asked.
 fn resolve(
     local: SendWrapper<Rc<Local>>,
     permissions: Arc<Permissions>,
     name: String,
 ) -> SendWrapper<impl Future<Output = Answer>> {
     SendWrapper::new(async move {
-        if name.is_empty() {
-            return Err(ConnectionError::InvalidArgument);
-        }
-        permissions.resolve(&name)?;
-        let addresses = local.worker.resolver.resolve(&name).await?;
-        permissions.remember(&name, &addresses);
+        let name = name_or_address(&name).ok_or(ConnectionError::InvalidArgument)?;
+        permissions.resolve(name)?;
+        let addresses = local.worker.resolver.resolve(name).await?;
+        permissions.remember(name, &addresses);
         Ok(addresses)
     })
+}
+
+/// Returns what to look up: a host name or an address, without the brackets that
+/// an IPv6 address has in a URL. `None` if the text is neither.
+fn name_or_address(text: &str) -> Option<&str> {
+    let bracketed = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+    if let Some(address) = bracketed {
+        return address.parse::<Ipv6Addr>().is_ok().then_some(address);
+    }
+    let canonical = canonical_name(text);
+    let valid = canonical.parse::<IpAddr>().is_ok() || is_host_name(&canonical);
+    valid.then_some(text)
 }
 
 /// The WIT resource `resolve-address-stream`.
