@@ -24,6 +24,8 @@ pub struct Component {
     source: OsString,
     /// Directory for compiled code. `None` is the user's.
     cache: Option<PathBuf>,
+    /// The isolation that its crate asks for.
+    isolation: Option<String>,
     host: Option<Host>,
     listeners: Vec<Listener>,
     flags: Vec<OsString>,
@@ -41,11 +43,16 @@ impl Component {
     /// nothing to compile again. The build does not see the variables that the
     /// outer cargo sets (`CARGO_*`), nor `RUSTFLAGS`.
     ///
+    /// The crate's `isolation` below `[package.metadata.netwasm]` counts, as it
+    /// does for `netwasm run .`, unless [`Self::isolation_worker`] or a flag
+    /// `--isolation=connection` says otherwise.
+    ///
     /// # Panics
     /// Panics with cargo's messages if the crate cannot be built. If the target
     /// is missing, the message names the command that installs it. Also panics
-    /// if the crate does not build exactly one component, and if cargo does not
-    /// run the test (`CARGO_MANIFEST_DIR` is not set).
+    /// if the crate does not build exactly one component, if its `isolation` is
+    /// no word, and if cargo does not run the test (`CARGO_MANIFEST_DIR` is not
+    /// set).
     #[track_caller]
     pub fn of_this_crate() -> Self {
         let Some(directory) = std::env::var_os("CARGO_MANIFEST_DIR") else {
@@ -64,6 +71,7 @@ impl Component {
             Ok(built) => {
                 let mut component = Self::from_source(built.file.into());
                 component.cache = Some(built.directory.join("cache"));
+                component.isolation = built.isolation;
                 component
             }
             Err(fault) => panic!("{fault}"),
@@ -94,6 +102,7 @@ impl Component {
         Self {
             source,
             cache: None,
+            isolation: None,
             host: None,
             listeners: Vec::new(),
             flags: Vec::new(),
@@ -208,7 +217,7 @@ impl Component {
     }
 
     /// Makes one instance for each worker, which all its connections share
-    /// (`--isolation worker`).
+    /// (`--isolation worker`). With [`Self::workers`]`(1)`, all clients share it.
     pub fn isolation_worker(self) -> Self {
         self.flag_with("--isolation", "worker")
     }
@@ -301,11 +310,7 @@ impl Component {
             Some(host) => host.clone(),
             None => Host::look_for()?,
         };
-        let mut flags = vec!["run".into(), self.source.clone()];
-        flags.extend_from_slice(&self.flags);
-        if !self.has_flag("--shutdown-timeout") {
-            flags.push("--shutdown-timeout=5s".into());
-        }
+        let flags = self.host_flags();
         let cache = self
             .cache
             .map(|path| ("XDG_CACHE_HOME".into(), path.into()));
@@ -322,8 +327,48 @@ impl Component {
         })
     }
 
+    /// Returns the arguments of the host that do not depend on listeners.
+    fn host_flags(&self) -> Vec<OsString> {
+        let mut flags = vec!["run".into(), self.source.clone()];
+        flags.extend_from_slice(&self.flags);
+        if let Some(isolation) = &self.isolation
+            && !self.has_flag("--isolation")
+        {
+            flags.push(format!("--isolation={isolation}").into());
+        }
+        if !self.has_flag("--shutdown-timeout") {
+            flags.push("--shutdown-timeout=5s".into());
+        }
+        flags
+    }
+
     fn has_flag(&self, name: &str) -> bool {
         let mut flags = self.flags.iter().filter_map(|flag| flag.to_str());
         flags.any(|flag| flag.split('=').next() == Some(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_overrides_the_isolation_of_the_crate() {
+        let asks = |wanted: &str| Component {
+            isolation: Some(wanted.to_owned()),
+            ..Component::built_in("probe")
+        };
+        let given = |component: Component| -> Vec<_> {
+            let flags = component.host_flags().into_iter();
+            let mut flags: Vec<_> = flags.filter_map(|flag| flag.into_string().ok()).collect();
+            flags.retain(|flag| flag.starts_with("--isolation"));
+            flags
+        };
+        assert!(given(Component::built_in("probe")).is_empty());
+        assert_eq!(given(asks("worker")), ["--isolation=worker"]);
+        let component = asks("connection").isolation_worker();
+        assert_eq!(given(component), ["--isolation=worker"]);
+        let component = asks("worker").flag("--isolation=connection");
+        assert_eq!(given(component), ["--isolation=connection"]);
     }
 }
