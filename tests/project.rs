@@ -40,6 +40,10 @@ fn project(parent: &Path, name: &str, flags: &[&str]) -> PathBuf {
         path.display()
     );
     assert!(finished.stdout.starts_with(&told), "{finished:#?}");
+    if !flags.contains(&"--lang") {
+        let told = format!("terminal: cd {} && cargo test\n", path.display());
+        assert!(finished.stdout.ends_with(&told), "{finished:#?}");
+    }
     path
 }
 

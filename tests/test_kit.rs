@@ -446,6 +446,27 @@ fn a_server_ends_with_the_process_of_its_test() {
     eventually("the server's end", || (!runs(&process)).then_some(()));
 }
 
+/// Set in a run of this program that finds no host.
+const HAS_NO_HOST: &str = "NETWASM_TEST_HAS_NO_HOST";
+
+#[test]
+fn a_host_is_looked_for_before_a_crate_is_built() {
+    const NAME: &str = "test_kit::a_host_is_looked_for_before_a_crate_is_built";
+    if std::env::var_os(HAS_NO_HOST).is_some() {
+        drop(Component::of_crate("/no/such/crate").tcp().start());
+        return;
+    }
+    let failed = Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", NAME])
+        .env(HAS_NO_HOST, "1")
+        .env("NETWASM", "/no/such/netwasm")
+        .output()
+        .expect("it starts");
+    assert!(!failed.status.success());
+    let told = String::from_utf8_lossy(&failed.stdout);
+    assert!(told.contains("NETWASM names '/no/such/netwasm'"), "{told}");
+}
+
 /// A machine without the target has the other half of this.
 #[test]
 fn a_crate_is_built_or_the_message_says_how() {
@@ -457,8 +478,9 @@ fn a_crate_is_built_or_the_message_says_how() {
     );
     std::fs::create_dir(scratch.path().join("src")).expect("a directory");
     write(scratch.path(), "src/main.rs", "fn main() {}\n");
-    match catch_unwind(|| Component::of_crate(scratch.path())) {
-        Ok(_) => {
+    match catch_unwind(|| by_this_host(Component::of_crate(scratch.path())).start_program()) {
+        Ok(server) => {
+            assert_eq!(server.wait().code, 0);
             let built = "target/wasm32-wasip2/release/some-program.wasm";
             let bytes = std::fs::read(scratch.path().join(built)).expect("the component");
             // The layer of components, not of modules.
@@ -482,7 +504,7 @@ fn a_crate_that_cannot_be_built_fails_with_the_compilers_words() {
     std::fs::create_dir(scratch.path().join("src")).expect("a directory");
     write(scratch.path(), "src/lib.rs", "this is no Rust");
     for _ in 0..2 {
-        let message = failure(|| Component::of_crate(scratch.path()));
+        let message = failure(|| by_this_host(Component::of_crate(scratch.path())).start_program());
         assert!(message.contains("broken cannot be built"), "{message}");
         assert!(message.contains("this is no Rust"), "{message}");
     }

@@ -24,14 +24,16 @@ pub(crate) struct Built {
     pub(crate) file: PathBuf,
     /// Directory for what can be kept until the next run.
     pub(crate) directory: PathBuf,
+    /// The isolation that its crate asks for, as `--isolation` has it.
+    pub(crate) isolation: Option<String>,
 }
 
 /// Returns the component of the crate in a directory. This process builds it
 /// once; other processes that build the same crate wait.
 ///
 /// # Errors
-/// Fails if the crate cannot be built, or if it is not exactly one component.
-/// The message has what cargo said.
+/// Fails if the crate cannot be built, if it is not exactly one component, or if
+/// its isolation is no word. The message has what cargo said.
 pub(crate) fn component(directory: &Path) -> Result<Built, String> {
     type Once = Arc<OnceLock<Result<Built, String>>>;
     static BUILDS: Mutex<BTreeMap<PathBuf, Once>> = Mutex::new(BTreeMap::new());
@@ -49,6 +51,7 @@ pub(crate) fn component(directory: &Path) -> Result<Built, String> {
 
 fn build(manifest: &Path) -> Result<Built, String> {
     let package = Package::of(manifest)?;
+    let isolation = isolation(&package.metadata, manifest)?;
     let directory = package.target_directory.join("netwasm-test");
     let locked = lock(&directory)
         .map_err(|error| format!("'{}' cannot be used: {error}", directory.display()))?;
@@ -75,7 +78,11 @@ fn build(manifest: &Path) -> Result<Built, String> {
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut files = components(&messages, manifest);
     match (files.pop(), files.is_empty()) {
-        (Some(file), true) => Ok(Built { file, directory }),
+        (Some(file), true) => Ok(Built {
+            file,
+            directory,
+            isolation,
+        }),
         (None, _) => Err(format!(
             "{} builds no component: its Cargo.toml needs [lib] with crate-type = [\"cdylib\"]",
             package.name
@@ -115,6 +122,8 @@ struct Package {
     id: String,
     name: String,
     target_directory: PathBuf,
+    /// `[package.metadata]`; null if there is none.
+    metadata: Value,
 }
 
 impl Package {
@@ -148,7 +157,24 @@ impl Package {
             id: package["id"].as_str()?.to_owned(),
             name: package["name"].as_str()?.to_owned(),
             target_directory: metadata["target_directory"].as_str()?.into(),
+            metadata: package["metadata"].clone(),
         })
+    }
+}
+
+/// Returns the isolation that a crate asks for below `[package.metadata.netwasm]`,
+/// as `netwasm run` does.
+///
+/// # Errors
+/// Fails if something else is there.
+fn isolation(metadata: &Value, manifest: &Path) -> Result<Option<String>, String> {
+    match &metadata["netwasm"]["isolation"] {
+        Value::Null => Ok(None),
+        Value::String(wanted) => Ok(Some(wanted.clone())),
+        _ => Err(format!(
+            "{}: its isolation is no word: write isolation = \"worker\"",
+            manifest.display()
+        )),
     }
 }
 
@@ -300,6 +326,28 @@ mod tests {
         ];
         let found = components(&messages.join("\n"), Path::new("/crate/Cargo.toml"));
         assert_eq!(found, [Path::new("/target/own.wasm")]);
+    }
+
+    #[test]
+    fn a_crate_says_how_its_clients_are_isolated() {
+        let scratch = tempfile::tempdir().expect("a directory");
+        let manifest = scratch.path().join("Cargo.toml");
+        std::fs::create_dir(scratch.path().join("src")).expect("a directory");
+        std::fs::write(scratch.path().join("src/lib.rs"), "").expect("a file");
+        let wanted = |text: &str| {
+            let crate_itself = "[workspace]\n[package]\nname = \"kv\"\nedition = \"2024\"\n";
+            std::fs::write(&manifest, format!("{crate_itself}{text}")).expect("a file");
+            let package = Package::of(&manifest).expect("a package");
+            isolation(&package.metadata, &manifest)
+        };
+        assert_eq!(wanted(""), Ok(None));
+        assert_eq!(wanted("[package.metadata.other]\na = 1"), Ok(None));
+        assert_eq!(
+            wanted("[package.metadata.netwasm]\nisolation = \"worker\""),
+            Ok(Some("worker".to_owned()))
+        );
+        let error = wanted("[package.metadata.netwasm]\nisolation = 1").expect_err("a number");
+        assert!(error.contains("no word"), "{error}");
     }
 
     #[test]

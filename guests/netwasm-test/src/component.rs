@@ -21,9 +21,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug)]
 #[must_use = "a component does nothing until it is started"]
 pub struct Component {
-    source: OsString,
-    /// Directory for compiled code. `None` is the user's.
-    cache: Option<PathBuf>,
+    source: Source,
     host: Option<Host>,
     listeners: Vec<Listener>,
     flags: Vec<OsString>,
@@ -33,19 +31,30 @@ pub struct Component {
     limit: Duration,
 }
 
+/// Source of a component.
+#[derive(Clone, Debug)]
+enum Source {
+    /// A file, or the name of one that the host contains.
+    Named(OsString),
+    /// The directory of a crate.
+    Crate(PathBuf),
+}
+
 impl Component {
-    /// Builds the crate under test, with `cargo build --release --target
-    /// wasm32-wasip2`. All tests of a run share one build.
+    /// Takes the crate under test. The start builds it, with `cargo build
+    /// --release --target wasm32-wasip2`, once there is a host to run it. All
+    /// tests of a run share one build.
     ///
     /// It is built in the crate's target directory, so that `netwasm build` has
     /// nothing to compile again. The build does not see the variables that the
     /// outer cargo sets (`CARGO_*`), nor `RUSTFLAGS`.
     ///
+    /// The crate's `isolation` below `[package.metadata.netwasm]` counts, as it
+    /// does for `netwasm run .`, unless [`Self::isolation_worker`] or a flag
+    /// `--isolation=connection` says otherwise.
+    ///
     /// # Panics
-    /// Panics with cargo's messages if the crate cannot be built. If the target
-    /// is missing, the message names the command that installs it. Also panics
-    /// if the crate does not build exactly one component, and if cargo does not
-    /// run the test (`CARGO_MANIFEST_DIR` is not set).
+    /// Panics if cargo does not run the test (`CARGO_MANIFEST_DIR` is not set).
     #[track_caller]
     pub fn of_this_crate() -> Self {
         let Some(directory) = std::env::var_os("CARGO_MANIFEST_DIR") else {
@@ -55,19 +64,8 @@ impl Component {
     }
 
     /// Like [`Self::of_this_crate`], for the crate in another directory.
-    ///
-    /// # Panics
-    /// Panics as [`Self::of_this_crate`] does.
-    #[track_caller]
     pub fn of_crate(directory: impl AsRef<Path>) -> Self {
-        match cargo::component(directory.as_ref()) {
-            Ok(built) => {
-                let mut component = Self::from_source(built.file.into());
-                component.cache = Some(built.directory.join("cache"));
-                component
-            }
-            Err(fault) => panic!("{fault}"),
-        }
+        Self::from_source(Source::Crate(directory.as_ref().to_owned()))
     }
 
     /// Takes a component from a file.
@@ -79,7 +77,7 @@ impl Component {
         let path = path.as_ref();
         // The host takes a plain word for the name of a built-in component.
         match path.canonicalize() {
-            Ok(path) => Self::from_source(path.into()),
+            Ok(path) => Self::from_source(Source::Named(path.into())),
             Err(error) => panic!("'{}' is no component: {error}", path.display()),
         }
     }
@@ -87,13 +85,12 @@ impl Component {
     /// Takes an example that the host contains, such as `echo` or `router`. An
     /// unknown name fails at the start.
     pub fn built_in(name: &str) -> Self {
-        Self::from_source(name.into())
+        Self::from_source(Source::Named(name.into()))
     }
 
-    fn from_source(source: OsString) -> Self {
+    fn from_source(source: Source) -> Self {
         Self {
             source,
-            cache: None,
             host: None,
             listeners: Vec::new(),
             flags: Vec::new(),
@@ -208,7 +205,7 @@ impl Component {
     }
 
     /// Makes one instance for each worker, which all its connections share
-    /// (`--isolation worker`).
+    /// (`--isolation worker`). With [`Self::workers`]`(1)`, all clients share it.
     pub fn isolation_worker(self) -> Self {
         self.flag_with("--isolation", "worker")
     }
@@ -261,6 +258,11 @@ impl Component {
     /// # Panics
     /// Panics if there is no host, if the component has no listener, or if the
     /// host does not listen within the time limit. The message has the log.
+    ///
+    /// Panics with cargo's messages if the component is of a crate that cannot
+    /// be built. If the target is missing, the message names the command that
+    /// installs it. Also panics if the crate does not build exactly one
+    /// component, and if its `isolation` is no word.
     #[track_caller]
     #[must_use = "dropping a server ends it"]
     pub fn start(self) -> Server {
@@ -278,7 +280,8 @@ impl Component {
     /// [`crate::Log::expect`] finds the line, and [`Server::connect_to`] connects.
     ///
     /// # Panics
-    /// Panics if there is no host.
+    /// Panics if there is no host, and if the crate of the component cannot be
+    /// built, as [`Self::start`] does.
     #[track_caller]
     #[must_use = "dropping a server ends it"]
     pub fn start_program(self) -> Server {
@@ -295,21 +298,25 @@ impl Component {
         self.launch()
     }
 
-    /// Starts the host, and waits for its listeners.
+    /// Builds the component if it is of a crate, starts the host, and waits for
+    /// its listeners.
     fn launch(self) -> Result<Server, String> {
+        // Before the build, which may take minutes.
         let host = match &self.host {
             Some(host) => host.clone(),
             None => Host::look_for()?,
         };
-        let mut flags = vec!["run".into(), self.source.clone()];
-        flags.extend_from_slice(&self.flags);
-        if !self.has_flag("--shutdown-timeout") {
-            flags.push("--shutdown-timeout=5s".into());
-        }
-        let cache = self
-            .cache
-            .map(|path| ("XDG_CACHE_HOME".into(), path.into()));
-        let mut variables: Vec<_> = cache.into_iter().collect();
+        let mut variables: Vec<(OsString, OsString)> = Vec::new();
+        let flags = match &self.source {
+            Source::Named(name) => self.host_flags(name, None),
+            Source::Crate(directory) => {
+                let built = cargo::component(directory)?;
+                // For compiled code, in the place of the user's.
+                let cache = built.directory.join("cache");
+                variables.push(("XDG_CACHE_HOME".into(), cache.into()));
+                self.host_flags(built.file.as_os_str(), built.isolation.as_deref())
+            }
+        };
         variables.extend(self.host_variables);
         Server::start(Start {
             host,
@@ -322,8 +329,50 @@ impl Component {
         })
     }
 
+    /// Returns the arguments of the host that do not depend on listeners, for a
+    /// component and the isolation that its crate asks for.
+    fn host_flags(&self, component: &OsStr, isolation: Option<&str>) -> Vec<OsString> {
+        let mut flags = vec!["run".into(), component.to_owned()];
+        flags.extend_from_slice(&self.flags);
+        if let Some(isolation) = isolation
+            && !self.has_flag("--isolation")
+        {
+            flags.push(format!("--isolation={isolation}").into());
+        }
+        if !self.has_flag("--shutdown-timeout") {
+            flags.push("--shutdown-timeout=5s".into());
+        }
+        flags
+    }
+
     fn has_flag(&self, name: &str) -> bool {
         let mut flags = self.flags.iter().filter_map(|flag| flag.to_str());
         flags.any(|flag| flag.split('=').next() == Some(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_overrides_the_isolation_of_the_crate() {
+        let given = |component: Component, asked: Option<&str>| -> Vec<_> {
+            let flags = component.host_flags(OsStr::new("probe"), asked).into_iter();
+            let mut flags: Vec<_> = flags.filter_map(|flag| flag.into_string().ok()).collect();
+            flags.retain(|flag| flag.starts_with("--isolation"));
+            flags
+        };
+        let probe = || Component::built_in("probe");
+        assert!(given(probe(), None).is_empty());
+        assert_eq!(given(probe(), Some("worker")), ["--isolation=worker"]);
+        assert_eq!(
+            given(probe().isolation_worker(), Some("connection")),
+            ["--isolation=worker"]
+        );
+        assert_eq!(
+            given(probe().flag("--isolation=connection"), Some("worker")),
+            ["--isolation=connection"]
+        );
     }
 }

@@ -129,7 +129,8 @@ fn minor() -> String {
 
 fn advice() -> String {
     format!(
-        "install it with `cargo install --git {} netwasm`, or set {VARIABLE} to its path",
+        "install it with `cargo install --git {} netwasm`, by `cargo install --path host` in a \
+         clone, or by a package, or set {VARIABLE} to its path",
         env!("CARGO_PKG_REPOSITORY")
     )
 }

@@ -76,31 +76,31 @@ const ALL: [Template; 21] = [
         kind: ProjectKind::Tcp,
         language: Language::Rust,
         directory: "rust-tcp",
-        next: "netwasm run . --tcp 8888 && cargo test",
+        next: "netwasm run . --tcp 8888",
     },
     Template {
         kind: ProjectKind::Udp,
         language: Language::Rust,
         directory: "rust-udp",
-        next: "netwasm run . --udp 8888 && cargo test",
+        next: "netwasm run . --udp 8888",
     },
     Template {
         kind: ProjectKind::Http,
         language: Language::Rust,
         directory: "rust-http",
-        next: "netwasm run . --http 8080 && cargo test",
+        next: "netwasm run . --http 8080",
     },
     Template {
         kind: ProjectKind::Stream,
         language: Language::Rust,
         directory: "rust-stream",
-        next: "netwasm run . --tcp 8888 && cargo test",
+        next: "netwasm run . --tcp 8888",
     },
     Template {
         kind: ProjectKind::Program,
         language: Language::Rust,
         directory: "rust-program",
-        next: "netwasm run . --allow-listen 127.0.0.1:8888 -- 127.0.0.1:8888 && cargo test",
+        next: "netwasm run . --allow-listen 127.0.0.1:8888 -- 127.0.0.1:8888",
     },
     Template {
         kind: ProjectKind::Tcp,
@@ -258,11 +258,13 @@ pub fn create(
         let name = Path::new(path).file_name().unwrap_or_default();
         write(&directory.join(name), content)?;
     }
-    Ok(format!(
-        "created {path}; next: cd {path} && {next}",
-        path = directory.display(),
-        next = template.next
-    ))
+    let path = directory.display();
+    let mut told = format!("created {path}; next: cd {path} && {}", template.next);
+    // A line of its own, as a server does not return.
+    if language == Language::Rust {
+        told += &format!("\nits tests, in another terminal: cd {path} && cargo test");
+    }
+    Ok(told)
 }
 
 /// Writes the libraries that projects in Rust use, as a workspace of their own.

@@ -38,6 +38,16 @@ impl Client {
         self.request("POST", target).body(body)
     }
 
+    /// Begins a request by PUT, with a body.
+    pub fn put(&self, target: &str, body: impl AsRef<[u8]>) -> RequestBuilder<'_> {
+        self.request("PUT", target).body(body)
+    }
+
+    /// Begins a request by DELETE, without a body.
+    pub fn delete(&self, target: &str) -> RequestBuilder<'_> {
+        self.request("DELETE", target)
+    }
+
     /// Begins a request by any method.
     pub fn request(&self, method: &str, target: &str) -> RequestBuilder<'_> {
         RequestBuilder {

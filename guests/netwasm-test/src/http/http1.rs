@@ -45,6 +45,26 @@ impl HttpClient {
         self.request("POST", target).body(body).send()
     }
 
+    /// Sends a PUT request with a body.
+    ///
+    /// # Panics
+    /// Panics as [`Request::send`] does.
+    #[track_caller]
+    #[must_use]
+    pub fn put(&mut self, target: &str, body: impl Into<Vec<u8>>) -> Response {
+        self.request("PUT", target).body(body).send()
+    }
+
+    /// Sends a DELETE request, without a body.
+    ///
+    /// # Panics
+    /// Panics as [`Request::send`] does.
+    #[track_caller]
+    #[must_use]
+    pub fn delete(&mut self, target: &str) -> Response {
+        self.request("DELETE", target).send()
+    }
+
     /// Begins a request of any method, for headers of its own.
     pub fn request(&mut self, method: &str, target: &str) -> Request<'_> {
         Request::new(self, method, target)
@@ -166,11 +186,13 @@ mod tests {
     fn requests_share_a_connection_until_the_server_closes_it() {
         let (mut client, server) = client(&[
             "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+            "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
             "HTTP/1.1 204 No Content\r\nConnection: x, Close\r\n\r\n",
         ]);
         assert_eq!(client.get("/a").text(), "hi");
+        assert_eq!(client.delete("/c").status, 404);
         assert!(client.connection.is_some());
-        let response = client.post("/b", "body");
+        let response = client.put("/b", "body");
         assert_eq!((response.status, response.body.len()), (204, 0));
         assert!(client.connection.is_none());
         let requests = server.join().expect("no panic");
@@ -179,9 +201,14 @@ mod tests {
             requests[0],
             format!("GET /a HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n")
         );
-        assert!(
-            requests[1].ends_with("Content-Length: 4\r\n\r\nbody"),
-            "{requests:?}"
+        assert_eq!(
+            requests[1..],
+            [
+                format!("DELETE /c HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"),
+                format!(
+                    "PUT /b HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 4\r\n\r\nbody"
+                )
+            ]
         );
     }
 

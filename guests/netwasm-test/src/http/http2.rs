@@ -74,6 +74,26 @@ impl Http2Client {
         self.request("POST", target).body(body).send()
     }
 
+    /// Sends a PUT request with a body.
+    ///
+    /// # Panics
+    /// Panics as [`Request::send`] does.
+    #[track_caller]
+    #[must_use]
+    pub fn put(&mut self, target: &str, body: impl Into<Vec<u8>>) -> Response {
+        self.request("PUT", target).body(body).send()
+    }
+
+    /// Sends a DELETE request, without a body.
+    ///
+    /// # Panics
+    /// Panics as [`Request::send`] does.
+    #[track_caller]
+    #[must_use]
+    pub fn delete(&mut self, target: &str) -> Response {
+        self.request("DELETE", target).send()
+    }
+
     /// Begins a request of any method, for headers of its own.
     pub fn request(&mut self, method: &str, target: &str) -> Request<'_, Self> {
         Request::new(self, method, target)
