@@ -209,7 +209,7 @@ pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Er
         let others = Vec::from_iter(others).join(" and ");
         reason.push_str(&format!(
             "; build it without what belongs to {others}, or compose it with a component that \
-             exports that (`wac plug`)"
+             exports that (`--plug`)"
         ));
     }
     reason
@@ -269,7 +269,7 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
             }
         }
         SERVICE | PROXY => {
-            "it is to stand before another handler: compose it with that (`wac plug`)"
+            "it is to stand before another handler: run that one, and this as its `--plug`"
         }
         name if is_sockets(name) && kind == Kind::Events => {
             "sockets belong to the host, and std::net with them: netwasm_guest::connect opens \

@@ -166,7 +166,7 @@ fn all_missing_imports_are_named_at_once() {
              netwasm in JavaScript, nw_connect in C, and netwasm.Dial in Go; \
              this host has netwasm:net 0.2; \
              build it without what belongs to other hosts, or compose it with a component \
-             that exports that (`wac plug`)"
+             that exports that (`--plug`)"
     );
 }
 
@@ -190,7 +190,7 @@ fn sockets_of_posix_are_for_programs_alone() {
 
 #[test]
 fn what_was_made_for_another_host_is_told_what_to_do() {
-    let compose = "or compose it with a component that exports that (`wac plug`)";
+    let compose = "or compose it with a component that exports that (`--plug`)";
     for (import, advice) in [
         (
             "fermyon:spin/sqlite@2.0.0",
@@ -219,7 +219,8 @@ fn what_was_made_for_another_host_is_told_what_to_do() {
         ),
         (
             "wasi:http/handler@0.3.0",
-            "it is to stand before another handler: compose it with that (`wac plug`)".to_owned(),
+            "it is to stand before another handler: run that one, and this as its `--plug`"
+                .to_owned(),
         ),
     ] {
         let text = format!("(import \"{import}\" (instance (export \"x\" (func))))");
