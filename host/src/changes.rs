@@ -51,6 +51,8 @@ pub struct Watcher(Arc<SharedChanges>);
 #[derive(Debug)]
 struct SharedChanges {
     files: Mutex<Files>,
+    /// Files that the run writes, which are no sources wherever they are.
+    logs: Mutex<Vec<PathBuf>>,
     /// Signalled when there are other files.
     wake: OwnedFd,
 }
@@ -70,9 +72,9 @@ enum State {
 }
 
 impl State {
-    fn of(path: &Path) -> Self {
+    fn of(path: &Path, logs: &[PathBuf]) -> Self {
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => Self::Sources(Snapshot::of(path)),
+            Ok(metadata) if metadata.is_dir() => Self::Sources(Snapshot::without(path, logs)),
             Ok(metadata) => Self::File(
                 [metadata.dev(), metadata.ino(), metadata.len()],
                 [
@@ -82,6 +84,15 @@ impl State {
             ),
             Err(_) => Self::Missing,
         }
+    }
+
+    /// Returns the path, or the file below it, that differs from the state before.
+    fn place(&self, before: &Self, path: &Path) -> PathBuf {
+        match (self, before) {
+            (Self::Sources(now), Self::Sources(before)) => now.difference(before).unwrap_or(path),
+            _ => path,
+        }
+        .to_owned()
     }
 }
 
@@ -94,23 +105,28 @@ impl Watcher {
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self(Arc::new(SharedChanges {
             files: Mutex::default(),
+            logs: Mutex::default(),
             wake,
         })))
     }
 
     fn files(&self) -> MutexGuard<'_, Files> {
-        let files = self.0.files.lock();
-        files.unwrap_or_else(PoisonError::into_inner)
+        self.0.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn logs(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.0.logs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Watches these files and projects' directories from now on, in place of
-    /// others. To be called before they are read.
-    pub(crate) fn set(&self, paths: impl IntoIterator<Item = PathBuf>) {
+    /// others. To be called before they are read. The run writes `logs`.
+    pub(crate) fn set(&self, paths: impl IntoIterator<Item = PathBuf>, logs: Vec<PathBuf>) {
+        self.logs().clone_from(&logs);
         let mut files = self.files();
         let mut before = std::mem::take(&mut *files);
         for path in paths {
             let known = before.remove(&path);
-            let state = known.unwrap_or_else(|| State::of(&path));
+            let state = known.unwrap_or_else(|| State::of(&path, &logs));
             files.insert(path, state);
         }
         drop(files);
@@ -162,22 +178,23 @@ impl Watcher {
     /// Returns the present states of the files.
     fn look(&self) -> Files {
         let paths: Vec<_> = self.files().keys().cloned().collect();
+        let logs = self.logs().clone();
         let look = |path: PathBuf| {
-            let state = State::of(&path);
+            let state = State::of(&path, &logs);
             (path, state)
         };
         paths.into_iter().map(look).collect()
     }
 
-    /// Takes note of changed states. Returns the path of one of them.
+    /// Takes note of changed states. Returns a path that has changed.
     fn take_change(&self, now: &Files) -> Option<PathBuf> {
         let mut changed = None;
         for (path, state) in &mut *self.files() {
             if let Some(now) = now.get(path)
                 && now != state
             {
+                changed.get_or_insert_with(|| now.place(state, path));
                 state.clone_from(now);
-                changed.get_or_insert_with(|| path.clone());
             }
         }
         changed
@@ -365,7 +382,7 @@ mod tests {
 
     fn watched(paths: &[&Path]) -> (Watcher, Receiver<PathBuf>) {
         let watcher = Watcher::new().expect("a watcher");
-        watcher.set(paths.iter().map(|path| path.to_path_buf()));
+        watcher.set(paths.iter().map(|path| path.to_path_buf()), Vec::new());
         let (told, changes) = mpsc::channel();
         let tell = move |path: &Path| told.send(path.to_owned()).is_ok();
         watcher.start(tell).expect("a thread");
@@ -427,7 +444,7 @@ mod tests {
         let file = scratch.path().join("file");
         fs::write(&file, "").expect("a file");
         let watcher = Watcher::new().expect("a watcher");
-        watcher.set([file.clone()]);
+        watcher.set([file.clone()], Vec::new());
         let mut now = Instant::now();
         let mut resting = Resting::new(watcher.look(), now);
         let mut writing = fs::File::create(&file).expect("a file");
@@ -466,14 +483,15 @@ mod tests {
         // Another one, with all that is in it.
         fs::create_dir_all(project.join("src")).expect("a directory");
         fs::write(project.join("src/lib.rs"), "1").expect("a file");
-        watcher.set([project.clone()]);
+        watcher.set([project.clone()], Vec::new());
         fs::write(project.join("src/lib.rs"), "22").expect("a file");
-        told(&changes, &project);
-        fs::create_dir(project.join("src/more")).expect("a directory");
-        fs::write(project.join("src/more/mod.rs"), "1").expect("a file");
-        told(&changes, &project);
+        told(&changes, &project.join("src/lib.rs"));
+        fs::create_dir(scratch.path().join("more")).expect("a directory");
+        fs::write(scratch.path().join("more/mod.rs"), "1").expect("a file");
+        fs::rename(scratch.path().join("more"), project.join("src/more")).expect("it moves");
+        told(&changes, &project.join("src/more/mod.rs"));
         fs::write(project.join("src/more/mod.rs"), "22").expect("a file");
-        told(&changes, &project);
+        told(&changes, &project.join("src/more/mod.rs"));
         // Built files are no sources.
         fs::create_dir(project.join("target")).expect("a directory");
         fs::write(project.join("target/x"), "1").expect("a file");

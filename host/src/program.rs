@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use netwasm_base::config::{ComponentSource, RunConfig, connections_wanted};
+use netwasm_base::config::{AccessLogTarget, ComponentSource, RunConfig, connections_wanted};
 use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
 use netwasm_http::access_log;
@@ -85,7 +85,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
                 false => None,
             };
             if let Some((watcher, run)) = &watched {
-                watcher.set(files_of(run));
+                watcher.set(files_of(run), logs_of(run));
             }
             build_all(&mut run)?;
             serve(&run, log, watched)
@@ -198,6 +198,16 @@ fn files_of(run: &RunConfig) -> Vec<PathBuf> {
         files.extend(tls.authorities.iter().map(|(_, file)| file.clone()));
     }
     files
+}
+
+/// Returns the files that the access logs of a run are.
+fn logs_of(run: &RunConfig) -> Vec<PathBuf> {
+    let targets = run.services.iter().filter_map(|it| it.access_log.as_ref());
+    let files = targets.filter_map(|log| match &log.target {
+        AccessLogTarget::File(file) => Some(file.clone()),
+        AccessLogTarget::Stdout | AccessLogTarget::Syslog(_) => None,
+    });
+    files.collect()
 }
 
 /// Reads a configuration file and all that it names.
@@ -336,7 +346,7 @@ fn serve(
             }
         };
         if let Some(watcher) = &watching {
-            watcher.set(files_of(&run));
+            watcher.set(files_of(&run), logs_of(&run));
         }
         find_interpreters(&run).map_err(|error| one_line(&error))?;
         let built = build_all(&mut run).and_then(|()| fetch_all(&mut run));

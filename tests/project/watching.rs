@@ -3,12 +3,13 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use rustix::process::Signal;
 
 use super::{building, has_target, project, went_well};
-use crate::harness::{Run, START, Server, directory, eventually, text, write};
+use crate::harness::{Run, START, Server, directory, eventually, guest, text, write};
 
 /// Starts the template of a program with `--watch`.
 fn watched(component: &Path) -> Server {
@@ -114,6 +115,51 @@ fn a_change_of_a_source_of_a_server_is_built_and_reloaded() {
     before.send(b"one");
     assert_eq!(before.take(3), b"one");
     drop(before);
+    server.stop();
+}
+
+#[test]
+fn a_log_in_the_directory_of_a_project_is_no_source() {
+    let scratch = directory();
+    let (tools, project) = (scratch.path().join("bin"), scratch.path().join("site"));
+    for path in [&tools, &project] {
+        fs::create_dir(path).expect("a directory");
+    }
+    // In place of the compiler: the source names a component.
+    let compiler = "#!/bin/sh\nexec cp \"$GUESTS/$(cat \"$2\").wasm\" \"$3\"\n";
+    let compiler = write(&tools, "bash", compiler);
+    fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).expect("permissions");
+    let before = std::env::var("PATH").expect("a path");
+    let guests = guest("hello");
+    let guests = guests.parent().expect("a directory");
+    write(&project, "netwasm.toml", "source = \"app.py\"\n");
+    write(&project, "app.py", "router");
+    let log = project.join("a.txt");
+    let access_log = project.join("access.txt");
+    let server = Run::command(&["run", text(&project), "--watch"])
+        .http()
+        .args(["--access-log", text(&access_log)])
+        .env("PATH", &format!("{}:{before}", text(&tools)))
+        .env("GUESTS", text(guests))
+        .log_to(fs::File::create(&log).expect("a file"))
+        .start();
+    let told = |words: &str| {
+        let log = fs::read_to_string(&log).expect("the log");
+        log.lines().filter(|line| line.contains(words)).count()
+    };
+    for (number, component) in [(1, "hello"), (2, "router")] {
+        server.connect_http().fetch("/");
+        eventually("a line in the access log", || {
+            let log = fs::read_to_string(&access_log).ok()?;
+            (log.lines().count() >= number).then_some(())
+        });
+        write(&project, "app.py", component);
+        eventually("a reload", || {
+            (told("--watch: reloaded") >= number).then_some(())
+        });
+    }
+    assert_eq!(told("app.py has changed"), 2);
+    assert_eq!(told(".txt has changed"), 0);
     server.stop();
 }
 

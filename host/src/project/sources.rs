@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -10,6 +11,13 @@ const BUILT: [&str; 4] = ["target", "node_modules", "__pycache__", "Cargo.lock"]
 
 /// Most files that are looked at.
 const MOST: usize = 20_000;
+
+/// Standard output and standard error of this process. They may be files below
+/// the sources.
+const OUTPUTS: [&str; 2] = ["/proc/self/fd/1", "/proc/self/fd/2"];
+
+/// Files that the run itself writes, by device and inode.
+type Written = BTreeSet<(u64, u64)>;
 
 /// The files that a component is made from, with the time and length of each,
 /// and their directories.
@@ -24,12 +32,34 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Looks at a file, or at all files below a directory but for hidden and
-    /// built ones. What cannot be read is left out: it may be written right
-    /// now.
+    /// built ones, logs, and this process's output. What cannot be read is left
+    /// out: it may be written right now.
     pub(crate) fn of(path: &Path) -> Self {
+        Self::without(path, &[])
+    }
+
+    /// Like `of`, but leaves out these logs, too.
+    pub(crate) fn without(path: &Path, logs: &[PathBuf]) -> Self {
+        let written = logs.iter().map(PathBuf::as_path);
+        let written = written
+            .chain(OUTPUTS.map(Path::new))
+            .filter_map(|path| fs::metadata(path).ok())
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+            .collect();
         let mut snapshot = Self::default();
-        snapshot.add(path);
+        snapshot.add(path, &written);
         snapshot
+    }
+
+    /// Returns a file, or else a directory, in which another snapshot differs.
+    pub(crate) fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a Path> {
+        let changed = self.files.iter();
+        let changed = changed.filter(|(path, state)| other.files.get(*path) != Some(*state));
+        let gone = other.files.keys();
+        let gone = gone.filter(|path| !self.files.contains_key(*path));
+        let directories = self.directories.symmetric_difference(&other.directories);
+        let mut all = changed.map(|(path, _)| path).chain(gone).chain(directories);
+        all.next().map(PathBuf::as_path)
     }
 
     /// Returns the directories that were looked into.
@@ -48,11 +78,14 @@ impl Snapshot {
         (!self.is_partial).then(|| format!("{:?}", self.files))
     }
 
-    fn add(&mut self, path: &Path) {
+    fn add(&mut self, path: &Path, written: &Written) {
         let Ok(metadata) = fs::metadata(path) else {
             return;
         };
         if metadata.is_file() {
+            if written.contains(&(metadata.dev(), metadata.ino())) {
+                return;
+            }
             let state = (metadata.modified().ok(), metadata.len());
             self.files.insert(path.to_owned(), state);
             return;
@@ -65,14 +98,15 @@ impl Snapshot {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            let is_written = !name.starts_with('.') && !BUILT.contains(&&*name);
-            // A link may lead in circles, or out of the project.
-            if !is_written {
+            let is_source =
+                !name.starts_with('.') && !name.ends_with(".log") && !BUILT.contains(&&*name);
+            if !is_source {
                 continue;
             }
+            // A link may lead in circles, or out of the project.
             match is_link || self.files.len() >= MOST {
                 true => self.is_partial = true,
-                false => self.add(&entry.path()),
+                false => self.add(&entry.path(), written),
             }
         }
     }
@@ -99,6 +133,7 @@ mod tests {
             ".git/index",
             "node_modules/a/b.js",
             "Cargo.lock",
+            "watch.log",
         ] {
             write(built, "x");
             assert_eq!(first, Snapshot::of(root), "{built}");
@@ -106,8 +141,21 @@ mod tests {
         write("src/lib.rs", "three");
         let second = Snapshot::of(root);
         assert_ne!(first, second);
+        let place = |before: &Snapshot| {
+            let now = Snapshot::of(root);
+            now.difference(before).map(Path::to_owned)
+        };
+        assert_eq!(second.difference(&second), None);
+        assert_eq!(place(&first), Some(root.join("src/lib.rs")));
         write("src/more.rs", "");
         assert_ne!(second, Snapshot::of(root));
+        assert_eq!(place(&second), Some(root.join("src/more.rs")));
+        fs::remove_file(root.join("src/more.rs")).expect("it is there");
+        let logs = [root.join("requests.txt")];
+        write("requests.txt", "one");
+        assert_eq!(second, Snapshot::without(root, &logs));
+        assert_eq!(place(&second), Some(logs[0].clone()));
+        fs::remove_file(&logs[0]).expect("it is there");
         assert!(Snapshot::of(&root.join("nowhere")).is_empty());
         assert!(second.stamp() != first.stamp() && second.stamp().is_some());
         std::os::unix::fs::symlink("/etc/hostname", root.join("linked")).expect("a link");
