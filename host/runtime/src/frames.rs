@@ -62,6 +62,9 @@ fn short(symbol: &str) -> Option<String> {
         Ok(name) => format!("{name:#}"),
         Err(_) => symbol.to_owned(),
     };
+    if is_of_parameter(&name) {
+        return None;
+    }
     let path = path(&name);
     if OF_TOOLCHAINS.iter().any(|start| path.starts_with(start)) {
         return None;
@@ -71,6 +74,16 @@ fn short(symbol: &str) -> Option<String> {
     let kept = parts.len().saturating_sub(PARTS);
     let name = parts.get(kept..).unwrap_or_default().join("::");
     (!name.is_empty()).then_some(name)
+}
+
+/// True for `<F as Trait>::method` with a type parameter `F` and a trait of a
+/// toolchain: glue around a function that has a name of its own.
+fn is_of_parameter(name: &str) -> bool {
+    let qualified = name.strip_prefix('<').and_then(|it| it.split_once(" as "));
+    qualified.is_some_and(|(of, of_trait)| {
+        of.chars().all(char::is_alphanumeric)
+            && OF_TOOLCHAINS.iter().any(|it| of_trait.starts_with(it))
+    })
 }
 
 /// Returns a path without the arguments of generics, with `<T as Trait>` as
@@ -99,8 +112,8 @@ fn split_at_close(text: &str) -> Option<(&str, &str)> {
     for (at, letter) in text.char_indices() {
         match letter {
             '<' => depth += 1,
-            // An arrow closes nothing.
-            '>' if last == '-' => {}
+            // An arrow closes nothing. Legacy mangling writes it as `.>`.
+            '>' if matches!(last, '-' | '.') => {}
             '>' if depth == 0 => {
                 let (inside, rest) = text.split_at(at);
                 return Some((inside, rest.strip_prefix('>').unwrap_or_default()));
@@ -133,6 +146,21 @@ mod tests {
             (
                 "<&mut dyn shout::Read as Other<u8>>::read",
                 Some("Read::read"),
+            ),
+            // Legacy mangling, in which an arrow is `.>`.
+            (
+                "_ZN80_$LT$shout..App$u20$as$u20$other..Handler$LT$fn$LP$A$RP$$u20$.$GT$$u20$B$GT$$GT$4call17h05af221e174051e9E",
+                Some("App::call"),
+            ),
+            (
+                "_ZN94_$LT$F$u20$as$u20$netwasm_guest..http..handler..Handler$LT$fn$LP$A$RP$$u20$.$GT$$u20$B$GT$$GT$4call17h05af221e174051e9E",
+                None,
+            ),
+            ("<F as shout::Handler<fn(A) .> B>>::call", Some("F::call")),
+            // v0.
+            (
+                "_RNvXC4todoNtC4todo3AppINtC13netwasm_guest7HandlerFhEhE4call",
+                Some("App::call"),
             ),
             ("core::panicking::panic_fmt", None),
             ("__main_void", None),
