@@ -154,6 +154,9 @@ fn a_trap_names_the_peer_and_where_in_the_guest_it_was() {
         ] {
             assert!(line.contains(&part), "no {part} in {line}");
         }
+        let tells_of_others =
+            line.contains("connections=1") && line.contains("(--isolation worker)");
+        assert_eq!(tells_of_others, isolation == "worker", "{line}");
     }
 }
 

@@ -19,6 +19,7 @@ use wasmtime::Store;
 use wasmtime::component::Resource;
 
 use netwasm_base::address::Address;
+use netwasm_base::config::Isolation;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::handler::Decision;
 use netwasm_exchange::request::Request;
@@ -40,7 +41,7 @@ use crate::state::{Later, State};
 use crate::timed::Timed;
 use crate::wasi;
 
-pub(crate) use self::trap::{is_interrupt, note_trap, one_line, reason};
+pub(crate) use self::trap::{also_lost, is_interrupt, note_trap, one_line, reason};
 
 /// An event instance, of one connection or of a worker.
 pub struct Instance {
@@ -435,8 +436,12 @@ fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error)
     let peer = peer.as_ref().map(tracing::field::display);
     let frames = frames::of_trap(error);
     let panic = state.wasi.panic();
+    let is_shared = state.local.env.isolation == Isolation::Worker;
+    let connections = is_shared.then(|| state.transports.len() + state.websockets.len());
+    let also_lost = also_lost(&state.local);
     tracing::error!(
-        guest = %net.guest, event, peer, panic, frames, "the guest trapped: {reason}"
+        guest = %net.guest, event, peer, connections, panic, frames,
+        "the guest trapped: {reason}{also_lost}"
     );
     tracing::debug!(guest = %net.guest, "{error:?}");
 }

@@ -27,7 +27,7 @@ use crate::concurrent::handles::ConnectionHandle;
 use crate::concurrent::program::{Entry, Program};
 use crate::concurrent::state::AsyncState;
 use crate::frames;
-use crate::instance::{note_trap, one_line};
+use crate::instance::{also_lost, note_trap, one_line};
 use crate::local::Local;
 use crate::timed::Timed;
 use crate::wasi;
@@ -305,8 +305,10 @@ pub(super) fn report(
     let peer = peer.map(tracing::field::display);
     let frames = frames::of_trap(error);
     let panic = state.panic();
+    let also_lost = also_lost(&state.local);
     tracing::error!(
-        guest = %env.net.guest, call, peer, panic, frames, "the guest trapped: {reason}"
+        guest = %env.net.guest, call, peer, panic, frames,
+        "the guest trapped: {reason}{also_lost}"
     );
     tracing::debug!(guest = %env.net.guest, "{error:?}");
 }

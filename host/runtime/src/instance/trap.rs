@@ -2,7 +2,7 @@
 
 use wasmtime::Trap;
 
-use netwasm_base::config::Limits;
+use netwasm_base::config::{Isolation, Limits};
 use netwasm_base::traps::Cause;
 
 use crate::local::Local;
@@ -21,6 +21,17 @@ pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::E
         reason.push_str("; it was denied more memory (--max-memory)");
     }
     reason
+}
+
+/// Returns what else a trap of this instance ends, for the end of its log line.
+pub(crate) fn also_lost(local: &Local) -> &'static str {
+    match local.env.isolation {
+        Isolation::Worker if !local.env.is_program => {
+            "; the instance's state is lost, and the other connections or requests that it was \
+             serving (--isolation worker)"
+        }
+        Isolation::Request | Isolation::Connection | Isolation::Worker => "",
+    }
 }
 
 /// Returns the kind of a trap.
