@@ -24,6 +24,10 @@ fn a_misspelt_flag_names_the_one_that_was_meant() {
         "run echo --tpc=8888",
         &["a similar argument exists: '--tcp'"],
     );
+    mistaken(
+        "run --tpc",
+        &["'--tcp'", "Usage: netwasm run [OPTIONS] <COMPONENT>"],
+    );
     mistaken("run echo --tcp 0 --worker 2", &["'--workers'"]);
     mistaken("inspect echo --max-memroy 5", &["'--max-memory'"]);
     mistaken("compile echo --ouptut a", &["'--output'"]);
@@ -35,6 +39,28 @@ fn a_misspelt_flag_names_the_one_that_was_meant() {
         "inspect echo --tcp 8888",
         &["--tcp is a flag of `netwasm run`"],
     );
+}
+
+#[test]
+fn a_component_that_is_missing_says_what_makes_one() {
+    mistaken("run", &["Usage: netwasm run [OPTIONS] <COMPONENT>"]);
+    mistaken("run echo --tcp localhost", &["write localhost:8888"]);
+    netwasm(&["run", "nofile.wasm"]).refused(1, &["cannot read nofile.wasm", "`netwasm new`"]);
+    netwasm(&["run", "./nowhere/echo.wasm"]).refused(1, &["`netwasm run echo`"]);
+    let scratch = directory();
+    write(scratch.path(), "Cargo.toml", "");
+    let source = write(scratch.path(), "lib.rs", "");
+    let told = format!("`netwasm run {}`", text(scratch.path()));
+    netwasm(&["run", text(&source)]).refused(1, &["is a source", &told]);
+}
+
+#[test]
+fn a_file_server_without_files_is_told_of() {
+    let server = Run::command(&["run", "static"]).http().start();
+    server
+        .log
+        .wait_for(&["static has no directory", "--dir .::/"]);
+    server.stop();
 }
 
 #[test]

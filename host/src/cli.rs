@@ -204,7 +204,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Subcommands {
     /// Listens, and drives a component with what happens
-    #[command(after_help = help::RUN_SHORT)]
+    #[command(after_help = help::RUN_SHORT, override_usage = help::RUN_USAGE)]
     Run(Box<RunFlags>),
     /// Says what is wrong with a configuration file, and where
     Check(Check),
@@ -413,6 +413,12 @@ fn component_source(component: &Path) -> Result<ComponentSource, clap::Error> {
             names.join(", ")
         ))
     })
+}
+
+/// True if a component of this name is built in.
+#[must_use]
+pub fn is_built_in(name: &str) -> bool {
+    built_in::find(name).is_some()
 }
 
 /// Returns the file's name without its extension, or the last part of a

@@ -30,7 +30,8 @@ use crate::project::{build, new, watch, wit};
 use crate::server::{self, Origin, Outcome};
 
 use self::components::{
-    build_all, fetch_all, find_interpreters, is_reference, ready, ready_component, ready_plugs,
+    build_all, fetch_all, find_component, find_interpreters, is_reference, ready, ready_component,
+    ready_plugs, warn_of_no_files,
 };
 
 const SUCCESS: u8 = 0;
@@ -80,6 +81,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Run(mut run, log) => {
             find_interpreters(&run)?;
+            find_component(&run)?;
             let watched = match run.watch {
                 true => Some((Watcher::new()?, run.clone())),
                 false => None,
@@ -312,6 +314,7 @@ fn serve(
             );
         }
     }
+    warn_of_no_files(run);
     match descriptors::raise_limit() {
         Ok(Some(limit @ ..descriptors::LEAST)) => anyhow::bail!(
             "the limit of open files (ulimit -n) is {limit}: at least {} are needed",

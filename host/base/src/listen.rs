@@ -168,6 +168,9 @@ impl FromStr for ListenAddress {
             None if text.starts_with('/') || text.starts_with('.') => {
                 Err(AddressError::Path(text.to_owned()))
             }
+            None if text.eq_ignore_ascii_case("localhost") => {
+                Err(AddressError::NoPort(text.to_owned()))
+            }
             None => Err(AddressError::Unknown(text.to_owned())),
         }
     }
@@ -177,7 +180,7 @@ impl FromStr for ListenAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The text has none of the forms.
-    #[error("'{0}' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH")]
+    #[error("'{0}' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH")]
     Unknown(String),
     /// The port is no number, or too large.
     #[error("'{0}' is not a port: write a number from 0 to 65535, 0 for one that is free")]
@@ -249,15 +252,16 @@ mod tests {
         for (text, error) in [
             (
                 "",
-                "'' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+                "'' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
             ),
+            ("localhost", "no port: write localhost:8888"),
             (
                 "http",
-                "'http' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+                "'http' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
             ),
             (
                 "-1",
-                "'-1' is no address: write PORT, IP:PORT, [IPV6]:PORT or unix:PATH",
+                "'-1' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
             ),
             (
                 "65536",

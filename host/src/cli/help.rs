@@ -17,6 +17,8 @@ Examples:
 
 `netwasm help` lists topics and built-in components, `netwasm help COMMAND` the flags of a command.";
 
+pub(super) const RUN_USAGE: &str = "netwasm run [OPTIONS] <COMPONENT> [-- <ARGS>...]";
+
 pub(super) const RUN_SHORT: &str = "\
 --help lists all flags and built-in components, explains ADDR, PATTERN, MODE, DIR, SIZE and TIME,
 and has examples.";

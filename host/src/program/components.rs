@@ -224,6 +224,67 @@ pub(super) fn find_interpreters(run: &RunConfig) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Checks that the component that a command line names is there, and is no
+/// source.
+pub(super) fn find_component(run: &RunConfig) -> anyhow::Result<()> {
+    let (None, Some(service)) = (&run.file, run.services.first()) else {
+        return Ok(());
+    };
+    let ComponentSource::File(path) = &service.component else {
+        return Ok(());
+    };
+    if service.guest.folder.is_some() {
+        return Ok(());
+    }
+    let shown = path.display();
+    if let Err(error) = path.metadata() {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let cure = match cli::is_built_in(&stem) {
+            true => format!("`netwasm run {stem}` runs the one that is built in"),
+            false => "`netwasm new` makes a project, `netwasm build` its component".to_owned(),
+        };
+        return Err(match error.kind() {
+            io::ErrorKind::NotFound => anyhow::anyhow!("cannot read {shown}: {error}; {cure}"),
+            _ => Error::Read {
+                path: path.clone(),
+                source: error,
+            }
+            .into(),
+        });
+    }
+    let end = path.extension().and_then(|end| end.to_str());
+    let is_source = matches!(end, Some("rs" | "go" | "c" | "js" | "ts"));
+    if !is_source || path.is_dir() {
+        return Ok(());
+    }
+    let is_project = |directory: &&Path| {
+        let manifests = ["Cargo.toml", "netwasm.toml"];
+        manifests.iter().any(|it| directory.join(it).is_file())
+    };
+    let project = path.ancestors().skip(1).find(is_project);
+    let directory = project.map_or_else(|| "DIRECTORY".to_owned(), build::shown);
+    anyhow::bail!(
+        "{shown} is a source, not a component: run its project's directory, `netwasm run {directory}`"
+    );
+}
+
+/// Says which built-in components serve files and have none to serve.
+pub(super) fn warn_of_no_files(run: &RunConfig) {
+    for service in &run.services {
+        if let ComponentSource::BuiltIn { name, .. } = &service.component
+            && ["static", "file-server"].contains(name)
+            && service.guest.dirs.is_empty()
+        {
+            let guest = &service.guest.name;
+            tracing::warn!(
+                guest,
+                "{name} has no directory to serve files from, and refuses all requests: give it \
+                 one, as with --dir .::/"
+            );
+        }
+    }
+}
+
 /// Gives a service the isolation that its project asks for.
 fn isolate(service: &mut Config) -> anyhow::Result<()> {
     let ComponentSource::File(path) = &service.component else {
