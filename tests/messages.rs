@@ -202,7 +202,10 @@ fn a_trap_of_an_async_guest_names_the_peer() {
         let address = peer.get().local_addr().expect("its address");
         assert_eq!(peer.fetch("/trap").status, 500);
         let peer = format!("peer={address}");
-        server.log.wait_for(&["the guest trapped", &peer]);
+        let line = server.log.wait_for(&["the guest trapped", &peer]);
+        let has_request = line.contains("request=\"GET /trap\"");
+        // An async guest may have several requests.
+        assert_eq!(has_request, probe == "probe", "{line}");
     }
 }
 

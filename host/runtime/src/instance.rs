@@ -41,6 +41,7 @@ use crate::state::{Later, State};
 use crate::timed::Timed;
 use crate::wasi;
 
+use self::trap::request_line;
 pub(crate) use self::trap::{also_lost, is_interrupt, note_trap, one_line, reason};
 
 /// An event instance, of one connection or of a worker.
@@ -78,6 +79,12 @@ enum Party<'a> {
     Connection(u64),
     Peer(SocketAddr),
     Requester(Option<&'a Transport>),
+    /// The client of a request.
+    Request {
+        transport: Option<&'a Transport>,
+        method: &'a Method,
+        target: &'a str,
+    },
 }
 
 impl Party<'_> {
@@ -86,7 +93,17 @@ impl Party<'_> {
             Self::Nobody => None,
             Self::Connection(number) => Some(state.transports.get(number)?.peer().clone()),
             Self::Peer(address) => Some(Address::Ip(address)),
-            Self::Requester(transport) => Some(transport?.peer().clone()),
+            Self::Requester(transport) | Self::Request { transport, .. } => {
+                Some(transport?.peer().clone())
+            }
+        }
+    }
+
+    /// Returns the method and the target of the event's request.
+    fn request(self) -> Option<String> {
+        match self {
+            Self::Request { method, target, .. } => Some(request_line(method, target)),
+            _ => None,
         }
     }
 }
@@ -232,7 +249,11 @@ impl Instance {
         target.clear();
         target.push_str(request.head.target());
         let transport = request.transport.clone();
-        let party = Party::Requester(transport.as_deref());
+        let party = Party::Request {
+            transport: transport.as_deref(),
+            method: &method,
+            target: &target,
+        };
         let mut slot = Some(request);
         let decision = self.call("handle", party, |store, handlers| {
             let http = exported(handlers.http.as_ref())?;
@@ -439,8 +460,9 @@ fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error)
     let is_shared = state.local.env.isolation == Isolation::Worker;
     let connections = is_shared.then(|| state.transports.len() + state.websockets.len());
     let also_lost = also_lost(&state.local);
+    let request = party.request();
     tracing::error!(
-        guest = %net.guest, event, peer, connections, panic, frames,
+        guest = %net.guest, event, peer, request, connections, panic, frames,
         "the guest trapped: {reason}{also_lost}"
     );
     tracing::debug!(guest = %net.guest, "{error:?}");

@@ -5,9 +5,13 @@ use wasmtime::Trap;
 use netwasm_base::config::{Isolation, Limits};
 use netwasm_base::traps::Cause;
 
+use crate::bindings::netwasm::net::http::Method;
 use crate::local::Local;
 use crate::memory::MemoryLimit;
 use crate::wasi;
+
+/// Most characters of a request's line in the log.
+const MOST: usize = 256;
 
 /// Counts a trap, counts a timeout against the client, and returns the reason.
 pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::Error) -> String {
@@ -32,6 +36,24 @@ pub(crate) fn also_lost(local: &Local) -> &'static str {
         }
         Isolation::Request | Isolation::Connection | Isolation::Worker => "",
     }
+}
+
+/// Returns the method and the target of a request for a log line, cut. The log
+/// escapes what a client has sent.
+pub(super) fn request_line(method: &Method, target: &str) -> String {
+    let method = match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(name) => name.as_str(),
+    };
+    let line = method.chars().chain([' ']).chain(target.chars());
+    line.take(MOST).collect()
 }
 
 /// Returns the kind of a trap.
