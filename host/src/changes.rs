@@ -120,13 +120,13 @@ impl Watcher {
 
     /// Watches these files and projects' directories from now on, in place of
     /// others. To be called before they are read. The run writes `logs`.
-    pub(crate) fn set(&self, paths: impl IntoIterator<Item = PathBuf>, logs: Vec<PathBuf>) {
-        self.logs().clone_from(&logs);
+    pub(crate) fn set(&self, paths: impl IntoIterator<Item = PathBuf>, logs: &[PathBuf]) {
+        *self.logs() = logs.to_vec();
         let mut files = self.files();
         let mut before = std::mem::take(&mut *files);
         for path in paths {
             let known = before.remove(&path);
-            let state = known.unwrap_or_else(|| State::of(&path, &logs));
+            let state = known.unwrap_or_else(|| State::of(&path, logs));
             files.insert(path, state);
         }
         drop(files);
@@ -382,7 +382,7 @@ mod tests {
 
     fn watched(paths: &[&Path]) -> (Watcher, Receiver<PathBuf>) {
         let watcher = Watcher::new().expect("a watcher");
-        watcher.set(paths.iter().map(|path| path.to_path_buf()), Vec::new());
+        watcher.set(paths.iter().map(|path| path.to_path_buf()), &[]);
         let (told, changes) = mpsc::channel();
         let tell = move |path: &Path| told.send(path.to_owned()).is_ok();
         watcher.start(tell).expect("a thread");
@@ -444,7 +444,7 @@ mod tests {
         let file = scratch.path().join("file");
         fs::write(&file, "").expect("a file");
         let watcher = Watcher::new().expect("a watcher");
-        watcher.set([file.clone()], Vec::new());
+        watcher.set([file.clone()], &[]);
         let mut now = Instant::now();
         let mut resting = Resting::new(watcher.look(), now);
         let mut writing = fs::File::create(&file).expect("a file");
@@ -483,7 +483,7 @@ mod tests {
         // Another one, with all that is in it.
         fs::create_dir_all(project.join("src")).expect("a directory");
         fs::write(project.join("src/lib.rs"), "1").expect("a file");
-        watcher.set([project.clone()], Vec::new());
+        watcher.set([project.clone()], &[]);
         fs::write(project.join("src/lib.rs"), "22").expect("a file");
         told(&changes, &project.join("src/lib.rs"));
         fs::create_dir(scratch.path().join("more")).expect("a directory");

@@ -87,7 +87,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
                 false => None,
             };
             if let Some((watcher, run)) = &watched {
-                watcher.set(files_of(run), logs_of(run));
+                watcher.set(files_of(run), &logs_of(run));
             }
             build_all(&mut run)?;
             serve(&run, log, watched)
@@ -349,7 +349,7 @@ fn serve(
             }
         };
         if let Some(watcher) = &watching {
-            watcher.set(files_of(&run), logs_of(&run));
+            watcher.set(files_of(&run), &logs_of(&run));
         }
         find_interpreters(&run).map_err(|error| one_line(&error))?;
         let built = build_all(&mut run).and_then(|()| fetch_all(&mut run));
