@@ -30,22 +30,34 @@ DATA = b"".join(number.to_bytes(8, "big") for number in range(WORDS))
 
 
 async def serve(reader, writer):
-    loop = asyncio.get_running_loop()
-    await loop.sendfile(writer.transport, io.BytesIO(DATA))
+    global transport
+    transport = writer.transport
+    await asyncio.get_running_loop().sendfile(transport, file)
     writer.close()
 
 
+def reads_next():
+    """True from where the transport asks for more until the next piece is written to it."""
+    low, _ = transport.get_write_buffer_limits()
+    return 0 < transport.get_write_buffer_size() <= low and file.tell() < len(DATA)
+
+
 async def main():
+    global file
+    file = io.BytesIO(DATA)
     loop = asyncio.get_running_loop()
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    # So that what waits shrinks by steps smaller than the lower limit.
+    server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
     with socket.socket() as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
         peer.setblocking(False)
         await loop.sock_connect(peer, server.sockets[0].getsockname())
         got = bytearray()
-        while data := await loop.sock_recv(peer, 50000):
+        while data := await loop.sock_recv(peer, 5000):
             got += data
-            await asyncio.sleep(0.001)
+            while reads_next():
+                await asyncio.sleep(0.001)
     words = (got[at : at + 8] for at in range(0, len(got), 8))
     right = (DATA[at : at + 8] for at in range(0, len(DATA), 8))
     wrong = sum(one != other for one, other in zip(words, right))
