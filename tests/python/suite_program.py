@@ -3,9 +3,13 @@
     python3 suite_program.py MODULE [TEST TO LEAVE OUT]...
 
 A line has the outcome, the test's name, and the last line of what it raised.
-Tests whose peers are threads or processes are told apart: a component has neither.
+The servers that suite_peers.py has are used where tests would start such; those whose
+peers are other threads or processes are told apart: a component has neither.
 """
 
+import contextlib
+import functools
+import json
 import os
 import sys
 import sysconfig
@@ -22,12 +26,44 @@ sys.modules["tty"] = types.ModuleType("tty")
 os.chdir(os.environ.get("TMPDIR", "."))
 
 from test import support  # noqa: E402
+from test.support import os_helper, socket_helper  # noqa: E402
 
 # test.support knows WASI without sockets.
 support.has_socket_support = True
 # A test that waits for a peer that never comes would wait for long.
 support.SHORT_TIMEOUT = support.LONG_TIMEOUT = support.LOOPBACK_TIMEOUT = 5.0
 
+
+def socket_path():
+    """The path of a Unix socket: one, since it has to be allowed."""
+    os_helper.unlink("socket")
+    return "./socket"
+
+
+# So that what tries whether there are Unix sockets has a path that can be allowed.
+os_helper.TESTFN = "file_"
+socket_helper.create_unix_domain_name = socket_path
+
+# The servers of tests, which are threads natively, are a program outside.
+peers = json.loads(os.environ["PEERS"])
+
+
+@contextlib.contextmanager
+def peer(name, *, use_ssl=False):
+    address = peers[name + "-tls" if use_ssl else name]
+    yield types.SimpleNamespace(address=address if isinstance(address, str) else tuple(address))
+
+
+@contextlib.contextmanager
+def udp_peer():
+    yield tuple(peers["udp"])
+
+
+from test.test_asyncio import utils  # noqa: E402
+
+utils.run_test_server = functools.partial(peer, "tcp")
+utils.run_test_unix_server = functools.partial(peer, "unix")
+utils.run_udp_echo_server = udp_peer
 
 # A lock that a thread should release is waited for without an end.
 locks = sys.modules.get("netwasm_python.locks")

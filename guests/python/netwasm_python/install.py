@@ -64,10 +64,11 @@ import ssl  # noqa: E402
 
 ssl.CHANNEL_BINDING_TYPES.append("tls-exporter")
 
-from netwasm_python import locks, loop  # noqa: E402
+from netwasm_python import locks, loop, packages  # noqa: E402
 
 loop.install()
 locks.install()
+packages.install()
 
 # Modules that programs of the network import most.
 _PRELOADED = """

@@ -82,16 +82,22 @@ async def getnameinfo(self, sockaddr, flags=0):
 _warned = False
 
 
+def warn_at_once():
+    """Says once that a function runs at once which a thread would run natively. Called
+    two calls below the program's own line."""
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(_INLINE, RuntimeWarning, stacklevel=4)
+
+
 def submit(self, fn, /, *args, **kwargs):
     """ThreadPoolExecutor.submit: runs the function at once."""
-    global _warned
     if self._broken:
         raise self.BROKEN(self._broken)
     if self._shutdown:
         raise RuntimeError("cannot schedule new futures after shutdown")
-    if not _warned:
-        _warned = True
-        warnings.warn(_INLINE, RuntimeWarning, stacklevel=3)
+    warn_at_once()
     future = concurrent.futures.Future()
     future.set_running_or_notify_cancel()
     try:

@@ -1,0 +1,64 @@
+"""Mends packages as they are imported: those that start threads of their own where an
+executor would do. A function of theirs runs at once, as an executor's does.
+
+anyio is one, and beneath many: FastAPI and starlette run by it what is no coroutine
+(handlers, dependencies, background tasks, iterators) and what reads files.
+"""
+
+import contextvars
+import importlib.abc
+import sys
+
+from netwasm_python import loop
+
+
+async def _run_at_once(cls, func, args, abandon_on_cancel=False, limiter=None):
+    """anyio.to_thread.run_sync()"""
+    await cls.checkpoint()
+    async with limiter or cls.current_default_thread_limiter():
+        loop.warn_at_once()
+        return contextvars.copy_context().run(func, *args)
+
+
+def _mend_anyio(module):
+    backend = getattr(module, "AsyncIOBackend", None)
+    if backend is not None:
+        backend.run_sync_in_worker_thread = classmethod(_run_at_once)
+
+
+# By the name of a module: the function that mends it once it is loaded.
+_MENDS = {"anyio._backends._asyncio": _mend_anyio}
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    """Finds modules that have to be mended, by the finders after it."""
+
+    def find_spec(self, fullname, path=None, target=None):
+        mend = _MENDS.get(fullname)
+        if mend is None:
+            return None
+        for finder in sys.meta_path:
+            spec = finder.find_spec(fullname, path, target) if finder is not self else None
+            if spec is not None:
+                spec.loader = _Loader(spec.loader, mend)
+                return spec
+        return None
+
+
+class _Loader(importlib.abc.Loader):
+    """Loads a module by its own loader, which is the module's from then on."""
+
+    def __init__(self, stock, mend):
+        self._stock, self._mend = stock, mend
+
+    def create_module(self, spec):
+        return self._stock.create_module(spec)
+
+    def exec_module(self, module):
+        module.__spec__.loader = module.__loader__ = self._stock
+        self._stock.exec_module(module)
+        self._mend(module)
+
+
+def install():
+    sys.meta_path.insert(0, _Finder())
