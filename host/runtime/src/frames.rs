@@ -9,6 +9,12 @@ const MOST: usize = 6;
 /// and its function.
 const PARTS: usize = 2;
 
+/// Most types in each other, as in `<<T as A>::B as C>`, that are looked into.
+const DEEPEST: usize = 8;
+
+/// Longest name, in bytes.
+const LONGEST: usize = 128;
+
 /// Beginnings of what a toolchain or our library adds to a guest: panicking,
 /// allocating, glue, tasks.
 const OF_TOOLCHAINS: [&str; 16] = [
@@ -65,14 +71,18 @@ fn short(symbol: &str) -> Option<String> {
     if is_of_parameter(&name) {
         return None;
     }
-    let path = path(&name);
+    let path = path(&name, DEEPEST);
     if OF_TOOLCHAINS.iter().any(|start| path.starts_with(start)) {
         return None;
     }
     let written = |part: &&str| !part.is_empty() && !part.starts_with('{');
     let parts: Vec<&str> = path.split("::").filter(written).collect();
     let kept = parts.len().saturating_sub(PARTS);
-    let name = parts.get(kept..).unwrap_or_default().join("::");
+    let mut name = parts.get(kept..).unwrap_or_default().join("::");
+    if name.len() > LONGEST {
+        name.truncate(name.floor_char_boundary(LONGEST));
+        name.push('…');
+    }
     (!name.is_empty()).then_some(name)
 }
 
@@ -87,21 +97,28 @@ fn is_of_parameter(name: &str) -> bool {
 }
 
 /// Returns a path without the arguments of generics, with `<T as Trait>` as
-/// `T`.
-fn path(name: &str) -> String {
-    if let Some(qualified) = name.strip_prefix('<')
-        && let Some((inner, rest)) = split_at_close(qualified)
-    {
-        let of = inner.split(" as ").next().unwrap_or_default();
-        let of = of.trim_start_matches(['&', '*']);
-        let of = of.trim_start_matches("mut ").trim_start_matches("dyn ");
-        return path(of) + &path(rest);
-    }
-    match name.split_once('<') {
-        None => name.to_owned(),
-        Some((before, arguments)) => {
-            let rest = split_at_close(arguments).map_or("", |(_, rest)| rest);
-            before.to_owned() + &path(rest)
+/// `T`, up to `deepest` of those in each other.
+fn path(name: &str, deepest: usize) -> String {
+    let mut kept = String::new();
+    let mut left = name;
+    // Names are the guest's: there may be thousands of brackets.
+    loop {
+        if let Some(qualified) = left.strip_prefix('<')
+            && let Some((inner, rest)) = split_at_close(qualified)
+        {
+            let of = inner.split(" as ").next().unwrap_or_default();
+            let of = of.trim_start_matches(['&', '*']);
+            let of = of.trim_start_matches("mut ").trim_start_matches("dyn ");
+            if let Some(deepest) = deepest.checked_sub(1) {
+                kept.push_str(&path(of, deepest));
+            }
+            left = rest;
+        } else if let Some((before, arguments)) = left.split_once('<') {
+            kept.push_str(before);
+            left = split_at_close(arguments).map_or("", |(_, rest)| rest);
+        } else {
+            kept.push_str(left);
+            return kept;
         }
     }
 }
@@ -174,6 +191,24 @@ mod tests {
             ("<", None),
         ] {
             assert_eq!(short(symbol).as_deref(), name, "{symbol}");
+        }
+    }
+
+    #[test]
+    fn names_of_any_length_and_depth_are_cut() {
+        let many = |part: &str| part.repeat(100_000 / part.len());
+        for (symbol, name) in [
+            (many("a<b>"), Some("a".repeat(LONGEST) + "…")),
+            (many("<"), None),
+            (many("<") + &many(">"), None),
+            (
+                format!("{}T{}::f", many("<"), many(">")),
+                Some("f".to_owned()),
+            ),
+            (format!("{}T as A>::B as A>::f", many("<")), None),
+            (many("é"), Some("é".repeat(LONGEST / 2) + "…")),
+        ] {
+            assert_eq!(short(&symbol), name, "{}", &symbol[..10]);
         }
     }
 
