@@ -84,6 +84,7 @@ mod targets;
 mod tcp;
 mod telemetry;
 mod test_kit;
+mod test_kit_builds;
 mod test_kit_http;
 mod tls;
 mod tls_engine;

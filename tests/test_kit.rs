@@ -10,7 +10,7 @@ use netwasm_test::{Component, Server};
 use crate::harness::{START, directory, eventually, guest, pattern, same, text, write};
 
 /// Runs a component by the host that is under test, with its cache.
-fn by_this_host(component: Component) -> Component {
+pub(crate) fn by_this_host(component: Component) -> Component {
     component
         .host(env!("CARGO_BIN_EXE_netwasm"))
         .host_env(
@@ -34,6 +34,13 @@ pub(crate) fn failure<T>(test: impl FnOnce() -> T) -> String {
         panic!("it does not fail");
     };
     *payload.downcast::<String>().expect("a message")
+}
+
+/// Returns a run of this program that has one test alone.
+pub(crate) fn again(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--exact", test]);
+    command
 }
 
 /// True if a process runs. One that has ended and that nobody has waited for
@@ -436,76 +443,11 @@ fn a_server_ends_with_the_process_of_its_test() {
     }
     let scratch = directory();
     let file = scratch.path().join("process");
-    let aborted = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", NAME])
+    let aborted = again(NAME)
         .env(ABORTS, text(&file))
         .output()
         .expect("it starts");
     assert!(!aborted.status.success());
     let process = std::fs::read_to_string(file).expect("the server's process id");
     eventually("the server's end", || (!runs(&process)).then_some(()));
-}
-
-/// Set in a run of this program that finds no host.
-const HAS_NO_HOST: &str = "NETWASM_TEST_HAS_NO_HOST";
-
-#[test]
-fn a_host_is_looked_for_before_a_crate_is_built() {
-    const NAME: &str = "test_kit::a_host_is_looked_for_before_a_crate_is_built";
-    if std::env::var_os(HAS_NO_HOST).is_some() {
-        drop(Component::of_crate("/no/such/crate").tcp().start());
-        return;
-    }
-    let failed = Command::new(std::env::current_exe().expect("this program"))
-        .args(["--exact", NAME])
-        .env(HAS_NO_HOST, "1")
-        .env("NETWASM", "/no/such/netwasm")
-        .output()
-        .expect("it starts");
-    assert!(!failed.status.success());
-    let told = String::from_utf8_lossy(&failed.stdout);
-    assert!(told.contains("NETWASM names '/no/such/netwasm'"), "{told}");
-}
-
-/// A machine without the target has the other half of this.
-#[test]
-fn a_crate_is_built_or_the_message_says_how() {
-    let scratch = directory();
-    write(
-        scratch.path(),
-        "Cargo.toml",
-        "[package]\nname = \"some-program\"\nedition = \"2024\"\n[workspace]\n",
-    );
-    std::fs::create_dir(scratch.path().join("src")).expect("a directory");
-    write(scratch.path(), "src/main.rs", "fn main() {}\n");
-    match catch_unwind(|| by_this_host(Component::of_crate(scratch.path())).start_program()) {
-        Ok(server) => {
-            assert_eq!(server.wait().code, 0);
-            let built = "target/wasm32-wasip2/release/some-program.wasm";
-            let bytes = std::fs::read(scratch.path().join(built)).expect("the component");
-            // The layer of components, not of modules.
-            assert_eq!(bytes[..8], *b"\0asm\x0d\0\x01\0");
-        }
-        Err(payload) => {
-            let message = *payload.downcast::<String>().expect("a message");
-            assert!(
-                message.contains("`rustup target add wasm32-wasip2`"),
-                "{message}"
-            );
-        }
-    }
-}
-
-#[test]
-fn a_crate_that_cannot_be_built_fails_with_the_compilers_words() {
-    let scratch = directory();
-    let manifest = "[package]\nname = \"broken\"\nedition = \"2024\"\n[workspace]\n";
-    write(scratch.path(), "Cargo.toml", manifest);
-    std::fs::create_dir(scratch.path().join("src")).expect("a directory");
-    write(scratch.path(), "src/lib.rs", "this is no Rust");
-    for _ in 0..2 {
-        let message = failure(|| by_this_host(Component::of_crate(scratch.path())).start_program());
-        assert!(message.contains("broken cannot be built"), "{message}");
-        assert!(message.contains("this is no Rust"), "{message}");
-    }
 }

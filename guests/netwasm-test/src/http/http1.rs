@@ -25,45 +25,7 @@ pub struct HttpClient {
 }
 
 impl HttpClient {
-    /// Sends a GET request for `target`, such as `/search?q=tea`.
-    ///
-    /// # Panics
-    /// Panics as [`Request::send`] does.
-    #[track_caller]
-    #[must_use]
-    pub fn get(&mut self, target: &str) -> Response {
-        self.request("GET", target).send()
-    }
-
-    /// Sends a POST request with a body.
-    ///
-    /// # Panics
-    /// Panics as [`Request::send`] does.
-    #[track_caller]
-    #[must_use]
-    pub fn post(&mut self, target: &str, body: impl Into<Vec<u8>>) -> Response {
-        self.request("POST", target).body(body).send()
-    }
-
-    /// Sends a PUT request with a body.
-    ///
-    /// # Panics
-    /// Panics as [`Request::send`] does.
-    #[track_caller]
-    #[must_use]
-    pub fn put(&mut self, target: &str, body: impl Into<Vec<u8>>) -> Response {
-        self.request("PUT", target).body(body).send()
-    }
-
-    /// Sends a DELETE request, without a body.
-    ///
-    /// # Panics
-    /// Panics as [`Request::send`] does.
-    #[track_caller]
-    #[must_use]
-    pub fn delete(&mut self, target: &str) -> Response {
-        self.request("DELETE", target).send()
-    }
+    simple_requests!();
 
     /// Begins a request of any method, for headers of its own.
     pub fn request(&mut self, method: &str, target: &str) -> Request<'_> {

@@ -1,5 +1,50 @@
 //! Requests and responses, and the clients of HTTP/1.1 and HTTP/2.
 
+/// Requests of a method that need no headers, of a client with `request`.
+macro_rules! simple_requests {
+    () => {
+        /// Sends a GET request for `target`, such as `/search?q=tea`.
+        ///
+        /// # Panics
+        /// Panics as [`Request::send`] does.
+        #[track_caller]
+        #[must_use]
+        pub fn get(&mut self, target: &str) -> Response {
+            self.request("GET", target).send()
+        }
+
+        /// Sends a POST request with a body.
+        ///
+        /// # Panics
+        /// Panics as [`Request::send`] does.
+        #[track_caller]
+        #[must_use]
+        pub fn post(&mut self, target: &str, body: impl Into<Vec<u8>>) -> Response {
+            self.request("POST", target).body(body).send()
+        }
+
+        /// Sends a PUT request with a body.
+        ///
+        /// # Panics
+        /// Panics as [`Request::send`] does.
+        #[track_caller]
+        #[must_use]
+        pub fn put(&mut self, target: &str, body: impl Into<Vec<u8>>) -> Response {
+            self.request("PUT", target).body(body).send()
+        }
+
+        /// Sends a DELETE request, without a body.
+        ///
+        /// # Panics
+        /// Panics as [`Request::send`] does.
+        #[track_caller]
+        #[must_use]
+        pub fn delete(&mut self, target: &str) -> Response {
+            self.request("DELETE", target).send()
+        }
+    };
+}
+
 mod framing;
 mod http1;
 #[cfg(feature = "http2")]
