@@ -219,14 +219,26 @@ impl Thread {
 
     /// Returns the entry of the next task, which the task holds. A task without
     /// a layer of futures for that is smaller.
-    pub(crate) fn list(self: &Rc<Self>) -> Listed {
+    fn list(self: &Rc<Self>) -> Listed {
         Listed {
-            key: self.tasks.borrow().vacant_key(),
+            key: self.next_task(),
             thread: Rc::clone(self),
         }
     }
 
-    /// Runs the task that holds the entry made last.
+    /// Returns the place of the next task in the list, which the task holds and is to
+    /// give back by [`Self::unlist`].
+    pub(crate) fn next_task(&self) -> usize {
+        self.tasks.borrow().vacant_key()
+    }
+
+    /// Takes a task out of the list.
+    pub(crate) fn unlist(&self, key: usize) {
+        let handle = self.tasks.borrow_mut().try_remove(key);
+        drop(handle);
+    }
+
+    /// Runs the task that holds the place that is next.
     pub(crate) fn run_listed(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
         let handle = tokio::task::spawn_local(task).abort_handle();
         // The task runs later, so the key is still vacant.
@@ -250,7 +262,13 @@ impl Thread {
         }
     }
 
-    fn one_ended(&self) {
+    /// Notes a task that the worker waits for, until [`Self::one_ended`].
+    pub(crate) fn one_began(&self) {
+        self.active.set(self.active.get() + 1);
+    }
+
+    /// Notes the end of a task that the worker waits for.
+    pub(crate) fn one_ended(&self) {
         self.active.set(self.active.get() - 1);
         if self.active.get() == 0 {
             self.ended.notify_one();
@@ -267,15 +285,14 @@ impl Thread {
 
 /// Entry of a task in the list of its thread.
 #[derive(Debug)]
-pub(crate) struct Listed {
+struct Listed {
     thread: Rc<Thread>,
     key: usize,
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        let handle = self.thread.tasks.borrow_mut().try_remove(self.key);
-        drop(handle);
+        self.thread.unlist(self.key);
     }
 }
 
@@ -307,7 +324,7 @@ pub struct Active(Rc<Thread>);
 
 impl Active {
     fn new(thread: &Rc<Thread>) -> Self {
-        thread.active.set(thread.active.get() + 1);
+        thread.one_began();
         Self(Rc::clone(thread))
     }
 }

@@ -81,3 +81,9 @@ fn a_driver_that_panics_leaves_nothing_behind() {
         assert_eq!(worker.env().counters.connections_lost.get(), 1);
     });
 }
+
+#[test]
+fn the_worker_adds_little_to_the_task_of_a_driver() {
+    // `netwasm_http::h1` tests the size of a driver, and says what for.
+    assert_eq!(size_of::<Driving<()>>(), 32);
+}
