@@ -79,8 +79,8 @@ pub struct Core {
     pub(super) reads: bool,
     /// Counts the connection against `--max-connections` or `--max-outgoing`.
     pub(super) permit: Option<Permit>,
-    /// Place of an accepted connection among those of its client.
-    pub(crate) client: Option<ClientPlace>,
+    /// Place of an accepted connection among those of its client, if these are limited.
+    pub(crate) client: Option<Box<ClientPlace>>,
     /// Counts it among those of its listener.
     pub(crate) of_listener: Option<OfListener>,
     /// Place of a guest's connection at a server of an upstream group.

@@ -91,7 +91,7 @@ impl Transport {
     /// Notes the places of an accepted connection, which it keeps.
     pub(crate) fn admitted(&self, client: Option<ClientPlace>, of_listener: OfListener) {
         let mut core = self.core.borrow_mut();
-        core.client = client;
+        core.client = client.map(Box::new);
         core.of_listener = Some(of_listener);
     }
 
