@@ -37,6 +37,8 @@ pub struct Thread {
     pub turns: Rc<Turns>,
     /// Receive buffers; borrowed only during one poll.
     pub scratch: RefCell<Scratch>,
+    /// Empty buffer for small parts that are sent together.
+    pub(crate) joined: RefCell<Vec<u8>>,
     /// Empty pipes for relays.
     pub(crate) pipes: RefCell<Vec<Pipe>>,
     /// True if connections are to end as soon as they can.
@@ -64,6 +66,7 @@ impl Thread {
             meter: env.counters.meters.of_thread(),
             env,
             scratch: RefCell::new(Scratch::default()),
+            joined: RefCell::default(),
             pipes: RefCell::default(),
             draining: Cell::new(false),
             spares_idle: Cell::new(false),

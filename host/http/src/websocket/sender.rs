@@ -295,6 +295,9 @@ impl WebSocketSender for FrameSender {
             }
             return;
         }
+        if let [message] = messages {
+            return self.outlet.write(&[self.shared_frame(message)]);
+        }
         let frames: Vec<&[u8]> = messages
             .iter()
             .map(|message| &**self.shared_frame(message))
