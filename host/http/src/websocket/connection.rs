@@ -112,10 +112,12 @@ impl WebSocketConnection {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             // `attend` knows what the alarm was set for.
-            transport.alarm_rang();
+            let rang = transport.alarm_rang();
             self.session.await_ends(cx);
             self.session.attend();
-            transport.set_alarm_at(self.session.due());
+            if !self.session.keeps_alarm(rang) {
+                transport.set_alarm_at(self.session.due());
+            }
             if self.session.is_over() || transport.over().is_some() {
                 continue;
             }

@@ -78,6 +78,8 @@ pub(super) struct Session {
     /// Input that waits until others had their turn.
     kept: Vec<u8>,
     silence: Silence,
+    /// True if the alarm was set for nothing but the next ping.
+    awaits_ping: bool,
     /// Progress of the message that has begun, and its tick.
     arriving: Option<(u64, Tick)>,
     /// Messages since a tick.
@@ -137,6 +139,7 @@ impl Session {
             stage: SessionStage::Open,
             kept: Vec::new(),
             silence: Silence::Since(now),
+            awaits_ping: false,
             arriving: None,
             rate: (0, now),
         }
@@ -247,7 +250,7 @@ impl Session {
         if self.is_over() {
             return;
         }
-        let service = Rc::clone(self.socket.service());
+        let service = self.socket.service();
         if service.is_aborting() {
             return self.end(SessionEnd::Lost);
         }
@@ -256,7 +259,7 @@ impl Session {
         {
             return self.end(SessionEnd::Fault(GONE));
         }
-        let thread = Rc::clone(self.transport().thread());
+        let thread = self.socket.transport().thread();
         let now = thread.now();
         if self.sender.has_closed() && self.stage == SessionStage::Open {
             self.stage = SessionStage::Closing(now);
@@ -275,8 +278,7 @@ impl Session {
             self.stage = SessionStage::Closing(now);
             return;
         }
-        let net = Arc::clone(self.sender.net());
-        let limits = &net.limits.http;
+        let limits = &self.sender.net().limits.http;
         if self.holds() {
             // Its answer is not read, nor is the rest of its message.
             self.silence = Silence::Since(now);
@@ -303,6 +305,14 @@ impl Session {
             }
             _ => {}
         }
+    }
+
+    /// True if the alarm that is set does: nothing is due but a ping, which whatever the
+    /// peer has sent meanwhile only puts off. `rang` is true if there is none any more.
+    pub(super) fn keeps_alarm(&mut self, rang: bool) -> bool {
+        let is_quiet = self.arriving.is_none() && matches!(self.silence, Silence::Since(_));
+        let awaits_ping = is_quiet && self.stage == SessionStage::Open;
+        std::mem::replace(&mut self.awaits_ping, awaits_ping) && awaits_ping && !rang
     }
 
     /// Returns the tick at which something is due.
