@@ -283,7 +283,7 @@ impl WebSocketSender for FrameSender {
         }
     }
 
-    fn deliver(&self, messages: &[&Arc<Published>]) {
+    fn deliver(&self, messages: &[Arc<Published>]) {
         let lengths = messages.iter().map(|message| message.data().len());
         if self.is_closing() || !self.takes(lengths) {
             return;
@@ -296,7 +296,7 @@ impl WebSocketSender for FrameSender {
             return;
         }
         if let [message] = messages {
-            return self.outlet.write(&[self.shared_frame(message)]);
+            return self.outlet.write(&[&**self.shared_frame(message)]);
         }
         let frames: Vec<&[u8]> = messages
             .iter()
