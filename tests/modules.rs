@@ -147,7 +147,10 @@ fn names_of_a_strangers_module_do_not_control_the_terminal() {
             let raw = |letter: char| letter.is_control() && letter != '\n';
             assert!(!told.stderr.contains(raw), "{told:?}");
             let mut lines = told.stderr.lines();
-            assert!(!lines.any(|line| line.starts_with("netwasm: it")), "{told:?}");
+            assert!(
+                !lines.any(|line| line.starts_with("netwasm: it")),
+                "{told:?}"
+            );
         }
     }
 }
