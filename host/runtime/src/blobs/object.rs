@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -158,14 +158,19 @@ impl Container {
         source_name: &str,
         going: &Going,
     ) -> Result<(), Failure> {
-        let mut file = source.file(source_name)?;
+        self.write_copy(name, &mut source.file(source_name)?, going)
+    }
+
+    fn write_copy(&self, name: &str, file: &mut File, going: &Going) -> Result<(), Failure> {
         self.write(name, &mut |target| {
             file.rewind()?;
-            copy(&mut file, target, going)
+            copy(file, target, going)
         })
     }
 
-    /// Moves an object of another container, or of this one.
+    /// Moves an object of another container, or of this one. Another object that has
+    /// taken its place meanwhile stays: containers may be of one directory, or within
+    /// each other, and then that is the copy.
     ///
     /// # Errors
     /// Fails if there is no such object, or as writing does.
@@ -182,8 +187,16 @@ impl Container {
         if is_same {
             return source.file(name).map(drop);
         }
-        self.copy_from(name, source, source_name, going)?;
-        source.delete(source_name)
+        // Open until it is deleted, so that no other file has its identity.
+        let mut moved = source.file(source_name)?;
+        self.write_copy(name, &mut moved, going)?;
+        let left = source.file(source_name).ok();
+        let left = left.map(|file| identity(&file)).transpose();
+        let is_left = left.and_then(|left| Ok(left == Some(identity(&moved)?)));
+        match is_left.map_err(|error| Failure::told("delete", source_name, error))? {
+            true => source.delete(source_name),
+            false => Ok(()),
+        }
     }
 
     /// Deletes an object, and the directories that are empty then. That there is
@@ -271,6 +284,12 @@ fn fill(mut file: File, content: &mut dyn FnMut(&mut File) -> io::Result<()>) ->
     content(&mut file)?;
     file.flush()?;
     file.sync_all()
+}
+
+/// Returns what tells a file from all others of the machine.
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Splits a path into its directory, which may be empty, and its last name.

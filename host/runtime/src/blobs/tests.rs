@@ -35,6 +35,40 @@ fn names(container: &Container) -> Vec<String> {
 }
 
 #[test]
+fn an_object_that_is_moved_to_itself_by_another_name_stays() {
+    let root = tempfile::tempdir().expect("a directory");
+    fs::create_dir(root.path().join("sub")).expect("a directory");
+    let opened = |form: &str| containers(root.path(), form).get("c").expect("it");
+    let (one, other, within) = (
+        opened("c=DIR:rw"),
+        // It is compared by its name first.
+        Container {
+            name: "d".into(),
+            ..opened("c=DIR:rw")
+        },
+        Container {
+            name: "e".into(),
+            ..opened("c=DIR/sub:rw")
+        },
+    );
+    let going = Going::default();
+    for (from, name, to, new_name) in [
+        (&one, "x", &other, "x"),
+        (&one, "sub/x", &within, "x"),
+        (&within, "x", &one, "sub/x"),
+    ] {
+        put(from, name, "content").expect("written");
+        to.move_from(new_name, from, name, &going).expect("moved");
+        assert_eq!(content(to, new_name).as_deref(), Ok("content"), "{name}");
+    }
+    // Two names of one file are two objects.
+    fs::hard_link(root.path().join("x"), root.path().join("y")).expect("a link");
+    other.move_from("y", &one, "x", &going).expect("moved");
+    assert!(content(&one, "x").is_err());
+    assert_eq!(content(&one, "y").as_deref(), Ok("content"));
+}
+
+#[test]
 fn objects_are_files_and_their_names_paths() {
     let root = tempfile::tempdir().expect("a directory");
     let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
