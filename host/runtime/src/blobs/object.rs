@@ -32,7 +32,8 @@ impl Range {
     /// Reads up to `most` bytes from a position of the part; none at its end.
     ///
     /// # Errors
-    /// Fails as pread(2) does.
+    /// Fails as pread(2) does, or if the object was cut short meanwhile: what is left
+    /// would look whole.
     pub(crate) fn read_at(&self, position: u64, most: usize) -> io::Result<Vec<u8>> {
         let left = self.length.saturating_sub(position);
         let most = usize::try_from(left).map_or(most, |left| left.min(most));
@@ -41,13 +42,17 @@ impl Range {
         while let Some(rest) = bytes.get_mut(filled..).filter(|it| !it.is_empty()) {
             let offset = self.start.saturating_add(position) + filled as u64;
             match self.file.read_at(rest, offset) {
-                Ok(0) => break,
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the object was cut short while it was read",
+                    ));
+                }
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        bytes.truncate(filled);
         Ok(bytes)
     }
 }
