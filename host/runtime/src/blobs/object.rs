@@ -141,8 +141,12 @@ impl Container {
             };
             let written = fill(file, content).and_then(|()| {
                 rustix::fs::renameat(&directory, &*unfinished, &directory, last)?;
-                // So that the name is on the disk, too.
-                Ok(rustix::fs::fsync(&directory)?)
+                // So that the name is on the disk, too. Some file systems cannot do
+                // that, and the object is there: fsync(2).
+                match rustix::fs::fsync(&directory) {
+                    Ok(()) | Err(Errno::INVAL) => Ok(()),
+                    Err(errno) => Err(errno.into()),
+                }
             });
             if written.is_err() {
                 let _ = rustix::fs::unlinkat(&directory, &*unfinished, AtFlags::empty());
@@ -269,14 +273,28 @@ impl Container {
     }
 }
 
+/// Makes a file whose name is gone at once.
+///
+/// # Errors
+/// Fails as open(2) and unlink(2) do.
+pub(super) fn unlinked_file(directory: &OwnedFd) -> io::Result<File> {
+    let (name, file) = new_hidden(directory, OFlags::RDWR, 0o600)?;
+    rustix::fs::unlinkat(directory, &*name, AtFlags::empty())?;
+    Ok(file)
+}
+
 /// Makes a file that is not whole yet, and returns its name.
 fn new_file(directory: &OwnedFd) -> io::Result<(String, File)> {
+    new_hidden(directory, OFlags::WRONLY, 0o666)
+}
+
+fn new_hidden(directory: &OwnedFd, access: OFlags, mode: u32) -> io::Result<(String, File)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{UNFINISHED}{}-{number}", std::process::id());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        match beneath(directory, &name, flags, Mode::from_raw_mode(0o666)) {
+        let flags = access | OFlags::CREATE | OFlags::EXCL;
+        match beneath(directory, &name, flags, Mode::from_raw_mode(mode)) {
             // A process of this number was killed.
             Err(Errno::EXIST) => {}
             file => return Ok((name, file?.into())),

@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use super::*;
@@ -48,6 +48,19 @@ fn an_object_that_is_cut_short_while_it_is_read_is_no_whole_one() {
     let error = range.read_at(4, 100).expect_err("it is not whole");
     assert!(error.to_string().contains("cut short"), "{error}");
     assert_eq!(range.read_at(8, 100).expect("its end"), b"");
+}
+
+#[test]
+fn a_file_without_a_name_is_had_where_the_file_system_has_none() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    let mut file = object::unlinked_file(&container.directory).expect("a file");
+    assert_eq!(fs::read_dir(root.path()).expect("it").count(), 0);
+    file.write_all(b"0123456789").expect("written");
+    let mut content = String::new();
+    file.rewind().expect("its begin");
+    file.read_to_string(&mut content).expect("read");
+    assert_eq!(content, "0123456789");
 }
 
 #[test]
