@@ -20,7 +20,7 @@ use netwasm_base::error::ConnectionError;
 use netwasm_base::policy::{canonical_name, is_host_name};
 
 use crate::concurrent::permissions::Permissions;
-use crate::concurrent::state::{AsyncState, Store};
+use crate::concurrent::state::{AsyncState, Store, drop_handle};
 use crate::local::Local;
 
 type Answer = Result<Vec<IpAddr>, ConnectionError>;
@@ -118,11 +118,7 @@ fn add_p2(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()> {
     l.resource(
         "resolve-address-stream",
         ResourceType::host::<Lookup>(),
-        |mut store: Store<'_>, handle| {
-            let table = &mut store.data_mut().table;
-            table.delete(Resource::<Lookup>::new_own(handle))?;
-            Ok(())
-        },
+        drop_handle::<Lookup>,
     )?;
     l.func_wrap(
         "resolve-addresses",

@@ -35,7 +35,7 @@ use netwasm_net::stream::Stream;
 use netwasm_net::transport::Transport;
 
 use crate::concurrent::permissions;
-use crate::concurrent::state::{AsyncState, Store};
+use crate::concurrent::state::{AsyncState, Store, drop_handle};
 use crate::concurrent::streams;
 use crate::concurrent::tcp::socket::{SocketResult, TcpSocket, TcpState, buffer, halved, is_valid};
 use crate::instance::Instance;
@@ -70,13 +70,7 @@ fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()
     l.resource(
         "tcp-socket",
         ResourceType::host::<TcpSocket>(),
-        |mut store: Store<'_>, handle| {
-            store
-                .data_mut()
-                .table
-                .delete(Resource::<TcpSocket>::new_own(handle))?;
-            Ok(())
-        },
+        drop_handle::<TcpSocket>,
     )?;
     l.func_wrap(
         "[static]tcp-socket.create",

@@ -23,7 +23,7 @@ use netwasm_net::io::Watched;
 use netwasm_net::worker::Worker;
 
 use crate::concurrent::permissions::{Peers, Permissions};
-use crate::concurrent::state::{AsyncState, Store};
+use crate::concurrent::state::{AsyncState, Store, drop_handle};
 use crate::concurrent::tcp::socket::{
     SocketResult, buffer, halved, hop_limit, is_of_family, open, set_hop_limit,
 };
@@ -76,11 +76,7 @@ fn add_udp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()
     l.resource(
         "udp-socket",
         ResourceType::host::<UdpSocket>(),
-        |mut store: Store<'_>, handle| {
-            let socket = Resource::<UdpSocket>::new_own(handle);
-            store.data_mut().table.delete(socket)?;
-            Ok(())
-        },
+        drop_handle::<UdpSocket>,
     )?;
     l.func_wrap(
         "[static]udp-socket.create",
