@@ -37,7 +37,9 @@ use netwasm_net::transport::Transport;
 use crate::concurrent::permissions;
 use crate::concurrent::state::{AsyncState, Store, drop_handle};
 use crate::concurrent::streams;
-use crate::concurrent::tcp::socket::{SocketResult, TcpSocket, TcpState, buffer, halved, is_valid};
+use crate::concurrent::tcp::socket::{
+    SocketResult, TcpSocket, TcpState, buffer, halved, is_valid, link_socket_methods,
+};
 use crate::instance::Instance;
 
 /// Replaces `tcp-socket` in the linker.
@@ -52,19 +54,6 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
 }
 
 type Handle = Resource<TcpSocket>;
-
-/// Links methods that query a socket or set an option of it.
-macro_rules! link_methods {
-    ($linker:ident: $($name:literal => |$socket:ident $(, $argument:ident: $type:ty)*| $body:expr;)*) => {$(
-        $linker.func_wrap(
-            concat!("[method]tcp-socket.", $name),
-            |mut store: Store<'_>, (socket, $($argument,)*): (Handle, $($type,)*)| {
-                let $socket: &mut TcpSocket = store.data_mut().table.get_mut(&socket)?;
-                Ok(($body,))
-            },
-        )?;
-    )*};
-}
 
 fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()> {
     l.resource(
@@ -127,7 +116,7 @@ fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()
             Ok((received,))
         },
     )?;
-    link_methods!(l:
+    link_socket_methods!(l, "tcp-socket", TcpSocket:
         "get-local-address" => |socket| socket.local_address();
         "get-remote-address" => |socket| socket.remote_address();
         "get-is-listening" => |socket| matches!(socket.state, TcpState::Listening(_));
