@@ -28,9 +28,8 @@ type Answer = Result<Vec<IpAddr>, ConnectionError>;
 /// Replaces both versions in the linker.
 ///
 /// # Errors
-/// Fails if they are not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     let mut p3 = linker.instance("wasi:sockets/ip-name-lookup@0.3.0")?;
     p3.func_wrap_concurrent(
         "resolve-addresses",
@@ -44,9 +43,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
             })
         },
     )?;
-    add_p2(&mut linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?)?;
-    linker.allow_shadowing(false);
-    Ok(())
+    add_p2(&mut linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?)
 }
 
 fn parts(state: &AsyncState) -> (SendWrapper<Rc<Local>>, Arc<Permissions>) {

@@ -38,23 +38,20 @@ type Sent = Result<(), ErrorCode>;
 /// Replaces the function in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type Parameters = (
         Resource<FieldMap>,
         Option<StreamReader<u8>>,
         FutureReader<Trailers>,
     );
-    linker.allow_shadowing(true);
     let mut types = linker.instance("wasi:http/types@0.3.0")?;
-    let added = types.func_wrap(
+    types.func_wrap(
         "[static]response.new",
         |store: Store<'_>, (headers, contents, trailers): Parameters| {
             Ok((new(store, headers, contents, trailers)?,))
         },
-    );
-    linker.allow_shadowing(false);
-    added
+    )
 }
 
 fn new(

@@ -45,12 +45,9 @@ use crate::instance::Instance;
 /// Replaces `tcp-socket` in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let added = add_tcp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?);
-    linker.allow_shadowing(false);
-    added
+    add_tcp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?)
 }
 
 type Handle = Resource<TcpSocket>;

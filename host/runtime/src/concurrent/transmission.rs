@@ -32,7 +32,7 @@ const MOST_GONE: usize = 32;
 /// Replaces the functions in the linker.
 ///
 /// # Errors
-/// Fails if the interfaces are not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type Parameters = (
         Resource<FieldMap>,
@@ -40,21 +40,18 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
         FutureReader<Trailers>,
         Option<Resource<RequestOptions>>,
     );
-    linker.allow_shadowing(true);
     linker.instance("wasi:http/types@0.3.0")?.func_wrap(
         "[static]request.new",
         |store: Store<'_>, parameters: Parameters| Ok((new(store, parameters)?,)),
     )?;
-    let added = linker
+    linker
         .instance("wasi:http/client@0.3.0")?
         .func_wrap_concurrent(
             "send",
             |accessor: &Accessor<AsyncState>, (request,): (Resource<Request>,)| {
                 Box::pin(async move { Ok((send(accessor, request).await?,)) })
             },
-        );
-    linker.allow_shadowing(false);
-    added
+        )
 }
 
 /// Parameters of `request.new`.

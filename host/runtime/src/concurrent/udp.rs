@@ -60,12 +60,9 @@ type Handle = Resource<UdpSocket>;
 /// Replaces `udp-socket` in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let added = add_udp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?);
-    linker.allow_shadowing(false);
-    added
+    add_udp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?)
 }
 
 fn add_udp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()> {
