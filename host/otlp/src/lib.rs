@@ -12,7 +12,7 @@
 //!
 //! The crate that has all messages brings the SDK and gRPC. These few are written by
 //! hand. Modules and fields have the names, units and numbers of the `.proto` files.
-//! What is in them is decided by who sends them.
+//! The sender decides their values.
 //!
 //! # Modules
 //!

@@ -100,7 +100,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
     )
 }
 
-/// What a bucket was asked.
+/// A question to a bucket, under way.
 struct Asked<T> {
     answer: Answer<T>,
     calls: Arc<BucketCalls>,
