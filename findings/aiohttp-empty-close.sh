@@ -80,7 +80,7 @@ async def close_as_browsers_do(port):
         b"Sec-WebSocket-Key: " + base64.b64encode(bytes(16)) + b"\r\n\r\n"
     )
     await reader.readuntil(b"\r\n\r\n")
-    # The same frame, masked.
+    # That frame, masked.
     writer.write(b"\x88\x80\x00\x00\x00\x00")
     await reader.read()
     writer.close()

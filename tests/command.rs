@@ -339,12 +339,10 @@ fn an_echo_on_wasi_sockets_serves_many_at_once() {
     });
     // The program ends once its listener and its connections have ended.
     let mut peer = Peer::connect(address);
-    peer.send(b"before");
-    assert_eq!(peer.take(6), b"before");
+    peer.echoes(b"before");
     command.signal(Signal::TERM);
     command.log.wait_for(&["draining"]);
-    peer.send(b"after");
-    assert_eq!(peer.take(5), b"after");
+    peer.echoes(b"after");
     peer.finish();
     assert_eq!(peer.rest(), b"");
     assert_eq!(command.wait().code(), Some(0), "drained");

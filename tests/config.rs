@@ -88,8 +88,7 @@ fn what_one_service_may_do_another_may_not() {
         panic!("{addresses:?}")
     };
     let mut allowed = crate::harness::Peer::connect(may);
-    allowed.send(b"through");
-    assert_eq!(allowed.take(7), b"through");
+    allowed.echoes(b"through");
     let mut denied = crate::harness::Peer::connect(not);
     denied.lost();
     let line = server.log.wait_for(&["--allow-connect", "guest=not"]);
@@ -109,13 +108,11 @@ fn one_service_that_traps_leaves_the_others_alone() {
     ));
     let server = Run::config(&file, 2).start();
     let mut before = server.connect();
-    before.send(b"before");
-    assert_eq!(before.take(6), b"before");
+    before.echoes(b"before");
     for _ in 0..5 {
         server.connect_http().fetch("/trap");
     }
-    before.send(b"after");
-    assert_eq!(before.take(5), b"after");
+    before.echoes(b"after");
     drop(before);
     server.serves_echo();
     server.stop();

@@ -4,11 +4,11 @@
 mod datagrams;
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::harness::{Run, Server, TcpPeer, eventually};
+use crate::harness::{Run, Server, TcpPeer, datagram_echo, eventually};
 
 fn probe(options: &[&str]) -> Server {
     Run::guest("dial-probe").tcp().args(options).start()
@@ -67,20 +67,6 @@ fn bound(peer: &mut TcpPeer, token: usize, server: SocketAddr) -> SocketAddr {
         .unwrap_or_else(|| panic!("{line}"))
         .parse()
         .expect("an address")
-}
-
-/// A server of datagrams that answers each with its own text, and the address of
-/// the sender.
-fn datagram_echo() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let address = socket.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        let mut buffer = [0; 1024];
-        while let Ok((count, peer)) = socket.recv_from(&mut buffer) {
-            let _ = socket.send_to(&buffer[..count], peer);
-        }
-    });
-    address
 }
 
 #[test]

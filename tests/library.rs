@@ -2,9 +2,9 @@
 //! socket options, requests whose handlers wait, the types of the crate `http`.
 
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 
-use crate::harness::{Run, TcpPeer};
+use crate::harness::{Run, TcpPeer, datagram_echo};
 
 fn probe() -> Run {
     Run::guest("library-probe")
@@ -24,19 +24,6 @@ fn echo() -> SocketAddr {
                     break;
                 }
             }
-        }
-    });
-    address
-}
-
-/// A socket that sends back what it gets.
-fn datagram_echo() -> SocketAddr {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let address = socket.local_addr().expect("its address");
-    std::thread::spawn(move || {
-        let mut buffer = [0; 1024];
-        while let Ok((count, peer)) = socket.recv_from(&mut buffer) {
-            socket.send_to(&buffer[..count], peer).expect("it is sent");
         }
     });
     address

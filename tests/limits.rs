@@ -11,8 +11,7 @@ use crate::harness::{
 /// Connects, gets a few bytes echoed, and closes in order.
 fn one_round(server: &Server) {
     let mut peer = server.connect();
-    peer.send(b"round trip");
-    assert_eq!(peer.take(10), b"round trip");
+    peer.echoes(b"round trip");
     peer.finish();
     assert_eq!(peer.rest(), b"");
 }
@@ -66,8 +65,7 @@ fn descriptors_and_memory_are_back_after_ten_thousand_connections() {
 fn no_descriptor_left_on_accept_is_a_pause_and_not_the_end() {
     let server = Run::guest("echo").tcp().args(["--workers", "1"]).start();
     let mut working = server.connect();
-    working.send(b"before");
-    assert_eq!(working.take(6), b"before");
+    working.echoes(b"before");
 
     server.descriptors_at_rest();
     server.take_descriptors_away();
@@ -83,8 +81,7 @@ fn no_descriptor_left_on_accept_is_a_pause_and_not_the_end() {
     let cpu = server.cpu_seconds();
     let start = Instant::now();
     for _ in slowly(Duration::from_millis(20), 0..30) {
-        working.send(b"meanwhile");
-        assert_eq!(working.take(9), b"meanwhile");
+        working.echoes(b"meanwhile");
     }
     let (used, time) = (server.cpu_seconds() - cpu, start.elapsed());
     assert!(
@@ -157,8 +154,7 @@ fn beyond_the_most_connections_the_backlog_waits() {
             .start();
         let mut served: Vec<_> = (0..3).map(|_| server.connect()).collect();
         for peer in &mut served {
-            peer.send(b"served");
-            assert_eq!(peer.take(6), b"served");
+            peer.echoes(b"served");
         }
         let mut waiting = server.connect();
         waiting.send(b"waiting");
@@ -230,13 +226,11 @@ fn an_idle_connection_ends_at_its_time() {
     let mut idle = server.connect();
     let mut busy = server.connect();
     for _ in slowly(Duration::from_millis(50), 0..24) {
-        busy.send(b"tick");
-        assert_eq!(busy.take(4), b"tick");
+        busy.echoes(b"tick");
     }
     idle.cut();
     server.log.wait_for(&["--idle-timeout"]);
-    busy.send(b"tick");
-    assert_eq!(busy.take(4), b"tick");
+    busy.echoes(b"tick");
 }
 
 #[test]
@@ -412,8 +406,7 @@ fn with_no_limit_of_time_all_is_served() {
     let server = Run::guest("echo").tcp().tls().args(&args).start();
     server.serves_echo();
     let mut peer = Client::of("localhost").connect(server.address("tls"));
-    peer.send(b"in TLS");
-    assert_eq!(peer.take(6), b"in TLS");
+    peer.echoes(b"in TLS");
     peer.finish();
     assert_eq!(peer.rest(), b"");
     server.stop();

@@ -1,8 +1,8 @@
 //! Tests of relays, whose bytes the host copies itself.
 
 use crate::harness::{
-    self, Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, same,
-    spliced, unix_address,
+    self, Client, Peer, Run, Strace, TcpPeer, directory, echoes, eventually, pattern, spliced,
+    unix_address,
 };
 
 #[test]
@@ -84,8 +84,7 @@ fn a_relay_works_over_a_unix_socket() {
     let mut peer = Peer::connect_unix(&path);
     let bytes = pattern(64 << 10);
     for _ in 0..32 {
-        peer.send(&bytes);
-        same(&peer.take(bytes.len()), &bytes);
+        peer.echoes(&bytes);
     }
     peer.finish();
     assert_eq!(peer.rest(), b"");
@@ -103,8 +102,7 @@ fn a_relay_that_is_reset_leaves_nothing_behind() {
         .args(["--workers", "1"])
         .start();
     let mut other = server.connect();
-    other.send(b"before");
-    assert_eq!(other.take(6), b"before");
+    other.echoes(b"before");
     let before = server.descriptors_at_rest();
     for _ in 0..50 {
         let mut peer = server.connect();
@@ -114,8 +112,7 @@ fn a_relay_that_is_reset_leaves_nothing_behind() {
     }
     server.log.wait_for(&["reset"]);
     server.wait_for_descriptors(before + KEPT);
-    other.send(b"after");
-    assert_eq!(other.take(5), b"after");
+    other.echoes(b"after");
 }
 
 #[test]
@@ -160,8 +157,7 @@ fn an_idle_relay_ends_at_its_time() {
         .args(["--idle-timeout", "500ms"])
         .start();
     let mut peer = server.connect();
-    peer.send(b"then nothing");
-    assert_eq!(peer.take(12), b"then nothing");
+    peer.echoes(b"then nothing");
     peer.cut();
     server.log.wait_for(&["--idle-timeout"]);
     eventually("a fresh relay", || {

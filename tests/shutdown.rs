@@ -4,7 +4,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    self, Client, Run, Server, directory, eventually, pattern, same, unix_address,
+    self, Client, Run, Server, directory, eventually, pattern, same, took_less, took_more,
+    unix_address,
 };
 use rustix::process::Signal;
 
@@ -29,11 +30,7 @@ fn an_idle_server_ends_at_once_on_either_signal() {
         let start = Instant::now();
         server.signal(signal);
         assert_eq!(server.wait().code(), Some(0));
-        assert!(
-            start.elapsed() < Duration::from_secs(5),
-            "{:?}",
-            start.elapsed()
-        );
+        took_less(start, Duration::from_secs(5));
     }
 }
 
@@ -42,8 +39,7 @@ fn the_drain_says_what_is_left_for_how_long_and_how_to_abort() {
     let mut server = echo(&["--shutdown-timeout", "90s"]);
     let mut peers = [server.connect(), server.connect()];
     for peer in &mut peers {
-        peer.send(b"x");
-        assert_eq!(peer.take(1), b"x");
+        peer.echoes(b"x");
     }
     server.signal(Signal::TERM);
     server.log.wait_for(&[
@@ -83,12 +79,10 @@ fn a_transfer_that_runs_is_finished_before_the_end() {
 fn a_transfer_inside_tls_is_finished_before_the_end() {
     let mut server = Run::guest("echo").tcp().tls().start();
     let mut peer = Client::of("localhost").connect(server.address("tls"));
-    peer.send(b"before");
-    assert_eq!(peer.take(6), b"before");
+    peer.echoes(b"before");
     server.signal(Signal::TERM);
     refuses(&server);
-    peer.send(b"after");
-    assert_eq!(peer.take(5), b"after");
+    peer.echoes(b"after");
     peer.finish();
     assert_eq!(peer.rest(), b"");
     assert_eq!(server.wait().code(), Some(0));
@@ -98,13 +92,11 @@ fn a_transfer_inside_tls_is_finished_before_the_end() {
 fn a_relay_is_finished_before_the_end() {
     let mut server = Run::guest("relay-echo").tcp().start();
     let mut peer = server.connect();
-    peer.send(b"before");
-    assert_eq!(peer.take(6), b"before");
+    peer.echoes(b"before");
     server.signal(Signal::TERM);
     refuses(&server);
     let bytes = pattern(64 << 10);
-    peer.send(&bytes);
-    same(&peer.take(bytes.len()), &bytes);
+    peer.echoes(&bytes);
     peer.finish();
     assert_eq!(peer.rest(), b"");
     assert_eq!(server.wait().code(), Some(0));
@@ -114,16 +106,11 @@ fn a_relay_is_finished_before_the_end() {
 fn what_does_not_end_in_time_is_aborted() {
     let mut server = echo(&["--shutdown-timeout", "300ms"]);
     let mut peer = server.connect();
-    peer.send(b"here to stay");
-    assert_eq!(peer.take(12), b"here to stay");
+    peer.echoes(b"here to stay");
     let start = Instant::now();
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(1));
-    assert!(
-        start.elapsed() >= Duration::from_millis(290),
-        "{:?}",
-        start.elapsed()
-    );
+    took_more(start, Duration::from_millis(290));
     peer.cut();
     server.log.wait_for(&["--shutdown-timeout"]);
 }
@@ -133,8 +120,7 @@ fn what_does_not_end_in_time_is_aborted() {
 fn draining(first: Signal) -> (Server, harness::TcpPeer, Instant) {
     let server = echo(&["--shutdown-timeout", "10m"]);
     let mut peer = server.connect();
-    peer.send(b"here to stay");
-    assert_eq!(peer.take(12), b"here to stay");
+    peer.echoes(b"here to stay");
     let told = Instant::now();
     server.signal(first);
     server.log.wait_for(&["drain"]);
@@ -169,8 +155,7 @@ fn a_signal_that_comes_again_within_a_second_is_no_second_one() {
             (told.elapsed() < Duration::from_millis(900)).then_some((server, peer))
         });
         server.log.wait_for(&["not another"]);
-        peer.send(b"still here");
-        assert_eq!(peer.take(10), b"still here");
+        peer.echoes(b"still here");
         peer.finish();
         assert_eq!(peer.rest(), b"");
         assert_eq!(server.wait().code(), Some(0));
@@ -226,8 +211,7 @@ fn the_file_of_a_unix_socket_is_gone_after_a_forced_end_too() {
         .args(["--shutdown-timeout", "100ms"])
         .start();
     let mut peer = harness::Peer::connect_unix(&path);
-    peer.send(b"x");
-    assert_eq!(peer.take(1), b"x");
+    peer.echoes(b"x");
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(1));
     assert!(!path.exists());

@@ -432,7 +432,7 @@ fn tls_over_a_guests_own_socket_trusts_and_resumes_as_the_hosts_own() {
         asked.join().expect("an answer")
     });
     assert!(answer.starts_with("tls: "), "{answer}");
-    // Whom it may reach is decided by its sockets.
+    // Its sockets decide whom it may reach.
     let answer = ask(&server, "tls 127.0.0.1:1 localhost hello");
     assert!(answer.contains("access-denied"), "{answer}");
     server.log.wait_for(&["--allow-connect 127.0.0.1:1"]);

@@ -100,8 +100,7 @@ fn streams_work_over_a_unix_socket() {
         let mut peer = Peer::connect_unix(&path);
         let bytes = pattern(64 << 10);
         for _ in 0..16 {
-            peer.send(&bytes);
-            same(&peer.take(bytes.len()), &bytes);
+            peer.echoes(&bytes);
         }
         peer.finish();
         assert_eq!(peer.rest(), b"");
@@ -127,8 +126,7 @@ fn a_reset_in_mid_stream_leaves_the_others_alone() {
     for guest in ["stream-echo", "stream-relay"] {
         for server in servers(guest) {
             let mut other = server.connect();
-            other.send(b"before");
-            assert_eq!(other.take(6), b"before");
+            other.echoes(b"before");
             let before = server.descriptors_at_rest();
             for _ in 0..16 {
                 let mut peer = server.connect();
@@ -137,8 +135,7 @@ fn a_reset_in_mid_stream_leaves_the_others_alone() {
                 peer.reset();
             }
             server.wait_for_descriptors(before + KEPT);
-            other.send(b"after");
-            assert_eq!(other.take(5), b"after");
+            other.echoes(b"after");
             server.serves_echo();
             drop(other);
             server.stop();

@@ -11,9 +11,10 @@ use serde_json::Value;
 
 /// A crate, the crates of ours that it may depend on, and the crates that it
 /// must not reach through any dependency.
-const CRATES: [(&str, &[&str], &[&str]); 9] = [
+const CRATES: [(&str, &[&str], &[&str]); 10] = [
     ("netwasm-base", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-commit", &[], &["tokio", "rustls", "wasmtime"]),
+    ("netwasm-otlp", &[], &["tokio", "rustls", "wasmtime"]),
     ("netwasm-net", &["base"], &["netwasm-http", "wasmtime"]),
     (
         "netwasm-keyvalue",
@@ -37,13 +38,13 @@ const CRATES: [(&str, &[&str], &[&str]); 9] = [
     ),
     (
         "netwasm-runtime",
-        &["base", "keyvalue", "net", "exchange"],
+        &["base", "keyvalue", "net", "otlp", "exchange"],
         &["netwasm-http"],
     ),
     (
         "netwasm",
         &[
-            "base", "commit", "keyvalue", "net", "registry", "exchange", "http", "runtime",
+            "base", "commit", "keyvalue", "net", "otlp", "registry", "exchange", "http", "runtime",
         ],
         &[],
     ),

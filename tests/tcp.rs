@@ -53,8 +53,7 @@ fn a_port_alone_listens_on_both_loopback_addresses_with_one_port() {
     let v6 = format!("tcp://[::1]:{}", v4.port());
     assert_eq!(server.listening, [format!("tcp://{v4}"), v6]);
     let mut peer = Peer::connect((Ipv6Addr::LOCALHOST, v4.port()).into());
-    peer.send(b"six");
-    assert_eq!(peer.take(3), b"six");
+    peer.echoes(b"six");
 }
 
 #[test]
@@ -67,12 +66,10 @@ fn several_listeners_serve_at_once() {
         .filter_map(|url| url.strip_prefix("tcp://"))
     {
         let mut peer = Peer::connect(url.parse().expect("an address"));
-        peer.send(b"one of several");
-        assert_eq!(peer.take(14), b"one of several");
+        peer.echoes(b"one of several");
     }
     let mut peer = Client::of("localhost").connect(server.address("tls"));
-    peer.send(b"in TLS");
-    assert_eq!(peer.take(6), b"in TLS");
+    peer.echoes(b"in TLS");
     assert_eq!(server.datagrams().ask(b"a datagram"), b"a datagram");
     drop(peer);
     server.stop();
@@ -135,8 +132,7 @@ fn a_reset_in_mid_stream_leaves_the_others_alone() {
             .args(["--isolation", isolation])
             .start();
         let mut other = server.connect();
-        other.send(b"before");
-        assert_eq!(other.take(6), b"before");
+        other.echoes(b"before");
         let descriptors = server.descriptors_at_rest();
 
         let mut peer = server.connect();
@@ -146,8 +142,7 @@ fn a_reset_in_mid_stream_leaves_the_others_alone() {
         server.log.wait_for(&["reset"]);
 
         server.wait_for_descriptors(descriptors);
-        other.send(b"after");
-        assert_eq!(other.take(5), b"after");
+        other.echoes(b"after");
         server.serves_echo();
         drop(other);
         server.stop();

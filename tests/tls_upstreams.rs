@@ -5,38 +5,25 @@ use std::convert::Infallible;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::harness::{
-    Run, SecureUpstream, Secured, Server, cert, message, mutual_config, server_config, text,
+    Run, SecureUpstream, Secured, Server, cert, message, mutual_config, serve_agreed,
+    server_config, text,
 };
 
 /// Answers each request with the version of HTTP, the name that the client wants
 /// (SNI), and true if it has a certificate.
 async fn tell(stream: Secured) {
     let session = stream.get_ref().1;
-    let by_two = session.alpn_protocol() == Some(b"h2");
     let name = session.server_name().unwrap_or("-").to_owned();
     let told = format!("{name} {}", session.peer_certificates().is_some());
-    let service = service_fn(move |request: Request<Incoming>| {
+    let answer = move |request: Request<Incoming>| {
         let said = format!("{:?} {told}", request.version());
         async move { Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(said)))) }
-    });
-    let stream = TokioIo::new(stream);
-    // The client closes the connection.
-    let _ = match by_two {
-        true => {
-            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            server.serve_connection(stream, service).await
-        }
-        false => {
-            let server = hyper::server::conn::http1::Builder::new();
-            server.serve_connection(stream, service).await
-        }
     };
+    serve_agreed(stream, answer).await;
 }
 
 fn certificate(name: &str, key: &str) -> SecureUpstream {

@@ -10,39 +10,26 @@
 //! consequence: the state of the files decides. So a link in the middle of a
 //! path may change, and a file that is still being written is waited for.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+mod directories;
+mod resting;
+mod states;
+
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd};
-use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use crate::project::sources::Snapshot;
-
-/// Time for which changed files must rest.
-const REST: Duration = Duration::from_millis(150);
+use self::directories::Directories;
+use self::resting::Resting;
+use self::states::{Files, State};
 
 /// Interval for looking at files in directories that cannot be watched, as they
 /// do not exist yet.
 const LOOK: Duration = Duration::from_millis(500);
-
-/// Events that are watched for in a directory.
-const WHAT: WatchFlags = WatchFlags::CLOSE_WRITE
-    .union(WatchFlags::CREATE)
-    .union(WatchFlags::MOVED_FROM)
-    .union(WatchFlags::MOVED_TO)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ATTRIB)
-    .union(WatchFlags::ONLYDIR);
 
 /// Watches files. Clones share the files.
 #[derive(Clone, Debug)]
@@ -55,45 +42,6 @@ struct SharedChanges {
     logs: Mutex<Vec<PathBuf>>,
     /// Signalled when there are other files.
     wake: OwnedFd,
-}
-
-/// The files, each with its state when a change of it was last told.
-type Files = BTreeMap<PathBuf, State>;
-
-/// State of a file. If it is another one, the file has changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    /// There is none.
-    Missing,
-    /// Device, inode, length, and times of the last changes.
-    File([u64; 3], [(i64, i64); 2]),
-    /// The sources of a project.
-    Sources(Snapshot),
-}
-
-impl State {
-    fn of(path: &Path, logs: &[PathBuf]) -> Self {
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => Self::Sources(Snapshot::without(path, logs)),
-            Ok(metadata) => Self::File(
-                [metadata.dev(), metadata.ino(), metadata.len()],
-                [
-                    (metadata.mtime(), metadata.mtime_nsec()),
-                    (metadata.ctime(), metadata.ctime_nsec()),
-                ],
-            ),
-            Err(_) => Self::Missing,
-        }
-    }
-
-    /// Returns the path, or the file below it, that differs from the state before.
-    fn place(&self, before: &Self, path: &Path) -> PathBuf {
-        match (self, before) {
-            (Self::Sources(now), Self::Sources(before)) => now.difference(before).unwrap_or(path),
-            _ => path,
-        }
-        .to_owned()
-    }
 }
 
 impl Watcher {
@@ -152,17 +100,17 @@ impl Watcher {
 
     fn watch(&self, changed: &dyn Fn(&Path) -> bool) -> io::Result<()> {
         let mut resting = Resting::new(self.look(), Instant::now());
-        let mut directories = Directories::new(&resting.seen, false);
+        let mut directories = Directories::new(resting.seen(), false);
         loop {
             let wait = match resting.left(Instant::now()) {
-                None if !directories.are_watched => Some(LOOK),
+                None if !directories.are_watched() => Some(LOOK),
                 left => left,
             };
             let happened = self.wait(&directories, wait)?;
             let seen = self.look();
             directories = directories.renewed(&seen);
             if resting.have_rested(seen, Instant::now())
-                && let Some(path) = self.take_change(&resting.seen)
+                && let Some(path) = self.take_change(resting.seen())
                 && !changed(&path)
             {
                 return Ok(());
@@ -203,7 +151,7 @@ impl Watcher {
     /// Waits until something happens, for so long. Returns true if it did.
     fn wait(&self, directories: &Directories, most: Option<Duration>) -> io::Result<bool> {
         let wake = &self.0.wake;
-        let all = directories.inotify.iter().chain([wake]);
+        let all = directories.descriptor().into_iter().chain([wake]);
         let mut all: Vec<_> = all.map(|it| PollFd::new(it, PollFlags::IN)).collect();
         let most = most.and_then(|it| Timespec::try_from(it).ok());
         match rustix::event::poll(&mut all, most.as_ref()) {
@@ -218,163 +166,13 @@ impl Watcher {
     }
 }
 
-/// Files that may be changing.
-#[derive(Debug)]
-struct Resting {
-    seen: Files,
-    /// Time since which they rest; `None` once that was long enough.
-    since: Option<Instant>,
-}
-
-impl Resting {
-    fn new(seen: Files, now: Instant) -> Self {
-        Self {
-            seen,
-            since: Some(now),
-        }
-    }
-
-    /// Returns the time until they have rested; `None` if they have.
-    fn left(&self, now: Instant) -> Option<Duration> {
-        let since = self.since?;
-        Some(REST.saturating_sub(now.saturating_duration_since(since)))
-    }
-
-    /// Notes their states. Returns true once they have not changed for long
-    /// enough.
-    fn have_rested(&mut self, seen: Files, now: Instant) -> bool {
-        if seen != self.seen {
-            *self = Self::new(seen, now);
-            return false;
-        }
-        let rested = self.left(now) == Some(Duration::ZERO);
-        if rested {
-            self.since = None;
-        }
-        rested
-    }
-
-    /// Notes that they may be changing.
-    fn may_change(&mut self, now: Instant) {
-        self.since.get_or_insert(now);
-    }
-}
-
-/// The directories of files, watched.
-#[derive(Debug)]
-struct Directories {
-    /// `None` if the system gives none.
-    inotify: Option<OwnedFd>,
-    all: BTreeSet<PathBuf>,
-    /// False if some cannot be watched at present.
-    are_watched: bool,
-    /// True if that was told, for another reason than that they do not exist.
-    is_told: bool,
-}
-
-impl Directories {
-    fn new(files: &Files, mut is_told: bool) -> Self {
-        // All containers of a user number on a machine have 128 of them together
-        // (fs.inotify.max_user_instances, inotify(7)).
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK);
-        if let Err(error) = &inotify
-            && !std::mem::replace(&mut is_told, true)
-        {
-            tracing::warn!(
-                %error,
-                "--watch: files are looked at twice a second, as the system has no inotify left \
-                 for this user (sysctl fs.inotify.max_user_instances)"
-            );
-        }
-        let mut directories = Self {
-            inotify: inotify.ok(),
-            all: directories_of(files),
-            are_watched: true,
-            is_told,
-        };
-        directories.watch();
-        directories
-    }
-
-    /// Watches the directories of these files, which may be other ones.
-    fn renewed(mut self, files: &Files) -> Self {
-        if directories_of(files) == self.all {
-            // One may have been made anew. Others are not watched twice.
-            self.watch();
-            return self;
-        }
-        let is_told = self.is_told;
-        // Its own goes first: there may be no other.
-        drop(self);
-        Self::new(files, is_told)
-    }
-
-    fn watch(&mut self) {
-        let Some(inotify) = &self.inotify else {
-            self.are_watched = false;
-            return;
-        };
-        self.are_watched = true;
-        for directory in &self.all {
-            match inotify::add_watch(inotify, directory, WHAT) {
-                Ok(_) => {}
-                Err(errno) => {
-                    self.are_watched = false;
-                    let is_missing = matches!(errno, Errno::NOENT | Errno::NOTDIR);
-                    if !is_missing && !std::mem::replace(&mut self.is_told, true) {
-                        tracing::warn!(
-                            directory = %directory.display(), error = %errno,
-                            "--watch: it is looked at twice a second, as inotify cannot watch it"
-                        );
-                    }
-                }
-            }
-        }
-    }
-
-    /// Takes what has happened, without looking at it.
-    fn empty(&self) -> io::Result<()> {
-        let Some(inotify) = &self.inotify else {
-            return Ok(());
-        };
-        let mut buffer = [MaybeUninit::uninit(); 4096];
-        let mut events = Reader::new(inotify, &mut buffer);
-        loop {
-            match events.next() {
-                Ok(event) if event.events().contains(ReadFlags::QUEUE_OVERFLOW) => {}
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(errno) => return Err(errno.into()),
-            }
-        }
-    }
-}
-
-/// Returns the directories in which something happens if one of these files
-/// changes: that of its name, and that of the file that links lead to.
-fn directories_of(files: &Files) -> BTreeSet<PathBuf> {
-    let mut directories = BTreeSet::new();
-    for (path, state) in files {
-        let parent = |path: &Path| match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        directories.insert(parent(path));
-        if let Ok(real) = fs::canonicalize(path) {
-            directories.insert(parent(&real));
-        }
-        if let State::Sources(sources) = state {
-            directories.extend(sources.directories().iter().cloned());
-        }
-    }
-    directories
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
     use std::sync::mpsc::{self, Receiver};
 
+    use super::resting::REST;
     use super::*;
 
     /// Longest wait for a change that should be told at once.
@@ -461,7 +259,7 @@ mod tests {
         );
         now += Duration::from_millis(1);
         assert!(resting.have_rested(watcher.look(), now));
-        assert_eq!(watcher.take_change(&resting.seen), Some(file));
+        assert_eq!(watcher.take_change(resting.seen()), Some(file));
         now += REST * 2;
         assert!(!resting.have_rested(watcher.look(), now), "it is told once");
         assert_eq!(resting.left(now), None);

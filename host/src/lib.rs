@@ -46,6 +46,7 @@
 //! | --- | --- | --- |
 //! | `netwasm-base` | settings, limits, policy, errors, counters | tokio, rustls, wasmtime |
 //! | `netwasm-keyvalue` | stores of keys and values: memory, files, Redis | net, rustls, wasmtime |
+//! | `netwasm-otlp` | messages of the OpenTelemetry protocol | anything else of ours |
 //! | `netwasm-net` | sockets, TLS, names, transports, worker threads, the drivers of events | http, wasmtime |
 //! | `netwasm-registry` | components from registries: pull, push, cache, signatures | http, runtime, wasmtime |
 //! | `netwasm-exchange` | the types between an HTTP driver and a handler | h2, hyper, wasmtime |

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::{bound, datagram_echo, probe};
-use crate::harness::{eventually, refusing_datagrams};
+use super::{bound, probe};
+use crate::harness::{datagram_echo, eventually, refusing_datagrams};
 
 #[test]
 fn a_connected_socket_sends_to_its_peer_and_hears_nobody_else() {

@@ -19,14 +19,12 @@ fn traps_alone(misbehaviour: &str, reason: &str) {
         ])
         .start();
     let mut other = server.connect();
-    other.send(b"before");
-    assert_eq!(other.take(6), b"before");
+    other.echoes(b"before");
     let mut peer = server.connect();
     peer.send(b"!");
     peer.cut();
     server.log.wait_for(&["misbehaving", reason]);
-    other.send(b"after");
-    assert_eq!(other.take(5), b"after");
+    other.echoes(b"after");
     server.serves_echo();
     drop(other);
     server.stop();
@@ -59,11 +57,9 @@ fn numbers_that_the_host_never_gave_mean_nothing() {
         .start();
     let mut others: Vec<_> = (0..3).map(|_| server.connect()).collect();
     let mut peer = server.connect();
-    peer.send(b"!");
-    assert_eq!(peer.take(1), b"!");
+    peer.echoes(b"!");
     for other in &mut others {
-        other.send(b"echo");
-        assert_eq!(other.take(4), b"echo");
+        other.echoes(b"echo");
     }
     drop((peer, others));
     server.stop();
@@ -88,13 +84,11 @@ fn the_number_of_a_lost_connection_is_not_that_of_the_next() {
         .args(["--isolation", "worker", "--workers", "1"])
         .start();
     let mut first = server.connect();
-    first.send(b"!");
-    assert_eq!(first.take(1), b"!");
+    first.echoes(b"!");
     first.finish();
     assert_eq!(first.rest(), b"");
     let mut second = server.connect();
-    second.send(b"!");
-    assert_eq!(second.take(1), b"!");
+    second.echoes(b"!");
     second.send(b"echo");
     assert_eq!(second.take(4), b"echo", "and nothing before it");
     drop(second);

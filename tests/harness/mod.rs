@@ -45,7 +45,7 @@ pub(crate) use http_file::{FileClient, LONG_AGO, Reply, make_old, request, site,
 pub(crate) use http2::Http2;
 pub(crate) use log::Log;
 pub(crate) use namespace::{SystemFile, in_own_network};
-pub(crate) use network::{refusing, refusing_datagrams, set_mtu, with_ipv6};
+pub(crate) use network::{datagram_echo, refusing, refusing_datagrams, set_mtu, with_ipv6};
 pub(crate) use otlp::{CollectedSpan, Collector, Point};
 pub(crate) use pace::{Pace, slowly};
 pub(crate) use peer::{Peer, TcpPeer, UdpPeer, echoes, fill, full_backlog, pattern, same};
@@ -59,7 +59,7 @@ pub(crate) use run::Run;
 pub(crate) use server::{Server, unix_address, write};
 pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
 pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, mutual_config, server_config};
-pub(crate) use upstream::{Http2Upstream, SecureUpstream, Secured, Upstream};
+pub(crate) use upstream::{Http2Upstream, SecureUpstream, Secured, Upstream, serve_agreed};
 
 /// Deadline for anything that should happen at once, on a slow machine.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -90,6 +90,20 @@ pub(crate) fn within<T>(deadline: Duration, what: &str, mut probe: impl FnMut() 
         );
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// Checks that less time has passed.
+#[track_caller]
+pub(crate) fn took_less(begun: Instant, limit: Duration) {
+    let took = begun.elapsed();
+    assert!(took < limit, "{took:?}, not less than {limit:?}");
+}
+
+/// Checks that as much time has passed.
+#[track_caller]
+pub(crate) fn took_more(begun: Instant, least: Duration) {
+    let took = begun.elapsed();
+    assert!(took >= least, "{took:?}, not {least:?}");
 }
 
 /// Prints that a test proves nothing here, and why. In CI, which has all that

@@ -42,6 +42,20 @@ pub(crate) fn refusing_datagrams() -> (SocketAddr, UdpSocket) {
     (address, socket)
 }
 
+/// Starts a server that sends each datagram back, and returns its address. It
+/// serves until the process ends.
+pub(crate) fn datagram_echo() -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = socket.local_addr().expect("its address");
+    std::thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok((count, peer)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..count], peer);
+        }
+    });
+    address
+}
+
 /// Waits until the other end, a process on this machine, has read everything
 /// that was sent on a connection.
 pub(crate) fn taken(stream: &TcpStream) {

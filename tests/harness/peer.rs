@@ -59,12 +59,19 @@ impl<S: Read + Write> Peer<S> {
         bytes
     }
 
+    /// Sends bytes, and receives their echo.
+    #[track_caller]
+    pub(crate) fn echoes(&mut self, bytes: &[u8]) {
+        self.send(bytes);
+        same(&self.take(bytes.len()), bytes);
+    }
+
     /// Sends bytes in pieces of `length`, and receives the echo of each before
     /// the next.
+    #[track_caller]
     pub(crate) fn echoes_by(&mut self, length: usize, bytes: &[u8]) {
         for piece in bytes.chunks(length) {
-            self.send(piece);
-            same(&self.take(piece.len()), piece);
+            self.echoes(piece);
         }
     }
 
@@ -383,6 +390,7 @@ pub(crate) fn fill(stream: &mut impl Write) {
 }
 
 /// Checks that two long byte strings are equal, without printing them.
+#[track_caller]
 pub(crate) fn same(received: &[u8], expected: &[u8]) {
     if received == expected {
         return;

@@ -201,8 +201,7 @@ impl Server {
     /// Checks that the server still serves: it echoes on a new connection.
     pub(crate) fn serves_echo(&self) {
         let mut peer = self.connect();
-        peer.send(b"still there?");
-        assert_eq!(peer.take(12), b"still there?");
+        peer.echoes(b"still there?");
     }
 
     /// Checks that streams of these sizes come back, and a thousand small
@@ -213,8 +212,7 @@ impl Server {
         }
         let mut peer = self.connect();
         for _ in 0..1000 {
-            peer.send(b"ping");
-            assert_eq!(peer.take(4), b"ping");
+            peer.echoes(b"ping");
         }
     }
 

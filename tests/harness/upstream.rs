@@ -1,6 +1,7 @@
 //! Upstreams for HTTP clients, in the test's own process. In one, the test
 //! decides the answers, byte for byte; the others speak TLS, or HTTP/2.
 
+use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
@@ -9,7 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::Request;
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 
 use super::{DEADLINE, server_config};
@@ -75,6 +80,30 @@ pub(crate) struct SecureUpstream {
 
 /// A connection to it.
 pub(crate) type Secured = tokio_rustls::server::TlsStream<tokio::net::TcpStream>;
+
+/// Answers the requests of a connection, by the version of HTTP that was agreed on,
+/// until the client closes it.
+pub(crate) async fn serve_agreed<F, B, E>(
+    stream: Secured,
+    answer: impl Fn(Request<Incoming>) -> F + Send + 'static,
+) where
+    F: Future<Output = Result<Response<B>, E>> + Send + 'static,
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static,
+    E: Into<Box<dyn Error + Send + Sync>> + 'static,
+{
+    let by_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let (stream, service) = (TokioIo::new(stream), service_fn(answer));
+    let _ = match by_two {
+        true => {
+            let server = http2::Builder::new(TokioExecutor::new());
+            server.serve_connection(stream, service).await
+        }
+        false => {
+            let server = http1::Builder::new();
+            server.serve_connection(stream, service).await
+        }
+    };
+}
 
 impl SecureUpstream {
     /// Starts a server that agrees on a protocol, and passes each connection to

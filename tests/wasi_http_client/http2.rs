@@ -10,11 +10,9 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::{MIB, PROBES, SAID, ask, probe};
-use crate::harness::{SecureUpstream, Secured, cert, text};
+use crate::harness::{SecureUpstream, Secured, cert, serve_agreed, text};
 
 #[test]
 fn http_2_is_spoken_where_the_server_does() {
@@ -114,9 +112,7 @@ async fn refuse(stream: Secured) {
 }
 
 async fn serve_version(stream: Secured) {
-    let by_two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let stream = TokioIo::new(stream);
-    let service = service_fn(|request: Request<Incoming>| async move {
+    let answer = |request: Request<Incoming>| async move {
         let (head, body) = request.into_parts();
         let host = head.headers.get("host").and_then(|it| it.to_str().ok());
         let host = head.uri.authority().map(Authority::as_str).or(host);
@@ -137,18 +133,8 @@ async fn serve_version(stream: Secured) {
             }
         };
         response.body(body.with_trailers(trailers))
-    });
-    // The client closes the connection.
-    let _ = match by_two {
-        true => {
-            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
-            server.serve_connection(stream, service).await
-        }
-        false => {
-            let server = hyper::server::conn::http1::Builder::new();
-            server.serve_connection(stream, service).await
-        }
     };
+    serve_agreed(stream, answer).await;
 }
 
 /// A body of this many bytes.

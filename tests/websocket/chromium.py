@@ -32,7 +32,7 @@ class Browser:
     async def connect(self):
         from websockets.asyncio.client import connect
 
-        # What it says further must not fill the pipe.
+        # Its further output must not fill the pipe.
         asyncio.get_running_loop().run_in_executor(None, self.process.stderr.read)
         self.socket = await connect(self.url, max_size=None, compression=None)
         self.reading = asyncio.create_task(self._read())

@@ -78,7 +78,7 @@ PARAMETERS = ["server_no_context_takeover", "client_no_context_takeover",
 
 @dataclasses.dataclass
 class Deflate:
-    """What was agreed on compression: RFC 7692. The names are of the fields."""
+    """The agreement on compression: RFC 7692. The names are of the fields."""
 
     server_no_context_takeover: bool = False
     client_no_context_takeover: bool = False

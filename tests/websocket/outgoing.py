@@ -103,7 +103,7 @@ class Accepted:
             raise Failed("the guest does not hear of the end") from fault
 
 
-# What a server may answer to netwasm's offer, for the cases of 13.
+# Answers that a server may give to netwasm's offer, for the cases of 13.
 ANSWERS = ["; ".join(["permessage-deflate", *parameters]) for parameters in [
     [],
     ["server_no_context_takeover"],

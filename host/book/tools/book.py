@@ -36,7 +36,7 @@ class Book:
     def __init__(self, reference=None):
         self.reference = reference
         self.chapters: dict[str, list[Line]] = {}
-        # Which chapter has a section of a file that is not its own; `None` is the whole.
+        # The chapter that has a section of a file not its own; `None` is the whole file.
         self.places: dict[tuple[Path, str | None], str] = {}
         for _, name in summary():
             self.chapters[name] = self._expand(name)

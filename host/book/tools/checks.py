@@ -1,4 +1,4 @@
-"""What must hold of all pages, and can be seen without the program."""
+"""Checks of all pages that need no program."""
 
 from pathlib import Path
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[3]
 BOOK = ROOT / "host/book"
 SOURCE = BOOK / "src"
-# Which is part of the program, too, and so has no notes: its `toml` is settings.
+# It is part of the program, too, and so has no notes: its `toml` is settings.
 OPERATING = ROOT / "host/OPERATING.md"
 
 FENCE = re.compile(r"^ *(```+)(.*)$")
@@ -85,7 +85,7 @@ def headings(lines: list[Line]) -> Iterator[tuple[int, int, str, str]]:
 
 
 def section(lines: list[Line], anchor: str) -> list[Line]:
-    """What stands below a heading, up to the next one of its level or above."""
+    """Returns the lines below a heading, up to the next one of its level or above."""
     begin = level = None
     for index, depth, _, name in headings(lines):
         if begin is None:

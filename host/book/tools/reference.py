@@ -1,4 +1,4 @@
-"""What a `netwasm` says of itself: help, the keys of a configuration, interfaces."""
+"""Texts that a `netwasm` prints of itself: help, keys of a configuration, interfaces."""
 
 import json
 import re

@@ -1,14 +1,15 @@
-//! Messages of the OpenTelemetry protocol (OTLP 1.x, `trace_service.proto` and
-//! `trace.proto`), as far as they are sent. They are few: the crate that has all
-//! of them brings the SDK and gRPC. Requests for logs and metrics have the form of
-//! those for traces, and what guests report is encoded already.
+//! Requests for the export of telemetry: the host's spans become messages here. What
+//! guests report is encoded already.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prost::{Message, Oneof};
+use prost::Message;
 
 use netwasm_base::trace::{self, Attribute, Side, Telemetry, nanoseconds};
+use netwasm_otlp::common::{AnyValue, KeyValue, OtlpValue, Scope};
+use netwasm_otlp::export::{ExportRequest, Resource, ResourceTelemetry};
+use netwasm_otlp::trace::{ScopeSpans, Span, SpanStatus};
 
 /// Size that a span of the host has about, in bytes.
 const SPAN: usize = 1 << 10;
@@ -35,9 +36,9 @@ pub(super) fn encode(batch: &[&Telemetry]) -> Vec<u8> {
     let mut services: BTreeMap<&Arc<str>, OfService<'_>> = BTreeMap::new();
     for telemetry in batch {
         match telemetry {
-            Telemetry::Span(span) => {
-                let of = services.entry(&span.service).or_default();
-                of.spans.push(Span::from(span));
+            Telemetry::Span(own) => {
+                let of = services.entry(&own.service).or_default();
+                of.spans.push(span(own));
             }
             Telemetry::Reported(reported) => {
                 let of = services.entry(&reported.service).or_default();
@@ -56,11 +57,13 @@ pub(super) fn encode(batch: &[&Telemetry]) -> Vec<u8> {
 fn resource((service, of): (&Arc<str>, OfService<'_>)) -> ResourceTelemetry {
     let own = (!of.spans.is_empty()).then(|| {
         let scope = ScopeSpans {
-            scope: Some(InstrumentationScope {
+            scope: Some(Scope {
                 name: "netwasm".to_owned(),
                 version: env!("CARGO_PKG_VERSION").to_owned(),
+                ..Scope::default()
             }),
             spans: of.spans,
+            schema_url: String::new(),
         };
         scope.encode_to_vec()
     });
@@ -87,131 +90,39 @@ fn attribute(key: &str, value: &Attribute) -> KeyValue {
     }
 }
 
-impl From<&trace::Span> for Span {
-    fn from(from: &trace::Span) -> Self {
-        /// The flags say where the parent is, and that is another process.
-        const REMOTE: u32 = 0x300;
-        /// The parent is in this process.
-        const LOCAL: u32 = 0x100;
-        let sampled = u32::from(from.context.sampled);
-        let (kind, origin) = match from.side {
-            Side::Server => (2, REMOTE),
-            Side::Client => (3, LOCAL),
-        };
-        let parent = from.parent.as_ref();
-        let begun = nanoseconds(from.begun);
-        let took = u64::try_from(from.took.as_nanos()).unwrap_or(u64::MAX);
-        let attributes = from.attributes.iter();
-        Self {
-            trace_id: from.context.trace.to_vec(),
-            span_id: from.context.span.to_vec(),
-            trace_state: from.state.clone().unwrap_or_default(),
-            parent_span_id: parent.map(|it| it.to_vec()).unwrap_or_default(),
-            name: from.name.clone(),
-            kind,
-            start_time_unix_nano: begun,
-            end_time_unix_nano: begun.saturating_add(took),
-            attributes: attributes
-                .map(|(key, value)| attribute(key, value))
-                .collect(),
-            status: from.failed.then_some(Status { code: 2 }),
-            flags: sampled | if parent.is_some() { origin } else { 0 },
-        }
+/// Returns the message of a span of the host.
+fn span(from: &trace::Span) -> Span {
+    /// The flags say where the parent is, and that is another process.
+    const REMOTE: u32 = 0x300;
+    /// The parent is in this process.
+    const LOCAL: u32 = 0x100;
+    let sampled = u32::from(from.context.sampled);
+    let (kind, origin) = match from.side {
+        Side::Server => (2, REMOTE),
+        Side::Client => (3, LOCAL),
+    };
+    let parent = from.parent.as_ref();
+    let begun = nanoseconds(from.begun);
+    let took = u64::try_from(from.took.as_nanos()).unwrap_or(u64::MAX);
+    let attributes = from.attributes.iter();
+    let failed = SpanStatus {
+        code: 2,
+        ..SpanStatus::default()
+    };
+    Span {
+        trace_id: from.context.trace.to_vec(),
+        span_id: from.context.span.to_vec(),
+        trace_state: from.state.clone().unwrap_or_default(),
+        parent_span_id: parent.map(|it| it.to_vec()).unwrap_or_default(),
+        name: from.name.clone(),
+        kind,
+        start_time_unix_nano: begun,
+        end_time_unix_nano: begun.saturating_add(took),
+        attributes: attributes
+            .map(|(key, value)| attribute(key, value))
+            .collect(),
+        status: from.failed.then_some(failed),
+        flags: sampled | if parent.is_some() { origin } else { 0 },
+        ..Span::default()
     }
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ExportRequest {
-    #[prost(message, repeated, tag = "1")]
-    resources: Vec<ResourceTelemetry>,
-}
-
-/// `ResourceSpans`, `ResourceLogs` or `ResourceMetrics`.
-#[derive(Clone, PartialEq, Message)]
-struct ResourceTelemetry {
-    #[prost(message, optional, tag = "1")]
-    resource: Option<Resource>,
-    /// Messages of scopes, encoded.
-    #[prost(bytes = "vec", repeated, tag = "2")]
-    scopes: Vec<Vec<u8>>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Resource {
-    #[prost(message, repeated, tag = "1")]
-    attributes: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct ScopeSpans {
-    #[prost(message, optional, tag = "1")]
-    scope: Option<InstrumentationScope>,
-    #[prost(message, repeated, tag = "2")]
-    spans: Vec<Span>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct InstrumentationScope {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    version: String,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Span {
-    #[prost(bytes = "vec", tag = "1")]
-    trace_id: Vec<u8>,
-    #[prost(bytes = "vec", tag = "2")]
-    span_id: Vec<u8>,
-    #[prost(string, tag = "3")]
-    trace_state: String,
-    #[prost(bytes = "vec", tag = "4")]
-    parent_span_id: Vec<u8>,
-    #[prost(string, tag = "5")]
-    name: String,
-    /// `SpanKind`: 2 is a server's, 3 a client's.
-    #[prost(int32, tag = "6")]
-    kind: i32,
-    #[prost(fixed64, tag = "7")]
-    start_time_unix_nano: u64,
-    #[prost(fixed64, tag = "8")]
-    end_time_unix_nano: u64,
-    #[prost(message, repeated, tag = "9")]
-    attributes: Vec<KeyValue>,
-    #[prost(message, optional, tag = "15")]
-    status: Option<Status>,
-    #[prost(fixed32, tag = "16")]
-    flags: u32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Status {
-    /// `StatusCode`: 2 is an error.
-    #[prost(int32, tag = "3")]
-    code: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct KeyValue {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(message, optional, tag = "2")]
-    value: Option<OtlpValue>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct OtlpValue {
-    #[prost(oneof = "AnyValue", tags = "1, 3, 4")]
-    value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, Oneof)]
-enum AnyValue {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(int64, tag = "3")]
-    Whole(i64),
-    #[prost(double, tag = "4")]
-    Number(f64),
 }

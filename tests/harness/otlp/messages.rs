@@ -1,4 +1,5 @@
-//! Messages of OTLP, as far as tests read them.
+//! Messages of OTLP, as far as tests read them: written apart from `netwasm-otlp`, so
+//! that a wrong number of a field shows.
 
 use prost::{Message, Oneof};
 

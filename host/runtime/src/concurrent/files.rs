@@ -34,18 +34,15 @@ type Told = Result<(), ErrorCode>;
 /// Replaces the function in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     let mut types = linker.instance("wasi:filesystem/types@0.3.0")?;
-    let added = types.func_wrap(
+    types.func_wrap(
         "[method]descriptor.read-via-stream",
         |store: StoreContextMut<'_, AsyncState>, (file, offset): (Resource<Descriptor>, u64)| {
             Ok((read_via_stream(store, &file, offset)?,))
         },
-    );
-    linker.allow_shadowing(false);
-    added
+    )
 }
 
 fn read_via_stream(

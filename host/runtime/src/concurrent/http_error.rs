@@ -11,9 +11,8 @@ use crate::concurrent::state::AsyncState;
 /// Replaces the function in the linker.
 ///
 /// # Errors
-/// Fails if it is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     linker.instance("wasi:http/types@0.2.12")?.func_wrap(
         "http-error-code",
         |mut store: StoreContextMut<'_, AsyncState>, (error,): (Resource<IoError>,)| {
@@ -24,9 +23,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
             };
             Ok((code,))
         },
-    )?;
-    linker.allow_shadowing(false);
-    Ok(())
+    )
 }
 
 /// Converts the errors that bodies end with.

@@ -15,11 +15,10 @@ use crate::concurrent::state::{AsyncState, Store};
 /// Adds the function to the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type Parameters = (Resource<HostResponseOutparam>, u16, Resource<FieldMap>);
-    linker.allow_shadowing(true);
-    let added = linker.instance("wasi:http/types@0.2.12")?.func_wrap(
+    linker.instance("wasi:http/types@0.2.12")?.func_wrap(
         "[method]response-outparam.send-informational",
         |mut store: Store<'_>, (out, status, headers): Parameters| {
             let state = store.data_mut();
@@ -27,9 +26,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
             state.table.get(&out)?;
             Ok((inform(state, &out, status, &headers),))
         },
-    );
-    linker.allow_shadowing(false);
-    added
+    )
 }
 
 fn inform(

@@ -41,17 +41,20 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     http_p3::add_to_linker(&mut linker)?;
     bindings::netwasm::net::streams::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     bindings::netwasm::net::client::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    // Functions of ours in place of theirs.
+    linker.allow_shadowing(true);
     tcp::add_to_linker(&mut linker)?;
     udp::add_to_linker(&mut linker)?;
     lookup::add_to_linker(&mut linker)?;
     http_error::add_to_linker(&mut linker)?;
     informing::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
-    blobstore::add_to_linker(&mut linker)?;
     opening::add_to_linker(&mut linker)?;
     outgoing::add_to_linker(&mut linker)?;
     response::add_to_linker(&mut linker)?;
     transmission::add_to_linker(&mut linker)?;
+    linker.allow_shadowing(false);
+    blobstore::add_to_linker(&mut linker)?;
     host::add_to_linker(&mut linker)?;
     tls_engine::add_to_linker(&mut linker)?;
     standard::add_to_linker(&mut linker)?;

@@ -20,7 +20,7 @@ use netwasm_base::error::ConnectionError;
 use netwasm_base::policy::{canonical_name, is_host_name};
 
 use crate::concurrent::permissions::Permissions;
-use crate::concurrent::state::{AsyncState, Store};
+use crate::concurrent::state::{AsyncState, Store, drop_handle};
 use crate::local::Local;
 
 type Answer = Result<Vec<IpAddr>, ConnectionError>;
@@ -28,9 +28,8 @@ type Answer = Result<Vec<IpAddr>, ConnectionError>;
 /// Replaces both versions in the linker.
 ///
 /// # Errors
-/// Fails if they are not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     let mut p3 = linker.instance("wasi:sockets/ip-name-lookup@0.3.0")?;
     p3.func_wrap_concurrent(
         "resolve-addresses",
@@ -44,9 +43,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
             })
         },
     )?;
-    add_p2(&mut linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?)?;
-    linker.allow_shadowing(false);
-    Ok(())
+    add_p2(&mut linker.instance("wasi:sockets/ip-name-lookup@0.2.12")?)
 }
 
 fn parts(state: &AsyncState) -> (SendWrapper<Rc<Local>>, Arc<Permissions>) {
@@ -118,11 +115,7 @@ fn add_p2(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()> {
     l.resource(
         "resolve-address-stream",
         ResourceType::host::<Lookup>(),
-        |mut store: Store<'_>, handle| {
-            let table = &mut store.data_mut().table;
-            table.delete(Resource::<Lookup>::new_own(handle))?;
-            Ok(())
-        },
+        drop_handle::<Lookup>,
     )?;
     l.func_wrap(
         "resolve-addresses",

@@ -29,6 +29,7 @@ pub(crate) mod place;
 pub(crate) mod program;
 mod response;
 mod sending;
+mod sent;
 mod sockets;
 mod spin;
 pub(crate) mod state;

@@ -24,7 +24,7 @@ use crate::concurrent::state::AsyncState;
 /// Replaces both functions in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type ToStat = (Resource<Descriptor>, PathFlags, String);
     type ToOpen = (
@@ -34,7 +34,6 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
         OpenFlags,
         DescriptorFlags,
     );
-    linker.allow_shadowing(true);
     let mut types = linker.instance("wasi:filesystem/types@0.3.0")?;
     types.func_wrap_concurrent(
         "[method]descriptor.stat-at",
@@ -50,9 +49,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
                 Ok((told(opened)?,))
             })
         },
-    )?;
-    linker.allow_shadowing(false);
-    Ok(())
+    )
 }
 
 async fn stat(

@@ -30,12 +30,11 @@ const ASTERISK: &str = "*";
 /// Result of a setter of a request; the outer error is a trap.
 type Set = wasmtime::Result<Result<(), ()>>;
 
-/// Gives the linker the functions, in place of those that are there.
+/// Replaces the functions in the linker.
 ///
 /// # Errors
-/// They are not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
     linker.instance("wasi:http/types@0.2.12")?.func_wrap(
         "[method]outgoing-request.set-path-with-query",
         |mut store: Store<'_>, (request, path): (Resource<HostOutgoingRequest>, Option<String>)| {
@@ -59,9 +58,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
             |mut store: Store<'_>, (request, options): Parameters| {
                 Ok((handle(store.data_mut(), request, options)?,))
             },
-        )?;
-    linker.allow_shadowing(false);
-    Ok(())
+        )
 }
 
 fn set_path_p2(

@@ -26,35 +26,30 @@ use netwasm_exchange::failure::Failure;
 
 use crate::concurrent::failure::{of_failure, of_guest};
 use crate::concurrent::files::Rest;
+use crate::concurrent::sent::{self, Passing, Sent, Trailers};
 use crate::concurrent::state::{AsyncState, Store};
 use crate::local::Local;
 
 /// Read size in bytes for a file body that is taken as bytes.
 const PIECE: usize = 64 << 10;
 
-type Trailers = Result<Option<Resource<FieldMap>>, ErrorCode>;
-type Sent = Result<(), ErrorCode>;
-
 /// Replaces the function in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type Parameters = (
         Resource<FieldMap>,
         Option<StreamReader<u8>>,
         FutureReader<Trailers>,
     );
-    linker.allow_shadowing(true);
     let mut types = linker.instance("wasi:http/types@0.3.0")?;
-    let added = types.func_wrap(
+    types.func_wrap(
         "[static]response.new",
         |store: Store<'_>, (headers, contents, trailers): Parameters| {
             Ok((new(store, headers, contents, trailers)?,))
         },
-    );
-    linker.allow_shadowing(false);
-    added
+    )
 }
 
 fn new(
@@ -170,8 +165,7 @@ pub(crate) fn into_http(
     let headers = table.push(headers)?;
     let response = table.push(response)?;
     let (outcome, heard) = oneshot::channel();
-    let heard = async move { Ok::<Sent, wasmtime::Error>(heard.await.unwrap_or(Ok(()))) };
-    let heard = FutureReader::new(store.as_context_mut(), heard)?;
+    let heard = sent::future(store.as_context_mut(), heard)?;
     let access = Access::<AsyncState, WasiHttp>::new(store.as_context_mut(), AsyncState::http);
     let (contents, trailers) =
         <WasiHttp as HostResponseWithStore<AsyncState>>::consume_body(access, response, heard)?;
@@ -186,33 +180,14 @@ pub(crate) fn into_http(
         Some(contents),
         none,
     )?;
-    sent.pipe(&mut store, Passing(Some(outcome)))?;
+    let tell = move |it| {
+        // The guest may have dropped the future.
+        let _ = outcome.send(it);
+    };
+    sent.pipe(&mut store, Passing::to(tell))?;
     let mut response = store.data_mut().table.delete(response)?;
     response.status = status;
     Ok((response.into_http(store, told)?, Some(ended)))
-}
-
-/// Passes on how the sending of a response ended.
-struct Passing(Option<oneshot::Sender<Sent>>);
-
-impl FutureConsumer<AsyncState> for Passing {
-    type Item = Sent;
-
-    fn poll_consume(
-        mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        store: Store<'_>,
-        mut source: Source<'_, Sent>,
-        _: bool,
-    ) -> Poll<wasmtime::Result<()>> {
-        let mut outcome = None;
-        source.read(store, &mut outcome)?;
-        if let (Some(sender), Some(outcome)) = (self.0.take(), outcome) {
-            // The guest may have dropped the future.
-            let _ = sender.send(outcome);
-        }
-        Poll::Ready(Ok(()))
-    }
 }
 
 /// Returns why a response was not sent, for the guest.

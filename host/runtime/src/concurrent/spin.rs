@@ -9,12 +9,12 @@ use std::vec;
 use netwasm_keyvalue::{Answer, Bucket};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
-    Accessor, Destination, FutureReader, Linker, Resource, ResourceType, StreamProducer,
-    StreamReader, StreamResult, VecBuffer,
+    Accessor, Destination, FutureReader, Linker, ResourceType, StreamProducer, StreamReader,
+    StreamResult, VecBuffer,
 };
 
 use crate::concurrent::bucket_calls::{BucketCalls, Kept, size_of_keys};
-use crate::concurrent::state::{AsyncState, Store};
+use crate::concurrent::state::{AsyncState, drop_handle};
 use crate::standard::spin::{Handle, SpinFailure, opened, variable};
 
 type Outcome<T> = Result<T, SpinFailure>;
@@ -40,11 +40,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
     stores.resource(
         "store",
         ResourceType::host::<Bucket>(),
-        |mut store: Store<'_>, handle| {
-            let handle = Resource::<Bucket>::new_own(handle);
-            store.data_mut().table.delete(handle)?;
-            Ok(())
-        },
+        drop_handle::<Bucket>,
     )?;
     stores.func_wrap_concurrent(
         "[static]store.open",
@@ -104,7 +100,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
     )
 }
 
-/// What a bucket was asked.
+/// A question to a bucket, under way.
 struct Asked<T> {
     answer: Answer<T>,
     calls: Arc<BucketCalls>,

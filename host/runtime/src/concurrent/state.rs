@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use send_wrapper::SendWrapper;
 use wasmtime::StoreContextMut;
-use wasmtime::component::ResourceTable;
+use wasmtime::component::{Resource, ResourceTable};
 use wasmtime_wasi::{WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use wasmtime_wasi_tls::WasiTlsCtx;
@@ -189,4 +189,14 @@ impl WasiHttpView for AsyncState {
             ctx: &mut self.http.context,
         }
     }
+}
+
+/// Drops a guest's handle.
+pub(super) fn drop_handle<R: Send + 'static>(
+    mut store: Store<'_>,
+    handle: u32,
+) -> wasmtime::Result<()> {
+    let table = &mut store.data_mut().table;
+    table.delete(Resource::<R>::new_own(handle))?;
+    Ok(())
 }

@@ -35,48 +35,28 @@ use netwasm_net::stream::Stream;
 use netwasm_net::transport::Transport;
 
 use crate::concurrent::permissions;
-use crate::concurrent::state::{AsyncState, Store};
+use crate::concurrent::state::{AsyncState, Store, drop_handle};
 use crate::concurrent::streams;
-use crate::concurrent::tcp::socket::{SocketResult, TcpSocket, TcpState, buffer, halved, is_valid};
+use crate::concurrent::tcp::socket::{
+    SocketResult, TcpSocket, TcpState, buffer, halved, is_valid, link_socket_methods,
+};
 use crate::instance::Instance;
 
 /// Replaces `tcp-socket` in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let added = add_tcp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?);
-    linker.allow_shadowing(false);
-    added
+    add_tcp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?)
 }
 
 type Handle = Resource<TcpSocket>;
-
-/// Links methods that query a socket or set an option of it.
-macro_rules! link_methods {
-    ($linker:ident: $($name:literal => |$socket:ident $(, $argument:ident: $type:ty)*| $body:expr;)*) => {$(
-        $linker.func_wrap(
-            concat!("[method]tcp-socket.", $name),
-            |mut store: Store<'_>, (socket, $($argument,)*): (Handle, $($type,)*)| {
-                let $socket: &mut TcpSocket = store.data_mut().table.get_mut(&socket)?;
-                Ok(($body,))
-            },
-        )?;
-    )*};
-}
 
 fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()> {
     l.resource(
         "tcp-socket",
         ResourceType::host::<TcpSocket>(),
-        |mut store: Store<'_>, handle| {
-            store
-                .data_mut()
-                .table
-                .delete(Resource::<TcpSocket>::new_own(handle))?;
-            Ok(())
-        },
+        drop_handle::<TcpSocket>,
     )?;
     l.func_wrap(
         "[static]tcp-socket.create",
@@ -133,7 +113,7 @@ fn add_tcp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()
             Ok((received,))
         },
     )?;
-    link_methods!(l:
+    link_socket_methods!(l, "tcp-socket", TcpSocket:
         "get-local-address" => |socket| socket.local_address();
         "get-remote-address" => |socket| socket.remote_address();
         "get-is-listening" => |socket| matches!(socket.state, TcpState::Listening(_));

@@ -4,16 +4,12 @@
 
 use std::collections::HashMap;
 use std::mem;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 
 use http::uri::PathAndQuery;
 use tokio::sync::oneshot;
 use wasmtime::AsContextMut as _;
-use wasmtime::component::{
-    Access, Accessor, FutureConsumer, FutureReader, Linker, Resource, Source, StreamReader,
-};
+use wasmtime::component::{Access, Accessor, FutureReader, Linker, Resource, StreamReader};
 use wasmtime_wasi_http::p3::bindings::http::client::HostWithStore;
 use wasmtime_wasi_http::p3::bindings::http::types::{
     ErrorCode, HostRequestWithStore, RequestOptions,
@@ -21,10 +17,8 @@ use wasmtime_wasi_http::p3::bindings::http::types::{
 use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
 
+use crate::concurrent::sent::{self, Passing, Sent, Trailers};
 use crate::concurrent::state::{AsyncState, Store};
-
-type Trailers = Result<Option<Resource<FieldMap>>, ErrorCode>;
-type Sent = Result<(), ErrorCode>;
 
 /// Number of transmissions from which those of requests that are gone are forgotten.
 const MOST_GONE: usize = 32;
@@ -32,7 +26,7 @@ const MOST_GONE: usize = 32;
 /// Replaces the functions in the linker.
 ///
 /// # Errors
-/// Fails if the interfaces are not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type Parameters = (
         Resource<FieldMap>,
@@ -40,21 +34,18 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
         FutureReader<Trailers>,
         Option<Resource<RequestOptions>>,
     );
-    linker.allow_shadowing(true);
     linker.instance("wasi:http/types@0.3.0")?.func_wrap(
         "[static]request.new",
         |store: Store<'_>, parameters: Parameters| Ok((new(store, parameters)?,)),
     )?;
-    let added = linker
+    linker
         .instance("wasi:http/client@0.3.0")?
         .func_wrap_concurrent(
             "send",
             |accessor: &Accessor<AsyncState>, (request,): (Resource<Request>,)| {
                 Box::pin(async move { Ok((send(accessor, request).await?,)) })
             },
-        );
-    linker.allow_shadowing(false);
-    added
+        )
 }
 
 /// Parameters of `request.new`.
@@ -75,7 +66,8 @@ fn new(
     )?;
     let (told, heard) = oneshot::channel();
     let transmission = Transmission::new(told);
-    sent.pipe(&mut store, TransmissionOutcome(transmission.clone()))?;
+    let passed = transmission.clone();
+    sent.pipe(&mut store, Passing::to(move |it| passed.tell(it)))?;
     let known = &mut store.data_mut().http.transmissions;
     // Requests that are gone without being sent leave their numbers to others. The
     // future of each was told then, so that its number means nothing.
@@ -83,8 +75,7 @@ fn new(
         known.retain(|_, it| !it.is_over());
     }
     known.insert(request.rep(), transmission);
-    let heard = async move { Ok::<Sent, wasmtime::Error>(heard.await.unwrap_or(Ok(()))) };
-    Ok((request, FutureReader::new(store.as_context_mut(), heard)?))
+    Ok((request, sent::future(store.as_context_mut(), heard)?))
 }
 
 async fn send(
@@ -189,28 +180,6 @@ impl Drop for TransmissionGuard {
             }
             other => other,
         };
-    }
-}
-
-/// Passes on what wasmtime-wasi-http tells of a request.
-struct TransmissionOutcome(Transmission);
-
-impl FutureConsumer<AsyncState> for TransmissionOutcome {
-    type Item = Sent;
-
-    fn poll_consume(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        store: Store<'_>,
-        mut source: Source<'_, Sent>,
-        _: bool,
-    ) -> Poll<wasmtime::Result<()>> {
-        let mut outcome = None;
-        source.read(store, &mut outcome)?;
-        if let Some(outcome) = outcome {
-            self.0.tell(outcome);
-        }
-        Poll::Ready(Ok(()))
     }
 }
 

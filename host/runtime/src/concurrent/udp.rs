@@ -5,6 +5,7 @@
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::ops::Deref;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -23,9 +24,9 @@ use netwasm_net::io::Watched;
 use netwasm_net::worker::Worker;
 
 use crate::concurrent::permissions::{Peers, Permissions};
-use crate::concurrent::state::{AsyncState, Store};
+use crate::concurrent::state::{AsyncState, Store, drop_handle};
 use crate::concurrent::tcp::socket::{
-    SocketResult, buffer, halved, hop_limit, is_of_family, open, set_hop_limit,
+    SocketResult, buffer, halved, hop_limit, is_of_family, link_socket_methods, open, set_hop_limit,
 };
 
 /// Room for the longest datagram, in bytes.
@@ -33,6 +34,14 @@ const LONGEST: usize = u16::MAX as usize;
 
 /// The WIT resource `udp-socket`.
 struct UdpSocket(SendWrapper<Rc<Udp>>);
+
+impl Deref for UdpSocket {
+    type Target = Udp;
+
+    fn deref(&self) -> &Udp {
+        &self.0
+    }
+}
 
 /// A socket and its peers.
 struct Udp {
@@ -51,36 +60,16 @@ type Handle = Resource<UdpSocket>;
 /// Replaces `udp-socket` in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the linker does not allow shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
-    linker.allow_shadowing(true);
-    let added = add_udp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?);
-    linker.allow_shadowing(false);
-    added
-}
-
-/// Links methods that do not wait.
-macro_rules! link_methods {
-    ($linker:ident: $($name:literal => |$socket:ident $(, $argument:ident: $type:ty)*| $body:expr;)*) => {$(
-        $linker.func_wrap(
-            concat!("[method]udp-socket.", $name),
-            |mut store: Store<'_>, (socket, $($argument,)*): (Handle, $($type,)*)| {
-                let $socket: &Udp = &store.data_mut().table.get(&socket)?.0;
-                Ok(($body,))
-            },
-        )?;
-    )*};
+    add_udp_socket(&mut linker.instance("wasi:sockets/types@0.3.0")?)
 }
 
 fn add_udp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()> {
     l.resource(
         "udp-socket",
         ResourceType::host::<UdpSocket>(),
-        |mut store: Store<'_>, handle| {
-            let socket = Resource::<UdpSocket>::new_own(handle);
-            store.data_mut().table.delete(socket)?;
-            Ok(())
-        },
+        drop_handle::<UdpSocket>,
     )?;
     l.func_wrap(
         "[static]udp-socket.create",
@@ -140,7 +129,7 @@ fn add_udp_socket(l: &mut LinkerInstance<'_, AsyncState>) -> wasmtime::Result<()
             }))
         },
     )?;
-    link_methods!(l:
+    link_socket_methods!(l, "udp-socket", UdpSocket:
         "disconnect" => |socket| socket.disconnect();
         "get-local-address" => |socket| socket.local().map(IpSocketAddress::from);
         "get-remote-address" => |socket| {

@@ -4,7 +4,6 @@
 
 use netwasm_base::policy::Denied;
 use netwasm_keyvalue::{Bucket, Count, Error, Swap, Value};
-use wasmtime::StoreContextMut;
 use wasmtime::component::types::{ComponentItem, Type};
 use wasmtime::component::{Component, ComponentType, Linker, Lower, Resource, ResourceType};
 
@@ -78,9 +77,7 @@ pub(super) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Resul
         store.resource(
             "bucket",
             ResourceType::host::<Bucket>(),
-            |mut store: StoreContextMut<'_, T>, handle| {
-                drop_handle::<T, Bucket>(store.data_mut(), handle)
-            },
+            drop_handle::<T, Bucket>,
         )?;
         T::define(&mut store, "open", open)?;
         T::define(&mut store, "[method]bucket.get", get)?;
@@ -104,11 +101,7 @@ pub(super) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Resul
     T::define(&mut atomics, "increment", increment_unsigned)?;
     let mut atomics = linker.instance(&name("atomics", DRAFT2))?;
     T::define(&mut atomics, "increment", increment_signed)?;
-    atomics.resource(
-        "cas",
-        ResourceType::host::<Cas>(),
-        |mut store: StoreContextMut<'_, T>, handle| drop_handle::<T, Cas>(store.data_mut(), handle),
-    )?;
+    atomics.resource("cas", ResourceType::host::<Cas>(), drop_handle::<T, Cas>)?;
     T::define(&mut atomics, "[static]cas.new", new_cas)?;
     T::define(&mut atomics, "[method]cas.current", current)?;
     T::define(&mut atomics, "swap", swap)

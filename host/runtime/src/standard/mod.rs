@@ -134,7 +134,11 @@ pub(crate) fn suit<T: Guest>(
 }
 
 /// Drops a guest's handle.
-fn drop_handle<T: Guest, R: Send + 'static>(state: &mut T, handle: u32) -> wasmtime::Result<()> {
-    state.table().delete(Resource::<R>::new_own(handle))?;
+fn drop_handle<T: Guest, R: Send + 'static>(
+    mut store: StoreContextMut<'_, T>,
+    handle: u32,
+) -> wasmtime::Result<()> {
+    let table = store.data_mut().table();
+    table.delete(Resource::<R>::new_own(handle))?;
     Ok(())
 }

@@ -56,9 +56,7 @@ pub(super) fn add_to_linker<T: Guest>(linker: &mut Linker<T>) -> wasmtime::Resul
     stores.resource(
         "store",
         ResourceType::host::<Bucket>(),
-        |mut store: StoreContextMut<'_, T>, handle| {
-            drop_handle::<T, Bucket>(store.data_mut(), handle)
-        },
+        drop_handle::<T, Bucket>,
     )?;
     T::define(&mut stores, "[static]store.open", open)?;
     T::define(&mut stores, "[method]store.get", get)?;

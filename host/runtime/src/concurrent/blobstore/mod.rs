@@ -12,11 +12,11 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{
-    ComponentNamedList, ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
+    ComponentNamedList, ComponentType, Lift, Linker, LinkerInstance, Lower, ResourceType,
 };
 
 use crate::blobs::{Failure, Going};
-use crate::concurrent::state::AsyncState;
+use crate::concurrent::state::{AsyncState, drop_handle};
 
 /// Version that is linked. Nothing but a draft's own version meets it.
 const VERSION: &str = "0.2.0-draft";
@@ -127,15 +127,7 @@ fn resource<R: Send + 'static>(
     linker: &mut LinkerInstance<'_, AsyncState>,
     name: &str,
 ) -> wasmtime::Result<()> {
-    linker.resource(
-        name,
-        ResourceType::host::<R>(),
-        |mut store: StoreContextMut<'_, AsyncState>, handle| {
-            let table = &mut store.data_mut().table;
-            table.delete(Resource::<R>::new_own(handle))?;
-            Ok(())
-        },
-    )
+    linker.resource(name, ResourceType::host::<R>(), drop_handle::<R>)
 }
 
 /// Returns what the guest is told of a failure. Logs a denial.

@@ -23,6 +23,23 @@ const BACKLOG: i32 = 128;
 
 pub(in crate::concurrent) type SocketResult<T> = Result<T, ErrorCode>;
 
+/// Links methods of a socket that do not wait.
+macro_rules! link_socket_methods {
+    ($linker:ident, $resource:literal, $of:ty: $(
+        $name:literal => |$socket:ident $(, $argument:ident: $type:ty)*| $body:expr;
+    )*) => {$(
+        $linker.func_wrap(
+            concat!("[method]", $resource, ".", $name),
+            |mut store: $crate::concurrent::state::Store<'_>,
+             (socket, $($argument,)*): (wasmtime::component::Resource<$of>, $($type,)*)| {
+                let $socket: &mut $of = store.data_mut().table.get_mut(&socket)?;
+                Ok(($body,))
+            },
+        )?;
+    )*};
+}
+pub(in crate::concurrent) use link_socket_methods;
+
 /// The WIT resource `tcp-socket`.
 pub(super) struct TcpSocket {
     pub(super) family: IpAddressFamily,

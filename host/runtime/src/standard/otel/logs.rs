@@ -3,11 +3,11 @@
 use std::time::SystemTime;
 
 use netwasm_base::trace::{self, Context, SignalKind, Trace};
+use netwasm_otlp::logs::{LogRecord, ScopeLogs};
 use prost::Message as _;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, WasmList, WasmStr};
 
-use super::messages::{LogLine, ScopeLogs};
 use super::reading::trace_flags::TraceFlags;
 use super::reading::{
     AttributeOfGuest, Reader, ResourceOfGuest, ScopeOfGuest, Unread, WallTime, is_sampled,
@@ -113,7 +113,7 @@ impl<T: 'static> Reader<'_, T> {
         let body = body.transpose()?;
         let severity = record.severity_number.unwrap_or_default();
         let nanoseconds = |time: Option<WallTime>| time.map(WallTime::nanoseconds);
-        let line = LogLine {
+        let line = LogRecord {
             time_unix_nano: nanoseconds(record.timestamp).unwrap_or_default(),
             severity_number: if severity <= MOST_SEVERE {
                 severity.into()

@@ -2,15 +2,16 @@
 //! with `netwasm:net/metrics` is the host's.
 
 use netwasm_base::trace::{SignalKind, Tracer};
+use netwasm_otlp::common::KeyValue;
+use netwasm_otlp::metrics::{
+    BucketCounts, ExemplarPoint, ExemplarValue, ExponentialPoint, ExponentialPoints, GaugePoints,
+    HistogramPoint, HistogramPoints, Metric, MetricPoints, NumberPoint, PointValue, ScopeMetrics,
+    SumPoints,
+};
 use prost::Message as _;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, WasmList, WasmStr};
 
-use super::messages::{
-    BucketCounts, ExemplarPoint, ExemplarValue, ExponentialPoint, ExponentialPoints, GaugePoints,
-    HistogramPoint, HistogramPoints, KeyValue, Metric, MetricPoints, NumberPoint, PointValue,
-    ScopeMetrics, SumPoints,
-};
 use super::reading::{AttributeOfGuest, Reader, ResourceOfGuest, ScopeOfGuest, Unread, WallTime};
 use super::{Guest, MOST_METRICS};
 

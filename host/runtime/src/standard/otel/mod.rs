@@ -5,13 +5,12 @@
 //!   on-end, on-emit, export (places in the guest's memory)
 //!            | Reader: as far as there is room; of a request that is sampled
 //!            v
-//!   messages of OTLP, encoded --> Tracer::report --> the exporter's queue
+//!   messages (netwasm-otlp), encoded --> Tracer::report --> the exporter's queue
 //! ```
 //!
 //! Without `--otlp`, every call is accepted, and nothing is read.
 
 mod logs;
-mod messages;
 mod metrics;
 mod reading;
 mod spans;

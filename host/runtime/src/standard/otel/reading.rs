@@ -8,11 +8,11 @@
 use std::borrow::Cow;
 
 use netwasm_base::trace::{Context, LONGEST_STATE};
+use netwasm_otlp::common::{KeyValue, OtlpValue, Scope};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, WasmList, WasmStr};
 
 use self::trace_flags::TraceFlags;
-use super::messages::{KeyValue, OtlpValue, Scope};
 use super::values;
 
 /// Maximum of attributes of anything, of events and of links: the defaults of

@@ -1,11 +1,11 @@
 //! `wasi:otel/tracing`: spans of guests.
 
 use netwasm_base::trace::{Context, Hex, SignalKind, Trace};
+use netwasm_otlp::trace::{ScopeSpans, Span, SpanEvent, SpanLink, SpanStatus};
 use prost::Message as _;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, LinkerInstance, Lower, WasmList, WasmStr};
 
-use super::messages::{GuestSpan, ScopeSpans, SpanEvent, SpanLink, SpanStatus};
 use super::reading::trace_flags::TraceFlags;
 use super::reading::{AttributeOfGuest, ContextOfGuest, Reader, ScopeOfGuest, Unread, WallTime};
 use super::{Guest, MOST_TEXT};
@@ -241,7 +241,7 @@ impl<T: 'static> Reader<'_, T> {
         let (links, links_dropped) = self.fitting(&span.links, Self::link)?;
         self.add_room(MOST_MESSAGE);
         let status = self.status(&span.status)?;
-        let span = GuestSpan {
+        let span = Span {
             trace_id: context.trace.to_vec(),
             span_id: context.span.to_vec(),
             trace_state,

@@ -2,9 +2,8 @@
 //! JSON, and bytes as text with a prefix.
 
 use netwasm_base::base64;
+use netwasm_otlp::common::{AnyValue, KeyValue, KeyValueList, OtlpValue, ValueList};
 use serde_json::Value;
-
-use super::messages::{AnyValue, KeyValue, KeyValueList, OtlpValue, ValueList};
 
 /// Beginning of a text that means bytes: RFC 2397.
 const BYTES: &str = "data:application/octet-stream;base64,";

@@ -1,0 +1,30 @@
+//! Requests for the export of telemetry: `trace_service.proto`, and those for logs
+//! and metrics, which have its form; `resource.proto`.
+
+use prost::Message;
+
+use crate::common::KeyValue;
+
+/// `ExportTraceServiceRequest`, or that of logs or metrics.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExportRequest {
+    #[prost(message, repeated, tag = "1")]
+    pub resources: Vec<ResourceTelemetry>,
+}
+
+/// `ResourceSpans`, `ResourceLogs` or `ResourceMetrics`.
+#[derive(Clone, PartialEq, Message)]
+pub struct ResourceTelemetry {
+    #[prost(message, optional, tag = "1")]
+    pub resource: Option<Resource>,
+    /// Messages of scopes, encoded.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub scopes: Vec<Vec<u8>>,
+}
+
+/// A service that reports.
+#[derive(Clone, PartialEq, Message)]
+pub struct Resource {
+    #[prost(message, repeated, tag = "1")]
+    pub attributes: Vec<KeyValue>,
+}
