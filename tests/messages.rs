@@ -186,6 +186,43 @@ fn a_trap_names_the_peer_and_where_in_the_guest_it_was() {
     }
 }
 
+/// A handler of `wasi:http`, which runs in the async engine, that never answers.
+const LOOPS: &str = r#"(component
+    (import "wasi:http/types@0.2.0" (instance $types
+        (export "incoming-request" (type $request (sub resource)))
+        (export "response-outparam" (type $out (sub resource)))))
+    (alias export $types "incoming-request" (type $request))
+    (alias export $types "response-outparam" (type $out))
+    (core module $m
+        (func $count (loop (br 0)))
+        (func (export "handle") (param i32 i32) (call $count)))
+    (core instance $i (instantiate $m))
+    (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+        (canon lift (core func $i "handle")))
+    (instance $handler (export "handle" (func $handle)))
+    (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+
+#[test]
+fn a_handler_that_is_stopped_shows_where_it_was() {
+    let scratch = directory();
+    let limit = ["--event-timeout", "50ms"];
+    let file = handler(scratch.path(), "(loop (br 0))");
+    let server = Run::component(&file).tcp().args(limit).start();
+    let mut peer = server.connect();
+    peer.send(b"!");
+    peer.lost();
+    let stopped = "it took longer than 50ms (--event-timeout)";
+    server
+        .log
+        .wait_for(&["the guest trapped", stopped, "frames=\"misbehave\""]);
+    let file = write(scratch.path(), "loops.wat", LOOPS);
+    let server = Run::component(&file).http().args(limit).start();
+    assert_eq!(server.connect_http().fetch("/").status, 504);
+    server
+        .log
+        .wait_for(&["the guest trapped", stopped, "frames=\"count\""]);
+}
+
 #[test]
 fn a_trap_of_an_async_guest_names_the_peer() {
     let server = Run::guest("stream-probe").tcp().start();
