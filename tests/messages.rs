@@ -1,7 +1,9 @@
 //! The messages of the first hour: mistakes on the command line, the help, and
 //! the lines of the log that tell what a guest did wrong.
 
-use crate::harness::{Finished, Peer, Run, directory, guest, handler, text, write};
+use crate::harness::{
+    Finished, Peer, Run, directory, eventually, guest, handler, message, text, write,
+};
 
 fn netwasm(args: &[&str]) -> Finished {
     Run::command(args).output()
@@ -239,10 +241,30 @@ fn a_trap_of_an_async_guest_names_the_peer() {
         let address = peer.get().local_addr().expect("its address");
         assert_eq!(peer.fetch("/trap").status, 500);
         let peer = format!("peer={address}");
-        let line = server.log.wait_for(&["the guest trapped", &peer]);
-        let has_request = line.contains("request=\"GET /trap\"");
-        // An async guest may have several requests.
-        assert_eq!(has_request, probe == "probe", "{line}");
+        let request = "request=\"GET /trap\"";
+        server.log.wait_for(&["the guest trapped", &peer, request]);
+    }
+}
+
+#[test]
+fn a_trap_names_the_requests_that_waited_in_the_instance() {
+    for (probe, slow) in [("probe", "/defer?ms=never"), ("service-probe", "/never")] {
+        let shared = ["--isolation", "worker", "--workers", "1"];
+        let server = Run::guest(probe).http().args(shared).start();
+        let mut waiting = server.connect_http();
+        let address = waiting.get().local_addr().expect("its address");
+        waiting.send(message("GET", slow, &[]).as_bytes());
+        let mut client = server.connect_http();
+        let mut asked = 0;
+        eventually("the slow request is in the instance", || {
+            asked += 1;
+            let count = client.fetch("/count").text().parse::<u64>();
+            (count.expect("a number") > asked).then_some(())
+        });
+        assert_eq!(client.fetch("/trap").status, 500);
+        let line = server.log.wait_for(&["the guest trapped", "GET /trap"]);
+        let told = format!("waiting=\"GET {slow} from {address}");
+        assert!(line.contains(&told), "no {told} in {line}");
     }
 }
 

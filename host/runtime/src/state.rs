@@ -31,6 +31,7 @@ use crate::memory::MemoryLimit;
 use crate::numbers::Numbers;
 use crate::pooling::Pooling;
 use crate::responses::{Asker, BodyOfGuest, DeferredRequest, Responds as _, Responses};
+use crate::served::request_line;
 use crate::steps::Computed;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
@@ -268,11 +269,13 @@ impl State {
                 let _ = instance.abandoned(token);
             }
         });
-        let is_read = self.request.as_deref().is_some_and(reads_body);
+        let request = self.request.as_deref();
+        let line = request.map(|it| request_line(it.head.method(), it.head.target()));
         let added = DeferredRequest {
             decision: Rc::clone(&deferred),
             asker,
-            is_read,
+            is_read: request.is_some_and(reads_body),
+            line: line.unwrap_or_default().into(),
         };
         self.responses.add_deferred(token, added);
         self.inform_all(&deferred);
