@@ -235,6 +235,15 @@ fn a_trap_of_an_async_guest_names_the_peer() {
     let peer = format!("peer={address}");
     let line = server.log.wait_for(&["the guest trapped", &peer]);
     assert!(line.contains("panic=\"") && line.contains("src/"), "{line}");
+    // An event guest that awaits traps at another event than the connection's.
+    let server = Run::guest("library-probe").tcp().start();
+    let mut peer = server.connect();
+    let address = peer.get().local_addr().expect("its address");
+    peer.say("panic");
+    peer.lost();
+    server
+        .log
+        .wait_for(&["the guest trapped", "woken", &format!("peer={address}")]);
     for probe in ["probe", "service-probe", "proxy-probe"] {
         let server = Run::guest(probe).http().start();
         let mut peer = Peer::connect(server.address("http"));

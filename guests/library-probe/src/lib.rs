@@ -82,6 +82,10 @@ async fn execute(conn: &Connection, line: &str) -> Result<String> {
             let set = shared::set(word, "", PATIENCE).is_ok() && shared::remove(word);
             Ok(format!("{callers} {all} {}", is_so && set))
         }
+        ["panic"] => {
+            sleep(Duration::from_millis(1)).await;
+            panic!("as it was told");
+        }
         _ => Err(Error::other("no such command")),
     }
 }

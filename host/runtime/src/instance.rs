@@ -454,7 +454,8 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error) {
     let net = &state.local.env.net;
     let reason = note_trap(&state.local, &state.memory, error);
-    let peer = party.address(state);
+    // A task of the guest's may run at any event.
+    let peer = party.address(state).or_else(|| state.only_peer());
     let peer = peer.as_ref().map(tracing::field::display);
     let frames = frames::of_trap(error);
     let panic = state.wasi.panic();

@@ -9,6 +9,7 @@ use slab::Slab;
 use tokio::task::AbortHandle;
 use wasmtime::component::Resource;
 
+use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Interim};
 use netwasm_exchange::deferred::Deferred;
@@ -111,6 +112,16 @@ impl State {
     /// Returns the instance if it decides about responses to forwarded requests.
     pub(crate) fn judging(&self) -> Option<&Weak<Instance>> {
         self.judges.then_some(&self.instance)
+    }
+
+    /// Returns the peer of the only connection; `None` if there is another number of
+    /// them.
+    pub(crate) fn only_peer(&self) -> Option<Address> {
+        let mut all = self.transports.iter();
+        match (all.next(), all.next()) {
+            (Some(only), None) => Some(only.peer().clone()),
+            _ => None,
+        }
     }
 
     /// Closes all connections after the instance exited, as exit closes the
