@@ -9,6 +9,7 @@
 //! | `udp ADDRESS TEXT` | what came back of a connected socket, and its peer |
 //! | `bound ADDRESS TEXT` | what came back of a bound socket, and from whom |
 //! | `options` | `ok`, after setting some |
+//! | `panic` | none, since it traps after a pause |
 //! | `shared WORD` | the number of callers, and all their words, of which each is added to a value |
 //!
 //! By HTTP, `POST /late/{name}` answers after 20 ms with what it then reads of
