@@ -24,6 +24,7 @@ mod deferring;
 mod dialing;
 mod dns;
 mod doctor;
+mod error_forms;
 mod event_loop;
 mod events;
 mod fairness;

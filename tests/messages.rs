@@ -1,7 +1,9 @@
 //! The messages of the first hour: mistakes on the command line, the help, and
 //! the lines of the log that tell what a guest did wrong.
 
-use crate::harness::{Finished, Peer, Run, directory, guest, handler, text, write};
+use crate::harness::{
+    Finished, Peer, Run, directory, eventually, guest, handler, message, text, write,
+};
 
 fn netwasm(args: &[&str]) -> Finished {
     Run::command(args).output()
@@ -186,6 +188,43 @@ fn a_trap_names_the_peer_and_where_in_the_guest_it_was() {
     }
 }
 
+/// A handler of `wasi:http`, which runs in the async engine, that never answers.
+const LOOPS: &str = r#"(component
+    (import "wasi:http/types@0.2.0" (instance $types
+        (export "incoming-request" (type $request (sub resource)))
+        (export "response-outparam" (type $out (sub resource)))))
+    (alias export $types "incoming-request" (type $request))
+    (alias export $types "response-outparam" (type $out))
+    (core module $m
+        (func $count (loop (br 0)))
+        (func (export "handle") (param i32 i32) (call $count)))
+    (core instance $i (instantiate $m))
+    (func $handle (param "request" (own $request)) (param "response-out" (own $out))
+        (canon lift (core func $i "handle")))
+    (instance $handler (export "handle" (func $handle)))
+    (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#;
+
+#[test]
+fn a_handler_that_is_stopped_shows_where_it_was() {
+    let scratch = directory();
+    let limit = ["--event-timeout", "50ms"];
+    let file = handler(scratch.path(), "(loop (br 0))");
+    let server = Run::component(&file).tcp().args(limit).start();
+    let mut peer = server.connect();
+    peer.send(b"!");
+    peer.lost();
+    let stopped = "it took longer than 50ms (--event-timeout)";
+    server
+        .log
+        .wait_for(&["the guest trapped", stopped, "frames=\"misbehave\""]);
+    let file = write(scratch.path(), "loops.wat", LOOPS);
+    let server = Run::component(&file).http().args(limit).start();
+    assert_eq!(server.connect_http().fetch("/").status, 504);
+    server
+        .log
+        .wait_for(&["the guest trapped", stopped, "frames=\"count\""]);
+}
+
 #[test]
 fn a_trap_of_an_async_guest_names_the_peer() {
     let server = Run::guest("stream-probe").tcp().start();
@@ -196,16 +235,45 @@ fn a_trap_of_an_async_guest_names_the_peer() {
     let peer = format!("peer={address}");
     let line = server.log.wait_for(&["the guest trapped", &peer]);
     assert!(line.contains("panic=\"") && line.contains("src/"), "{line}");
+    // An event guest that awaits traps at another event than the connection's.
+    let server = Run::guest("library-probe").tcp().start();
+    let mut peer = server.connect();
+    let address = peer.get().local_addr().expect("its address");
+    peer.say("panic");
+    peer.lost();
+    server
+        .log
+        .wait_for(&["the guest trapped", "woken", &format!("peer={address}")]);
     for probe in ["probe", "service-probe", "proxy-probe"] {
         let server = Run::guest(probe).http().start();
         let mut peer = Peer::connect(server.address("http"));
         let address = peer.get().local_addr().expect("its address");
         assert_eq!(peer.fetch("/trap").status, 500);
         let peer = format!("peer={address}");
-        let line = server.log.wait_for(&["the guest trapped", &peer]);
-        let has_request = line.contains("request=\"GET /trap\"");
-        // An async guest may have several requests.
-        assert_eq!(has_request, probe == "probe", "{line}");
+        let request = "request=\"GET /trap\"";
+        server.log.wait_for(&["the guest trapped", &peer, request]);
+    }
+}
+
+#[test]
+fn a_trap_names_the_requests_that_waited_in_the_instance() {
+    for (probe, slow) in [("probe", "/defer?ms=never"), ("service-probe", "/never")] {
+        let shared = ["--isolation", "worker", "--workers", "1"];
+        let server = Run::guest(probe).http().args(shared).start();
+        let mut waiting = server.connect_http();
+        let address = waiting.get().local_addr().expect("its address");
+        waiting.send(message("GET", slow, &[]).as_bytes());
+        let mut client = server.connect_http();
+        let mut asked = 0;
+        eventually("the slow request is in the instance", || {
+            asked += 1;
+            let count = client.fetch("/count").text().parse::<u64>();
+            (count.expect("a number") > asked).then_some(())
+        });
+        assert_eq!(client.fetch("/trap").status, 500);
+        let line = server.log.wait_for(&["the guest trapped", "GET /trap"]);
+        let told = format!("waiting=\"GET {slow} from {address}");
+        assert!(line.contains(&told), "no {told} in {line}");
     }
 }
 

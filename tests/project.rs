@@ -305,7 +305,7 @@ fn every_new_project_in_rust_is_one_that_cargo_takes() {
         assert_eq!(manifest["package"]["name"].as_str(), Some(&*name));
         // Of no other workspace.
         assert!(manifest.contains_key("workspace"), "{manifest:?}");
-        for file in ["README.md", ".gitignore"] {
+        for file in ["README.md", ".gitignore", ".cargo/config.toml"] {
             assert!(project.join(file).is_file(), "no {file}");
         }
         let readme = fs::read_to_string(project.join("README.md")).expect("a file");

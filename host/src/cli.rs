@@ -82,6 +82,8 @@ pub enum Command {
         registry: RegistryConfig,
         /// Limits, of which only those of reading and compiling apply.
         limits: Limits,
+        /// True to list also the imports that need no permission.
+        all: bool,
     },
     /// Compile a component ahead of time.
     Compile {
@@ -93,8 +95,7 @@ pub enum Command {
         output: PathBuf,
         /// Settings of registries.
         registry: RegistryConfig,
-        /// Limits, of which only those of reading and compiling apply. The code
-        /// is compiled for guests with this much memory.
+        /// Limits of reading and compiling. The code is for guests with this much memory.
         limits: Limits,
     },
     /// Pull a component from a registry.
@@ -168,6 +169,7 @@ pub fn parse(
         Subcommands::Inspect(Inspect {
             component,
             plugs,
+            verbose,
             compiling,
             registry,
         }) => Ok(Command::Inspect {
@@ -175,6 +177,7 @@ pub fn parse(
             plugs: plugs.plug,
             registry: registry.into_config(&[]),
             limits: compiling.checked()?,
+            all: verbose,
         }),
         Subcommands::Compile(Compile {
             component,
@@ -341,6 +344,9 @@ struct Inspect {
     component: PathBuf,
     #[command(flatten)]
     plugs: Plugs,
+    /// List also the imports that need no permission
+    #[arg(short, long)]
+    verbose: bool,
     #[command(flatten)]
     compiling: Compiling,
     #[command(flatten)]

@@ -32,7 +32,7 @@ use crate::server::{self, Origin, Outcome};
 
 use self::components::{
     build_all, fetch_all, find_component, find_interpreters, is_reference, ready, ready_component,
-    ready_plugs, warn_of_no_files,
+    ready_plugs, tell, warn_of_no_files,
 };
 
 const SUCCESS: u8 = 0;
@@ -158,9 +158,13 @@ fn run(command: Command) -> anyhow::Result<u8> {
             mut plugs,
             registry,
             limits,
+            all,
         } => {
             let component = ready(component, &mut plugs, &registry, &limits)?;
-            let report = inspect::inspect(&component, &plugs, &limits)?;
+            let mut report = inspect::inspect(&component, &plugs, &limits, &tell)?;
+            if all {
+                report = report.with_all_imports();
+            }
             print(&report.to_string())?;
             match report.problem {
                 Some(_) => Ok(FAILURE),
@@ -175,7 +179,7 @@ fn run(command: Command) -> anyhow::Result<u8> {
             limits,
         } => {
             let component = ready(component, &mut plugs, &registry, &limits)?;
-            let code = compile(&component, &plugs, &limits)?;
+            let code = compile(&component, &plugs, &limits, &tell)?;
             std::fs::write(&output, code)
                 .with_context(|| format!("cannot write {}", output.display()))?;
             Ok(SUCCESS)

@@ -34,6 +34,17 @@ fn inspect_tells_what_a_component_is_and_how_to_run_it() {
             assert!(client.stdout.contains(part), "{}", client.stdout);
         }
     }
+    // Only imports that may need a permission have a line of their own.
+    let harmless = " that need no permission, of netwasm:net, wasi:cli, wasi:io";
+    for told in [&echo, &proxy] {
+        assert!(told.stdout.contains(harmless), "{}", told.stdout);
+        assert!(!told.stdout.contains("wasi:cli/stdout"), "{}", told.stdout);
+    }
+    let all = netwasm(&["inspect", "-v", text(&guest("proxy"))]);
+    assert!(!all.stdout.contains(harmless), "{}", all.stdout);
+    for part in ["netwasm:net/connector", "wasi:cli/stdout"] {
+        assert!(all.stdout.contains(part), "no {part} in {}", all.stdout);
+    }
     // The fewest flags are advised, and no permission.
     let mut lines = proxy.stdout.lines();
     let advised = lines

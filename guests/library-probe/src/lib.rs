@@ -9,6 +9,7 @@
 //! | `udp ADDRESS TEXT` | what came back of a connected socket, and its peer |
 //! | `bound ADDRESS TEXT` | what came back of a bound socket, and from whom |
 //! | `options` | `ok`, after setting some |
+//! | `panic` | none, since it traps after a pause |
 //! | `shared WORD` | the number of callers, and all their words, of which each is added to a value |
 //!
 //! By HTTP, `POST /late/{name}` answers after 20 ms with what it then reads of
@@ -81,6 +82,10 @@ async fn execute(conn: &Connection, line: &str) -> Result<String> {
             let all = words_of(&all.unwrap_or_default());
             let set = shared::set(word, "", PATIENCE).is_ok() && shared::remove(word);
             Ok(format!("{callers} {all} {}", is_so && set))
+        }
+        ["panic"] => {
+            sleep(Duration::from_millis(1)).await;
+            panic!("as it was told");
         }
         _ => Err(Error::other("no such command")),
     }

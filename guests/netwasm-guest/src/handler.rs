@@ -14,7 +14,7 @@ use crate::cell::with;
 use crate::connection::Shared;
 use crate::executor::Task;
 use crate::host::{DatagramTransport, Transport};
-use crate::http::{Answered, Forwarded, Later, Method, Response, Verdict};
+use crate::http::{Answered, ErrorForm, Forwarded, Later, Method, Response, Verdict, accepted};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
 use crate::websocket::{Decided, Message, NotOpened, Opened, Refusal, SharedWebSocket};
@@ -172,7 +172,7 @@ fn respond<M>(
             Answered::Ready(response) => {
                 // Tasks that it has spawned begin.
                 executor::run();
-                response.into_raw().into()
+                response.in_form(accepted).into_raw().into()
             }
             Answered::Collect => http::Answer::Collect(None),
             Answered::Later(later) => defer(later),
@@ -192,6 +192,8 @@ struct Deferral {
     /// True once the call has returned.
     returned: Cell<bool>,
     response: Cell<Option<Response>>,
+    /// Form of an error, for later.
+    form: Cell<ErrorForm>,
 }
 
 /// Lets a task answer: at once if it can, and later if it waits.
@@ -205,7 +207,7 @@ fn defer(later: Later) -> http::Answer {
             let response = answer.await;
             if deferral.returned.get() {
                 drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
-                settle(token as u64, response);
+                settle(token as u64, response, deferral.form.get());
             } else {
                 deferral.response.set(Some(response));
             }
@@ -214,8 +216,9 @@ fn defer(later: Later) -> http::Answer {
     executor::run();
     if let Some(response) = deferral.response.take() {
         drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
-        return response.into_raw().into();
+        return response.in_form(accepted).into_raw().into();
     }
+    deferral.form.set(accepted());
     if let Some(request) = request {
         request.keep(token as u64);
     }
@@ -231,8 +234,8 @@ fn defer(later: Later) -> http::Answer {
 }
 
 /// Answers a deferred request, or forwards it.
-fn settle(token: u64, response: Response) {
-    let answer: http::Answer = response.into_raw().into();
+fn settle(token: u64, response: Response, form: ErrorForm) {
+    let answer: http::Answer = response.in_form(|| form).into_raw().into();
     // Fails if the client has left.
     let _ = match answer {
         http::Answer::Forward(forward) => {
@@ -240,7 +243,8 @@ fn settle(token: u64, response: Response) {
             let refused = forwarded.as_ref().err().map(|error| error.code);
             if refused == Some(types::ErrorCode::InvalidState) {
                 // If its body was read piece by piece, it waits still.
-                let _ = http::respond(token, Response::error(500).into_raw().into());
+                let failed = Response::error(500).in_form(|| form);
+                let _ = http::respond(token, failed.into_raw().into());
             }
             forwarded
         }
@@ -338,6 +342,7 @@ pub fn websocket_opens<M>(
         }
         Decided::Refuse(response) => {
             executor::run();
+            let response = response.in_form(|| crate::http::within(request, accepted));
             websocket_handler::Opening::Refuse(response.into_raw().into())
         }
     }

@@ -67,7 +67,7 @@ mod tests {
             assert_eq!(answer.header("allow").as_deref(), Some(allow), "{path}");
         }
         for path in ["//", "/About", "/about/", "/hello/", "/hello/x/y"] {
-            assert_eq!(get(path), "<h1>404 Not Found</h1>", "{path}");
+            assert_eq!(get(path), "404 Not Found\n", "{path}");
         }
     }
 
@@ -82,7 +82,7 @@ mod tests {
         // Overlong UTF-8 is none.
         assert_eq!(
             get("/hello/%C0%AF"),
-            "<h1>400 Bad Request</h1><p>the name is not UTF-8</p>"
+            "400 Bad Request: the name is not UTF-8\n"
         );
     }
 

@@ -9,6 +9,7 @@ use netwasm_base::error::ConnectionError;
 use netwasm_net::files::File;
 
 use crate::content::BoxContent;
+use crate::told::ErrorForm;
 
 /// Names and values of fields.
 pub type Fields = Vec<(String, Vec<u8>)>;
@@ -39,6 +40,9 @@ pub enum Body {
     Unopened(ConnectionError),
     /// A body that is yet to be made.
     Stream(StreamedBody),
+    /// The host's own words on an error, or no more than its status says: see
+    /// [`Answer::told_in`].
+    Told(String),
 }
 
 /// A body that is yet to be made.
@@ -67,17 +71,36 @@ pub struct Interim {
 impl Answer {
     /// Returns an answer in the host's own words.
     pub fn status(status: u16, reason: &str) -> Self {
-        let name = canonical(status);
-        let text = match reason {
-            "" => format!("{status} {name}\n"),
-            reason => format!("{status} {name}: {reason}\n"),
-        };
-        Self {
+        let answer = Self {
             status,
-            headers: vec![("Content-Type".into(), b"text/plain; charset=utf-8".to_vec())],
+            headers: Vec::new(),
+            body: Body::Told(reason.to_owned()),
+            trailers: Vec::new(),
+        };
+        match status {
+            400.. => answer,
+            _ => answer.told_in(|| ErrorForm::Text).unwrap_or(answer),
+        }
+    }
+
+    /// Returns an answer in the host's own words as the client wants them; `None` if
+    /// they are a handler's.
+    pub fn told_in(&self, form: impl FnOnce() -> ErrorForm) -> Option<Self> {
+        let Body::Told(reason) = &self.body else {
+            return None;
+        };
+        let (media_type, text) = form().tell(self.status, canonical(self.status), reason);
+        let mut headers = vec![("Content-Type".to_owned(), media_type.into())];
+        if self.status >= 400 {
+            headers.push(("Vary".to_owned(), b"Accept".to_vec()));
+        }
+        headers.extend(self.headers.iter().cloned());
+        Some(Self {
+            status: self.status,
+            headers,
             body: Body::Bytes(text.into_bytes()),
             trailers: Vec::new(),
-        }
+        })
     }
 
     /// Returns the answer for a file that could not be opened.

@@ -26,6 +26,7 @@
 //! | [`failure`] | reasons why an exchange failed, by the names of RFC 9209 |
 //! | [`content`] | bodies: of a response, perhaps a file; of a streamed request |
 //! | [`outlet`] | a response's body that an event guest sends piece by piece |
+//! | [`told`] | the host's own words on an error, in the form that the client asks for |
 //! | [`request`], [`answer`] | a request that is buffered, or whose body has yet to arrive; its answer |
 //! | `interim` | interim responses that wait to be sent |
 //! | [`forward`] | a decision to forward a request |
@@ -56,5 +57,6 @@ pub mod redirect;
 pub mod reply;
 pub mod request;
 pub mod sites;
+pub mod told;
 pub mod topics;
 pub mod websocket;

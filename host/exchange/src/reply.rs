@@ -5,6 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use http::Method;
+use http::uri::PathAndQuery;
 use netwasm_base::address::Address;
 use netwasm_base::trace::Trace;
 use tokio::sync::oneshot;
@@ -61,6 +63,15 @@ impl NoResponse {
     }
 }
 
+/// A request as the log shows it. Cloning its parts copies no text.
+#[derive(Clone, Debug)]
+pub struct Requested {
+    /// The method.
+    pub method: Method,
+    /// Path and query.
+    pub target: Option<PathAndQuery>,
+}
+
 /// One exchange, shared by the instance and the connection.
 #[derive(Default)]
 pub struct Reply {
@@ -80,6 +91,8 @@ pub struct Reply {
     instance: RefCell<Option<Waker>>,
     /// The client, for the log.
     peer: Option<Address>,
+    /// The request, for the log.
+    asked: Option<Requested>,
     /// Span of the request, if requests are traced.
     trace: Option<Rc<Trace>>,
 }
@@ -93,9 +106,10 @@ impl std::fmt::Debug for Reply {
 impl Reply {
     /// Makes the place for an answer to a client, whose request has this span.
     #[must_use]
-    pub fn to(peer: Address, trace: Option<Rc<Trace>>) -> Self {
+    pub fn to(peer: Address, asked: Requested, trace: Option<Rc<Trace>>) -> Self {
         Self {
             peer: Some(peer),
+            asked: Some(asked),
             trace,
             ..Self::default()
         }
@@ -104,6 +118,11 @@ impl Reply {
     /// Returns the client, if it is known.
     pub fn peer(&self) -> Option<&Address> {
         self.peer.as_ref()
+    }
+
+    /// Returns the request, if it is known.
+    pub fn asked(&self) -> Option<&Requested> {
+        self.asked.as_ref()
     }
 
     /// Returns the span of the request, if requests are traced.

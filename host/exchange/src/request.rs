@@ -8,6 +8,7 @@ use netwasm_net::transport::Transport;
 use crate::content::RequestBody;
 use crate::handler::Site;
 use crate::head::Head;
+use crate::told::ErrorForm;
 
 /// Largest capacity that a body's buffer keeps for the next request, in bytes.
 const KEEP: usize = 64 << 10;
@@ -59,6 +60,11 @@ impl Request {
     /// Returns `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }
+    }
+
+    /// Returns the form of an error for the client.
+    pub fn error_form(&self) -> ErrorForm {
+        ErrorForm::of(self.head.all("accept"))
     }
 
     /// True if the method is `HEAD`: only the head of the response is wanted.

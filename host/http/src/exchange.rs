@@ -13,7 +13,7 @@ use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::forward::Forward;
 use netwasm_exchange::handler::{Awaiting, Call, Decision, Handler, NoAnswer, Site};
 use netwasm_exchange::head::Refusal;
-use netwasm_exchange::reply::{Answered, NoResponse, Reply};
+use netwasm_exchange::reply::{Answered, NoResponse, Reply, Requested};
 use netwasm_exchange::request::Request;
 use netwasm_net::env::Env;
 use netwasm_net::files::File;
@@ -113,7 +113,11 @@ impl Own {
         {
             head.headers_mut().insert(spans::PARENT, value);
         }
-        let reply = Rc::new(Reply::to(transport.peer().clone(), trace));
+        let asked = Requested {
+            method: head.method().clone(),
+            target: head.uri().path_and_query().cloned(),
+        };
+        let reply = Rc::new(Reply::to(transport.peer().clone(), asked, trace));
         let call = Call {
             site,
             head,

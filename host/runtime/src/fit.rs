@@ -13,12 +13,12 @@ use wasmtime::component::types::ComponentItem;
 
 use crate::kind::Kind;
 
-pub(crate) use self::imports::unlinkable;
 #[cfg(test)]
 pub(crate) use self::imports::{
     CONCURRENT_IMPORTS, CONCURRENT_STANDARD_IMPORTS, EVENT_IMPORTS, PROGRAM_IMPORTS,
     STANDARD_IMPORTS,
 };
+pub(crate) use self::imports::{package, unlinkable};
 pub(crate) use self::needs::Need;
 
 /// The package whose handlers this host drives.

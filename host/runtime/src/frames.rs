@@ -1,6 +1,6 @@
 //! The guest's functions that were running at a trap, for its log line.
 
-use wasmtime::{FrameInfo, WasmBacktrace};
+use wasmtime::{FrameInfo, Trap, WasmBacktrace};
 
 /// Most functions that a line names.
 const MOST: usize = 6;
@@ -39,14 +39,21 @@ const OF_TOOLCHAINS: [&str; 16] = [
 /// Returns the names of the guest's functions that were running, the innermost
 /// first, as `parse < Connection::data_received`. Leaves out those of its
 /// toolchain, and those without a name: a stripped guest has none.
+///
+/// A handler that was stopped as it took too long may be inlined into a function of
+/// its library, which has the only name then.
 pub(crate) fn of_trap(error: &wasmtime::Error) -> Option<String> {
     let backtrace: &WasmBacktrace = error.downcast_ref()?;
-    let symbols = backtrace.frames().iter().filter_map(FrameInfo::func_name);
-    line(symbols)
+    let symbols = || backtrace.frames().iter().filter_map(FrameInfo::func_name);
+    let is_stopped = matches!(error.downcast_ref(), Some(Trap::Interrupt));
+    line(symbols().filter_map(short)).or_else(|| match is_stopped {
+        true => line(symbols().filter_map(of_library)),
+        false => None,
+    })
 }
 
-fn line<'a>(symbols: impl Iterator<Item = &'a str>) -> Option<String> {
-    let mut names: Vec<String> = symbols.filter_map(short).collect();
+fn line(names: impl Iterator<Item = String>) -> Option<String> {
+    let mut names: Vec<String> = names.collect();
     // Recursion, and closures of one function.
     names.dedup();
     let more = names.len() > MOST;
@@ -60,21 +67,45 @@ fn line<'a>(symbols: impl Iterator<Item = &'a str>) -> Option<String> {
 /// Returns the name of a function as a person would write it; `None` for one
 /// that nobody wrote.
 fn short(symbol: &str) -> Option<String> {
-    // Exports of a component, and glue that bindings generate.
-    if symbol.contains(['#', '@']) || symbol.contains("cabi") {
-        return None;
-    }
-    let name = match rustc_demangle::try_demangle(symbol) {
-        Ok(name) => format!("{name:#}"),
-        Err(_) => symbol.to_owned(),
-    };
+    let name = demangled(symbol)?;
     if is_of_parameter(&name) {
         return None;
     }
     let path = path(&name, DEEPEST);
-    if OF_TOOLCHAINS.iter().any(|start| path.starts_with(start)) {
+    match OF_TOOLCHAINS.iter().any(|start| path.starts_with(start)) {
+        true => None,
+        false => ending(&path),
+    }
+}
+
+/// Like [`short`], of any function. If it is of a type parameter, that of its trait.
+fn of_library(symbol: &str) -> Option<String> {
+    let name = demangled(symbol)?;
+    let of_trait = || {
+        let (inside, method) = split_at_close(name.strip_prefix('<')?)?;
+        let (_, of_trait) = inside.split_once(" as ")?;
+        ending(&format!("{}{method}", path(of_trait, DEEPEST)))
+    };
+    match is_of_parameter(&name) {
+        true => of_trait(),
+        false => ending(&path(&name, DEEPEST)),
+    }
+}
+
+/// Returns the name of a function in its source; `None` for exports of a component,
+/// and for glue that bindings generate.
+fn demangled(symbol: &str) -> Option<String> {
+    if symbol.contains(['#', '@']) || symbol.contains("cabi") {
         return None;
     }
+    Some(match rustc_demangle::try_demangle(symbol) {
+        Ok(name) => format!("{name:#}"),
+        Err(_) => symbol.to_owned(),
+    })
+}
+
+/// Returns the last parts of a path.
+fn ending(path: &str) -> Option<String> {
     let written = |part: &&str| !part.is_empty() && !part.starts_with('{');
     let parts: Vec<&str> = path.split("::").filter(written).collect();
     let kept = parts.len().saturating_sub(PARTS);
@@ -214,11 +245,35 @@ mod tests {
 
     #[test]
     fn recursion_is_one_name_and_a_long_line_is_cut() {
+        let told = |symbols: &[&str]| line(symbols.iter().filter_map(|it| short(it)));
         let symbols = ["a", "b", "b", "b", "c"];
-        assert_eq!(line(symbols.into_iter()).as_deref(), Some("a < b < c"));
-        let many = ["a", "b"].into_iter().cycle().take(99);
+        assert_eq!(told(&symbols).as_deref(), Some("a < b < c"));
+        let many = ["a", "b"].repeat(50);
         let cut = "a < b < a < b < a < b < …";
-        assert_eq!(line(many).as_deref(), Some(cut));
-        assert_eq!(line(["abort"].into_iter()), None);
+        assert_eq!(told(&many).as_deref(), Some(cut));
+        assert_eq!(told(&["abort"]), None);
+    }
+
+    #[test]
+    fn a_function_of_a_library_has_a_name_too() {
+        for (symbol, name) in [
+            (
+                "<F as netwasm_guest::http::handler::Handler<fn(A) -> R>>::call::{{closure}}",
+                Some("Handler::call"),
+            ),
+            (
+                "netwasm_guest::http::router::Router::respond",
+                Some("Router::respond"),
+            ),
+            (
+                "<alloc::vec::Vec<T> as core::ops::Index>::index",
+                Some("Vec::index"),
+            ),
+            ("abort", Some("abort")),
+            ("netwasm:net/http-handler@0.2.0#handle", None),
+            ("<F as core::", None),
+        ] {
+            assert_eq!(of_library(symbol).as_deref(), name, "{symbol}");
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `netwasm inspect`: a report on a component.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::path::PathBuf;
 
@@ -10,25 +11,28 @@ use wasmtime::component::{Component, Linker};
 
 use crate::assembly::{Assembled, assemble};
 use crate::concurrent::link;
-use crate::fit::{Interface, Need, unlinkable};
+use crate::fit::{Interface, Need, package, unlinkable};
 use crate::kind::Kind;
-use crate::{cache, component, engine, loading, standard};
+use crate::loading::compiled_for_report;
+use crate::{component, engine, standard};
 
-/// Examines a component, composed with `plugs`, without running it.
+/// Fewest imports that are told in one line.
+const LEAST_FOLDED: usize = 2;
+
+/// Examines a component, composed with `plugs`, without running it. Calls `tell`
+/// with a line for the user if compiling it takes long.
 ///
 /// # Errors
-/// Fails if the file cannot be read or is no component. A component that this
-/// host cannot run is no error: see [`Report::problem`].
+/// Fails if the file cannot be read, is no component, or takes too long to
+/// compile. A component that this host cannot run is no error: see
+/// [`Report::problem`].
 pub fn inspect(
     source: &ComponentSource,
     plugs: &[PathBuf],
     limits: &Limits,
+    tell: &dyn Fn(&str),
 ) -> Result<Report, Error> {
     let name = source.to_string();
-    let wrong = |reason| Error::Component {
-        name: name.clone(),
-        reason,
-    };
     let read = component::read(source, limits)?;
     let Assembled {
         bytes,
@@ -39,8 +43,7 @@ pub fn inspect(
     } = assemble(source, read, plugs, limits)?;
     let kind = Kind::of_binary(&bytes, true);
     let engine = engine::engine(kind, limits, None)?;
-    let hash = cache::hash(&bytes);
-    let (component, _) = loading::compiled(&engine, &bytes, &hash, true, &|| {}).map_err(wrong)?;
+    let component = compiled_for_report(&engine, &name, bytes, limits, tell)?;
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
     let plugs: Vec<_> = plugs
         .iter()
@@ -80,8 +83,10 @@ pub struct Report {
     pub(crate) adapted: bool,
     /// Exports, with versions.
     pub(crate) exports: Vec<String>,
-    /// Imports, with versions.
+    /// Imports, with versions, but for [`Self::harmless`].
     pub(crate) imports: Vec<String>,
+    /// Imports that need no permission, to be told in one line.
+    pub(crate) harmless: Vec<String>,
     /// Command line that would run the component, with the fewest flags.
     pub(crate) command: String,
     /// Flags that it may need, and why.
@@ -106,20 +111,65 @@ impl Report {
             let error = linker.instantiate_pre(component).err()?;
             Some(unlinkable(component, kind, &error))
         });
+        let command = interface.command(kind, &name, &plugs);
+        let (needs, denied) = (interface.needs(kind), interface.denied(kind));
+        let all = interface.imports.iter().cloned();
+        let (harmless, asking): (Vec<_>, Vec<_>) = all.partition(|it| interface.is_harmless(it));
+        // If there is a problem, one of them may be it.
+        let (imports, harmless) = match harmless.len() {
+            LEAST_FOLDED.. if problem.is_none() => (asking, harmless),
+            _ => (interface.imports, Vec::new()),
+        };
         Self {
-            command: interface.command(kind, &name, &plugs),
-            needs: interface.needs(kind),
-            denied: interface.denied(kind),
+            command,
+            needs,
+            denied,
             name,
             plugs,
             wiring: None,
             size,
             adapted: false,
             exports: interface.exports,
-            imports: interface.imports,
+            imports,
+            harmless,
             problem,
         }
     }
+
+    /// Lists all imports one by one, those that need no permission, too.
+    #[must_use]
+    pub fn with_all_imports(mut self) -> Self {
+        self.imports.append(&mut self.harmless);
+        self.imports.sort_unstable();
+        self
+    }
+
+    fn write_imports(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.harmless.is_empty() {
+            return write_list(f, "imports", &self.imports);
+        }
+        writeln!(f, "\nimports:")?;
+        write_names(f, &self.imports)?;
+        let packages: BTreeSet<&str> = self.harmless.iter().map(|it| package(it)).collect();
+        writeln!(
+            f,
+            "  {} that need no permission, of {} (-v lists them)",
+            self.harmless.len(),
+            Vec::from_iter(packages).join(", ")
+        )
+    }
+}
+
+fn write_list(f: &mut Formatter<'_>, title: &str, names: &[String]) -> fmt::Result {
+    writeln!(f, "\n{title}:")?;
+    if names.is_empty() {
+        writeln!(f, "  nothing")?;
+    }
+    write_names(f, names)
+}
+
+fn write_names(f: &mut Formatter<'_>, names: &[String]) -> fmt::Result {
+    names.iter().try_for_each(|name| writeln!(f, "  {name}"))
 }
 
 impl Display for Report {
@@ -140,15 +190,8 @@ impl Display for Report {
                 self.name
             )?,
         }
-        let list = |f: &mut Formatter<'_>, title, names: &[String]| {
-            writeln!(f, "\n{title}:")?;
-            if names.is_empty() {
-                writeln!(f, "  nothing")?;
-            }
-            names.iter().try_for_each(|name| writeln!(f, "  {name}"))
-        };
-        list(f, "exports", &self.exports)?;
-        list(f, "imports", &self.imports)?;
+        write_list(f, "exports", &self.exports)?;
+        self.write_imports(f)?;
         if let Some(wiring) = &self.wiring {
             write!(f, "\ncomposed:\n{wiring}")?;
         }

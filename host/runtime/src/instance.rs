@@ -37,11 +37,12 @@ use crate::decisions::decision;
 use crate::event_program::{EventExports, EventProgram, Handlers, begin_event};
 use crate::frames;
 use crate::local::Local;
+use crate::served::request_line;
 use crate::state::{Later, State};
 use crate::timed::Timed;
 use crate::wasi;
 
-use self::trap::request_line;
+use self::trap::method_name;
 pub(crate) use self::trap::{also_lost, is_interrupt, note_trap, one_line, reason};
 
 /// An event instance, of one connection or of a worker.
@@ -102,7 +103,7 @@ impl Party<'_> {
     /// Returns the method and the target of the event's request.
     fn request(self) -> Option<String> {
         match self {
-            Self::Request { method, target, .. } => Some(request_line(method, target)),
+            Self::Request { method, target, .. } => Some(request_line(method_name(method), target)),
             _ => None,
         }
     }
@@ -453,7 +454,8 @@ fn exported<T>(handler: Option<&T>) -> wasmtime::Result<&T> {
 fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error) {
     let net = &state.local.env.net;
     let reason = note_trap(&state.local, &state.memory, error);
-    let peer = party.address(state);
+    // A task of the guest's may run at any event.
+    let peer = party.address(state).or_else(|| state.only_peer());
     let peer = peer.as_ref().map(tracing::field::display);
     let frames = frames::of_trap(error);
     let panic = state.wasi.panic();
@@ -461,8 +463,10 @@ fn report(state: &State, event: &str, party: Party<'_>, error: &wasmtime::Error)
     let connections = is_shared.then(|| state.transports.len() + state.websockets.len());
     let also_lost = also_lost(&state.local);
     let request = party.request();
+    // An event such as `woken` is of any of them.
+    let waiting = state.responses.deferred_requests();
     tracing::error!(
-        guest = %net.guest, event, peer, request, connections, panic, frames,
+        guest = %net.guest, event, peer, request, waiting, connections, panic, frames,
         "the guest trapped: {reason}{also_lost}"
     );
     tracing::debug!(guest = %net.guest, "{error:?}");

@@ -27,7 +27,7 @@
 //! | `composition`, `assembly` | a component with those that are plugged into it; the bytes of a component from all its files | engines |
 //! | `steps`, `room`, `cache`, `code` | interrupting slow calls; the room an instance takes, and how many connections fit; what is kept between runs; loading compiled code | instances |
 //! | `hand_back`, `moving` | bodies: returning a file to the connection; reporting progress | |
-//! | `guest_log`, `frames`, `wasi` | guest output in the log; where a guest trapped; WASI for event guests | |
+//! | `guest_log`, `frames`, `served`, `wasi` | guest output in the log; where a guest trapped, and which clients it served then; WASI for event guests | |
 //! | [`stores`] | the buckets of a run | what a bucket does |
 //! | `joined` | topics that are joined with those of other processes | topics, servers |
 //! | `local` | state shared by the instances of a run, and by those of a thread | |
@@ -82,6 +82,7 @@ mod numbers;
 mod pooling;
 mod responses;
 mod room;
+mod served;
 mod sharing;
 mod standard;
 mod state;

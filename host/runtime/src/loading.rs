@@ -50,6 +50,7 @@ pub(crate) fn load(config: &Config, services: usize) -> Result<Ready, Error> {
 }
 
 /// Compiles a component, composed with `plugs`, ahead of time: `netwasm compile`.
+/// Calls `tell` with a line for the user if that takes long.
 ///
 /// # Errors
 /// Fails if a file is no component, does not fit the others, is too large, or takes too long to
@@ -58,6 +59,7 @@ pub fn compile(
     source: &ComponentSource,
     plugs: &[PathBuf],
     limits: &Limits,
+    tell: &dyn Fn(&str),
 ) -> Result<Vec<u8>, Error> {
     let name = source.to_string();
     let read = component::read(source, limits)?;
@@ -67,6 +69,7 @@ pub fn compile(
         name,
         size: bytes.len(),
         kept: false,
+        tell,
     };
     within(limits, &compiling, move |_| {
         start_compilers()?;
@@ -160,6 +163,7 @@ fn read(config: &Config) -> Result<Unpooled, Error> {
         name,
         size: bytes.len(),
         kept: config.cache && Cache::of_code().is_some(),
+        tell: &|text| tracing::info!("{text}"),
     };
     let stamps = stamps.filter(|_| config.cache);
     let (compiler, cached, hash) = (engine.clone(), config.cache, facts.hash);
@@ -179,13 +183,39 @@ fn read(config: &Config) -> Result<Unpooled, Error> {
     })
 }
 
+/// Compiles a component for a report, or loads its code from the cache. Calls `tell`
+/// with a line for the user if that takes long.
+///
+/// # Errors
+/// Fails if it cannot be compiled, or takes too long to compile.
+pub(crate) fn compiled_for_report(
+    engine: &Engine,
+    name: &str,
+    bytes: Vec<u8>,
+    limits: &Limits,
+    tell: &dyn Fn(&str),
+) -> Result<Component, Error> {
+    let compiling = Compiling {
+        name: name.to_owned(),
+        size: bytes.len(),
+        kept: Cache::of_code().is_some(),
+        tell,
+    };
+    let engine = engine.clone();
+    within(limits, &compiling, move |compiles| {
+        let hash = cache::hash(&bytes);
+        let (component, _) = compiled(&engine, &bytes, &hash, true, compiles)?;
+        Ok(component)
+    })
+}
+
 /// Compiles a component with this hash, or loads it from the cache. Calls
 /// `compiles` if it is not there.
 ///
 /// # Errors
 /// Fails if the component cannot be compiled, or if the system gives no
 /// threads.
-pub(crate) fn compiled(
+fn compiled(
     engine: &Engine,
     bytes: &[u8],
     hash: &ComponentHash,
@@ -322,23 +352,24 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
 }
 
 /// Notice about a component that takes long to compile.
-struct Compiling {
+struct Compiling<'a> {
     name: String,
     size: usize,
     /// True if the code is kept for the next start.
     kept: bool,
+    /// Tells the user a line.
+    tell: &'a dyn Fn(&str),
 }
 
-impl Compiling {
+impl Compiling<'_> {
     fn say(&self) {
         let size = ByteSize::b(self.size as u64).display().si();
         let name = &self.name;
-        match self.kept {
-            true => tracing::info!(
-                "compiling {name} ({size}) for the first time; cached for the next start"
-            ),
-            false => tracing::info!("compiling {name} ({size})"),
-        }
+        let kept = match self.kept {
+            true => " for the first time; cached for the next start",
+            false => "",
+        };
+        (self.tell)(&format!("compiling {name} ({size}){kept}"));
     }
 }
 
@@ -353,7 +384,7 @@ enum Step<T> {
 /// compile. Says so if that takes long, and gives up after `--compile-timeout`.
 fn within<T: Send + 'static>(
     limits: &Limits,
-    compiling: &Compiling,
+    compiling: &Compiling<'_>,
     work: impl FnOnce(&dyn Fn()) -> Result<T, String> + Send + 'static,
 ) -> Result<T, Error> {
     let (sender, steps) = mpsc::channel();

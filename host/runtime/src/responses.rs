@@ -16,6 +16,8 @@ use netwasm_exchange::topics::events::Reader;
 use netwasm_net::guest::Gone;
 use netwasm_net::turns::Turn;
 
+use crate::served::request_lines;
+
 /// A guest that responds later or piece by piece. Each call may fail with
 /// [`Gone`].
 pub(crate) trait Responds {
@@ -54,6 +56,8 @@ pub(crate) struct DeferredRequest {
     pub(crate) asker: Asker,
     /// True if the guest reads the request's body.
     pub(crate) is_read: bool,
+    /// The request as the log shows it.
+    pub(crate) line: Rc<str>,
 }
 
 #[derive(Debug)]
@@ -89,6 +93,21 @@ impl Responses {
             OpenResponse::Deferred(deferred) => Some(deferred),
             OpenResponse::Body(_) => None,
         }
+    }
+
+    /// Returns the deferred requests with their clients for a log line; `None` if
+    /// there are none.
+    pub(crate) fn deferred_requests(&self) -> Option<String> {
+        let deferred = self.open.iter().filter_map(|(token, it)| match it {
+            OpenResponse::Deferred(deferred) => Some((token, deferred)),
+            OpenResponse::Body(_) => None,
+        });
+        let mut deferred: Vec<_> = deferred.collect();
+        deferred.sort_unstable_by_key(|(token, _)| **token);
+        request_lines(deferred.into_iter().map(|(_, it)| {
+            let transport = it.asker.reader.transport.as_ref();
+            (it.line.to_string(), transport.map(|it| it.peer().clone()))
+        }))
     }
 
     /// Returns the body of a token.

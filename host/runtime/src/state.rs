@@ -9,6 +9,7 @@ use slab::Slab;
 use tokio::task::AbortHandle;
 use wasmtime::component::Resource;
 
+use netwasm_base::address::Address;
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::answer::{Answer, Interim};
 use netwasm_exchange::deferred::Deferred;
@@ -31,6 +32,7 @@ use crate::memory::MemoryLimit;
 use crate::numbers::Numbers;
 use crate::pooling::Pooling;
 use crate::responses::{Asker, BodyOfGuest, DeferredRequest, Responds as _, Responses};
+use crate::served::request_line;
 use crate::steps::Computed;
 use crate::timer::Timer;
 use crate::wasi::{Wasi, WasiHost};
@@ -110,6 +112,16 @@ impl State {
     /// Returns the instance if it decides about responses to forwarded requests.
     pub(crate) fn judging(&self) -> Option<&Weak<Instance>> {
         self.judges.then_some(&self.instance)
+    }
+
+    /// Returns the peer of the only connection; `None` if there is another number of
+    /// them.
+    pub(crate) fn only_peer(&self) -> Option<Address> {
+        let mut all = self.transports.iter();
+        match (all.next(), all.next()) {
+            (Some(only), None) => Some(only.peer().clone()),
+            _ => None,
+        }
     }
 
     /// Closes all connections after the instance exited, as exit closes the
@@ -268,11 +280,13 @@ impl State {
                 let _ = instance.abandoned(token);
             }
         });
-        let is_read = self.request.as_deref().is_some_and(reads_body);
+        let request = self.request.as_deref();
+        let line = request.map(|it| request_line(it.head.method(), it.head.target()));
         let added = DeferredRequest {
             decision: Rc::clone(&deferred),
             asker,
-            is_read,
+            is_read: request.is_some_and(reads_body),
+            line: line.unwrap_or_default().into(),
         };
         self.responses.add_deferred(token, added);
         self.inform_all(&deferred);

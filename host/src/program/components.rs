@@ -128,10 +128,10 @@ pub(super) fn is_reference(path: &Path) -> bool {
     path.to_str().is_some_and(Reference::is_one)
 }
 
-/// Tells a warning on standard error.
-fn tell(warning: &str) {
+/// Tells a warning, or progress, on standard error.
+pub(super) fn tell(text: &str) {
     // It fails if nobody reads.
-    let _ = writeln!(io::stderr(), "netwasm: {warning}");
+    let _ = writeln!(io::stderr(), "netwasm: {text}");
 }
 
 /// Pulls components.

@@ -14,6 +14,14 @@ use super::{ProjectError, write};
 /// The manifest of the workspace that the libraries are from.
 const WORKSPACE: &str = include_str!(env!("WORKSPACE_MANIFEST"));
 
+/// Settings of cargo for projects in Rust. Names as older compilers write them do
+/// not tell of which handler a function of the library is.
+const CARGO_CONFIG: &str = "\
+# The log line of a trap names functions, with the types that they are of.
+[target.wasm32-wasip2]
+rustflags = [\"-C\", \"symbol-mangling-version=v0\"]
+";
+
 /// The types of the library for JavaScript, for editors.
 const TYPES: &str = "js/netwasm.d.ts";
 
@@ -240,6 +248,9 @@ pub fn create(
             &directory.join(path),
             &content.replace("{{crate}}", &crate_name),
         )?;
+    }
+    if language == Language::Rust {
+        write(&directory.join(".cargo/config.toml"), CARGO_CONFIG)?;
     }
     let libraries = directory.join("netwasm");
     if uses_libraries {

@@ -157,7 +157,7 @@ pub struct Json<T>(pub T);
 impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
         if !request.has_type("application/json") {
-            return Err(Response::problem(415, "send application/json"));
+            return Err(request.refuse(415, "send application/json"));
         }
         serde_json::from_slice(&request.body())
             .map(Self)
@@ -284,10 +284,7 @@ mod tests {
         assert_eq!(client.get("/seven/x/y").send().status(), 404);
         let answer = client.get("/7/x/%ff").send();
         assert_eq!(answer.status(), 400);
-        assert_eq!(
-            answer.text(),
-            "<h1>400 Bad Request</h1><p>the b is not UTF-8</p>"
-        );
+        assert_eq!(answer.text(), "400 Bad Request: the b is not UTF-8\n");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::cell::{Cell, OnceCell};
 
 use scoped_tls::scoped_thread_local;
 
+use super::ErrorForm;
 use crate::host::{self, RawRequest, RequestHandle};
 use crate::{Info, ProxyInfo, Result};
 
@@ -19,6 +20,12 @@ scoped_thread_local! {
 /// Works within a call of the host.
 pub(crate) fn within<T>(request: &RequestHandle, work: impl FnOnce() -> T) -> T {
     CURRENT.set(request, work)
+}
+
+/// Returns the form of an error for the client of the current request.
+pub(crate) fn accepted() -> ErrorForm {
+    let accept = CURRENT.with(|request| RawRequest::from(request).header("accept"));
+    ErrorForm::of(&accept.unwrap_or_default())
 }
 
 /// A request, which is the current one unless it is kept.

@@ -105,6 +105,7 @@
 
 mod answer;
 mod cookie;
+mod error_form;
 mod extract;
 mod files;
 mod forward;
@@ -146,7 +147,8 @@ pub use verdict::{Forwarded, Verdict};
 
 #[doc(hidden)]
 pub use answer::{Answered, Later, Prepared};
-pub(crate) use held::within;
+pub(crate) use error_form::ErrorForm;
+pub(crate) use held::{accepted, within};
 pub(crate) use stream::Maker as BodyMaker;
 #[cfg(target_family = "wasm")]
 pub(crate) use upload::{CREDIT, Pieces};

@@ -279,18 +279,11 @@ impl<'a> Request<'a> {
         self.info().peer
     }
 
-    /// Answers with what went wrong, and why, in the form that the client
-    /// understands: as JSON ([`Response::problem`](super::Response::problem)) if
-    /// it accepts or sends JSON and does not ask for HTML, and else as a page.
-    /// Without a reason, the text of the status has to do.
+    /// Answers with what went wrong, and why, in the form that the client accepts, as
+    /// [`Response::error_because`](super::Response::error_because) does. Without a
+    /// reason, the text of the status has to do.
     pub fn refuse(&self, status: u16, reason: &str) -> super::Response {
-        let accepted = self.header("accept").unwrap_or_default();
-        let is_program = accepted.contains("json") || self.has_type("application/json");
-        match (is_program && !accepted.contains("html"), reason) {
-            (true, _) => super::Response::problem(status, reason),
-            (false, "") => super::Response::error(status),
-            (false, _) => super::Response::error_because(status, reason),
-        }
+        super::Response::error_because(status, reason)
     }
 
     /// Returns true if the request's `Content-Type` is this one, with

@@ -1,6 +1,6 @@
 //! Responses.
 
-use super::percent::escape;
+use super::error_form::{self, ErrorForm};
 use super::{Cookie, Method};
 use crate::host::{Body, RawResponse};
 use crate::{Error, ErrorKind, File, log};
@@ -23,12 +23,20 @@ use crate::{Error, ErrorKind, File, log};
 /// | `Option<T>` | `T`, or 404 |
 /// | `Result<T, E>` | `T` or `E` |
 /// | [`Error`] | 500, and the error goes to the log; 404 for `NotFound`, 403 for `AccessDenied` |
-pub struct Response(RawResponse);
+///
+/// An error has its own words in the form that the client accepts: a page for
+/// browsers, an object of JSON (RFC 9457) for programs, and a line of text for
+/// those that send no `Accept`. The host's errors have the same forms.
+pub struct Response {
+    raw: RawResponse,
+    /// Reason of an error, whose body is yet to be made.
+    told: Option<String>,
+}
 
 impl Response {
     /// Makes a response without a body.
     pub const fn new(status: u16) -> Self {
-        Self(RawResponse {
+        Self::from_raw(RawResponse {
             status,
             headers: Vec::new(),
             body: Body::Empty,
@@ -42,7 +50,7 @@ impl Response {
     }
 
     /// Makes a response of HTML. Text in it must be escaped; see
-    /// [`escape`].
+    /// [`escape`](super::escape).
     pub fn html(page: impl Into<String>) -> Self {
         Self::bytes("text/html; charset=utf-8", page.into())
     }
@@ -50,7 +58,7 @@ impl Response {
     /// Makes a response of bytes.
     pub fn bytes(media_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let mut response = Self::new(200).header("content-type", media_type);
-        response.0.body = Body::Bytes(body.into());
+        response.raw.body = Body::Bytes(body.into());
         response
     }
 
@@ -75,7 +83,7 @@ impl Response {
     /// [`Router::files`](super::Router::files).
     pub fn file(path: impl Into<String>) -> Self {
         let mut response = Self::new(200);
-        response.0.body = Body::Path(path.into());
+        response.raw.body = Body::Path(path.into());
         response
     }
 
@@ -91,44 +99,35 @@ impl Response {
         Self::new(303).header("location", location.as_ref())
     }
 
-    /// Makes a page that says what went wrong: `404 Not Found`.
+    /// Says what went wrong, `404 Not Found`, in the form that the client accepts.
     pub fn error(status: u16) -> Self {
-        let title = reason_phrase(status);
-        Self::html(format!("<h1>{status} {title}</h1>")).status(status)
+        Self::error_because(status, "")
     }
 
-    /// Makes a page that says what went wrong, and why.
+    /// Says what went wrong, and why, in the form that the client accepts.
     pub fn error_because(status: u16, reason: &str) -> Self {
-        let title = reason_phrase(status);
-        let reason = escape(reason);
-        Self::html(format!("<h1>{status} {title}</h1><p>{reason}</p>")).status(status)
+        let mut response = Self::new(status);
+        response.told = Some(reason.to_owned());
+        response
     }
 
-    /// Makes an object of JSON that says what went wrong, and why:
-    /// `application/problem+json` (RFC 9457). See also
-    /// [`Request::refuse`](super::Request::refuse).
+    /// Makes an object of JSON that says what went wrong, and why, whatever the
+    /// client accepts: `application/problem+json` (RFC 9457).
     pub fn problem(status: u16, reason: &str) -> Self {
-        let title = reason_phrase(status);
-        let mut body = format!("{{\"title\":\"{title}\",\"status\":{status}");
-        if !reason.is_empty() {
-            body.push_str(",\"detail\":\"");
-            push_json(reason, &mut body);
-            body.push('"');
-        }
-        body.push('}');
+        let body = error_form::problem(status, reason_phrase(status), reason);
         Self::bytes("application/problem+json", body).status(status)
     }
 
     /// Sets the status.
     pub const fn status(mut self, status: u16) -> Self {
-        self.0.status = status;
+        self.raw.status = status;
         self
     }
 
     /// Adds a header.
     pub fn header(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref().to_vec();
-        self.0.headers.push((name.into(), value));
+        self.raw.headers.push((name.into(), value));
         self
     }
 
@@ -141,35 +140,42 @@ impl Response {
     /// Adds a trailer, which follows a body of bytes.
     pub fn trailer(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref().to_vec();
-        self.0.trailers.push((name.into(), value));
+        self.raw.trailers.push((name.into(), value));
         self
     }
 
-    #[cfg(feature = "http")]
     pub(super) const fn from_raw(raw: RawResponse) -> Self {
-        Self(raw)
+        Self { raw, told: None }
     }
 
     /// Sets the body.
     pub(super) fn body(mut self, body: Body) -> Self {
-        self.0.body = body;
+        self.raw.body = body;
+        self.told = None;
         self
     }
 
-    pub(crate) fn into_raw(self) -> RawResponse {
-        self.0
-    }
-}
-
-/// Appends the content of a string of JSON: RFC 8259, section 7.
-fn push_json(text: &str, out: &mut String) {
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            '\n' => out.push_str("\\n"),
-            letter if letter.is_control() => out.push(' '),
-            letter => out.push(letter),
+    /// Makes the body of an error, in the form that the client accepts.
+    pub(crate) fn in_form(self, form: impl FnOnce() -> ErrorForm) -> Self {
+        match self.told {
+            Some(_) => self.tell(form()).header("vary", "Accept"),
+            None => self,
         }
+    }
+
+    fn tell(mut self, form: ErrorForm) -> Self {
+        let Some(reason) = self.told.take() else {
+            return self;
+        };
+        let status = self.raw.status;
+        let (media_type, text) = form.tell(status, reason_phrase(status), &reason);
+        self.raw.body = Body::Bytes(text.into_bytes());
+        self.header("content-type", media_type)
+    }
+
+    /// Returns the parts. An error whose client is not known is a page.
+    pub(crate) fn into_raw(self) -> RawResponse {
+        self.tell(ErrorForm::Page).raw
     }
 }
 
@@ -200,7 +206,7 @@ const fn reason_phrase(status: u16) -> &'static str {
     }
 }
 
-/// HTML, as a response. Text in it must be escaped; see [`escape`].
+/// HTML, as a response. Text in it must be escaped; see [`escape`](super::escape).
 pub struct Html<T>(pub T);
 
 impl<T: Into<String>> From<Html<T>> for Response {
@@ -230,7 +236,7 @@ impl From<Vec<u8>> for Response {
 impl From<File> for Response {
     fn from(file: File) -> Self {
         let mut response = Self::new(200);
-        response.0.body = Body::File(file.into_raw());
+        response.raw.body = Body::File(file.into_raw());
         response
     }
 }

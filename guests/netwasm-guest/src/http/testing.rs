@@ -88,7 +88,7 @@ impl RequestBuilder<'_> {
     /// Sends the request, and returns the response.
     pub fn send(self) -> Answer {
         let is_head = self.method == Method::Head;
-        let answered = super::within(&self.data, || {
+        let (answered, form) = super::within(&self.data, || {
             let request = Request::new(self.method, &self.target, RawRequest(&self.data), true);
             let answered = match &self.client.0 {
                 Prepared::Router(router) => router.respond(request),
@@ -101,13 +101,14 @@ impl RequestBuilder<'_> {
             {
                 held.keep(0);
             }
-            answered
+            (answered, super::accepted())
         });
         let response = match answered {
             Answered::Ready(response) => response,
             Answered::Later(later) => crate::testing::block_on(later.answer),
             Answered::Collect => unreachable!("in memory, every request is whole"),
         };
+        let response = response.in_form(|| form);
         Answer::new(response.into_raw(), is_head)
     }
 }

@@ -111,6 +111,8 @@ impl Driver {
         out: &mut Vec<u8>,
     ) {
         let local = Rc::clone(&self.local);
+        let told = answer.told_in(|| request.error_form());
+        let answer = told.as_ref().unwrap_or(answer);
         match exchange::check(answer, request, &local.account(&request.site).net) {
             Ok(mut checked) => {
                 checked.closes |= self.exchange.last;
@@ -257,7 +259,8 @@ impl Driver {
         let env = &self.local.account(&request.site).net;
         exchange::file_failed(env, request.head.target(), error);
         self.exchange.last = true;
-        let answer = Answer::status(500, "");
+        let ours = Answer::status(500, "");
+        let answer = ours.told_in(|| request.error_form()).unwrap_or(ours);
         let text = match &answer.body {
             Body::Bytes(text) => text.as_slice(),
             _ => &[],
@@ -275,7 +278,8 @@ impl Driver {
         entry: Option<Entry>,
         out: &mut Vec<u8>,
     ) {
-        let mut checked = Checked::ours(answer);
+        let told = answer.told_in(|| request.error_form());
+        let mut checked = Checked::ours(told.as_ref().unwrap_or(answer));
         checked.closes = self.exchange.last;
         self.write(request, &checked, entry, out);
     }
@@ -290,7 +294,8 @@ impl Driver {
     ) {
         let local = Rc::clone(&self.local);
         let env = &local.account(&request.site).net;
-        let answer = exchange::refused(env, &self.transport, refusal);
+        let ours = exchange::refused(env, &self.transport, refusal);
+        let answer = ours.told_in(|| request.error_form()).unwrap_or(ours);
         let status = answer.status;
         if let Body::Bytes(text) = &answer.body {
             let checked = Checked::ours(&answer);

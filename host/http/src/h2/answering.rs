@@ -28,6 +28,7 @@ use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, NoResponse, Reply};
 use netwasm_exchange::request::Request;
+use netwasm_exchange::told::ErrorForm;
 
 use self::download::{Broken, SILENT, tell_sent};
 use crate::exchange;
@@ -58,6 +59,8 @@ struct AnsweringStream {
     link: Rc<Link>,
     /// The head, without its fields.
     head: Parts,
+    /// The first line of `Accept`, of an async guest's request.
+    accept: Option<HeaderValue>,
     incoming: Rc<Http2Body>,
     outgoing: Option<SendResponse<Bytes>>,
     reply: Rc<Reply>,
@@ -123,6 +126,7 @@ impl AnsweringStream {
         *asked.method_mut() = head.method.clone();
         *asked.uri_mut() = uri(link, &head);
         join_cookies(&mut head.headers);
+        let accept = head.headers.get(header::ACCEPT).cloned();
         *asked.headers_mut() = std::mem::take(&mut head.headers);
         let mut own = link.own.borrow_mut();
         let (reply, requests) = own.begin(
@@ -136,6 +140,7 @@ impl AnsweringStream {
         Self {
             link: Rc::clone(link),
             head,
+            accept,
             incoming,
             outgoing: Some(outgoing),
             reply,
@@ -371,8 +376,12 @@ impl AnsweringStream {
         };
         self.finished();
         let is_head = self.head.method == Method::HEAD;
+        let form = match &self.event {
+            Some((request, _)) => request.error_form(),
+            None => ErrorForm::of(self.accept.iter().map(HeaderValue::as_bytes)),
+        };
         let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
-        self.link.send_ours(is_head, answer, outgoing, line)
+        self.link.send_ours(is_head, form, answer, outgoing, line)
     }
 }
 

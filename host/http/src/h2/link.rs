@@ -17,6 +17,7 @@ use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::handler::{Decision, Site};
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::request::Request;
+use netwasm_exchange::told::ErrorForm;
 use netwasm_net::env as net;
 use netwasm_net::thread::Thread;
 use netwasm_net::transport::Transport;
@@ -180,7 +181,8 @@ impl Link {
                 let Some(from) = tunnel else {
                     // It was asked for by no extended CONNECT.
                     accepted.fail();
-                    return self.send_ours(false, exchange::no_tunnel(), outgoing, line);
+                    let form = request.error_form();
+                    return self.send_ours(false, form, exchange::no_tunnel(), outgoing, line);
                 };
                 return self.open_websocket(request, *accepted, (from, outgoing), line);
             }
@@ -285,9 +287,13 @@ impl Link {
         outgoing: SendResponse<Bytes>,
         line: LogLine,
     ) -> Option<Stream> {
+        let form = || request.error_form();
+        let answer = answer.told_in(form).unwrap_or(answer);
         let checked = match exchange::check(&answer, request, self.env(&request.site)) {
             Ok(checked) => checked,
-            Err(ours) => return self.send_ours(request.is_head(), ours, outgoing, line),
+            Err(ours) => {
+                return self.send_ours(request.is_head(), form(), ours, outgoing, line);
+            }
         };
         if checked.closes {
             self.closes.set(true);
@@ -312,7 +318,7 @@ impl Link {
                 (answer.status, length, none, Vec::new(), Vec::new())
             }
             // A streamed body takes another way.
-            Body::Empty | Body::Unopened(_) | Body::Stream(_) => {
+            Body::Empty | Body::Unopened(_) | Body::Stream(_) | Body::Told(_) => {
                 (answer.status, 0, &[][..], Vec::new(), Vec::new())
             }
         };
@@ -337,7 +343,7 @@ impl Link {
                 Err(error) => {
                     self.file_failed(&request.site, request.head.target(), &error);
                     let answer = Answer::status(500, "");
-                    return self.send_ours(is_head, answer, outgoing, line);
+                    return self.send_ours(is_head, form(), answer, outgoing, line);
                 }
             },
             _ => Payload::Parts(parts),
@@ -349,11 +355,13 @@ impl Link {
     pub(super) fn send_ours(
         self: &Rc<Self>,
         is_head: bool,
+        form: ErrorForm,
         answer: Answer,
         outgoing: SendResponse<Bytes>,
         line: LogLine,
     ) -> Option<Stream> {
-        let mut headers = HeaderMap::with_capacity(4);
+        let answer = answer.told_in(|| form).unwrap_or(answer);
+        let mut headers = HeaderMap::with_capacity(5);
         self.sign(&mut headers, true, true);
         response::append_all(answer.headers, &[], &mut headers);
         let body = match answer.body {
@@ -376,7 +384,8 @@ impl Link {
         let answer = exchange::refused(env, &self.transport, refusal);
         let line = self.line(head);
         let is_head = head.method == http::Method::HEAD;
-        self.send_ours(is_head, answer, outgoing, line)
+        let form = request::error_form(head);
+        self.send_ours(is_head, form, answer, outgoing, line)
     }
 
     /// Adds `Server` and `Date`.

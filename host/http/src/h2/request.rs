@@ -18,6 +18,7 @@ use netwasm_exchange::handler::Site;
 use netwasm_exchange::head::authority::is_authority;
 use netwasm_exchange::head::target::{self, Form};
 use netwasm_exchange::head::{Refusal, bad};
+use netwasm_exchange::told::ErrorForm;
 use send_wrapper::SendWrapper;
 
 use crate::access_log::{Entry, Text};
@@ -25,6 +26,12 @@ use crate::exchange::TOO_LARGE;
 use crate::local::Local;
 use crate::spans;
 use crate::tally::Spoken;
+
+/// Returns the form of an error for the client.
+pub(super) fn error_form(head: &Parts) -> ErrorForm {
+    let accept = head.headers.get_all(header::ACCEPT);
+    ErrorForm::of(accept.iter().map(HeaderValue::as_bytes))
+}
 
 /// Checks what `h2` leaves unchecked.
 ///

@@ -34,8 +34,9 @@ impl Link {
             Err(fault) => {
                 accepted.fail();
                 let answer = exchange::unopened(env, request.head.target(), &fault);
+                let form = request.error_form();
                 self.local.put_request(request);
-                return self.send_ours(false, answer, outgoing, line);
+                return self.send_ours(false, form, answer, outgoing, line);
             }
         };
         self.local.put_request(request);

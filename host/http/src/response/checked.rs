@@ -68,7 +68,7 @@ impl<'a> Checked<'a> {
             }
             Body::Bytes(bytes) => Some(bytes.len() as u64),
             Body::Empty => Some(0),
-            Body::File(_) | Body::Unopened(_) => None,
+            Body::File(_) | Body::Unopened(_) | Body::Told(_) => None,
             Body::Stream(StreamedBody { length, .. }) => *length,
         };
         if bodiless(status) && length != Some(0) {

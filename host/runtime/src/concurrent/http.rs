@@ -16,10 +16,10 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use http::uri::PathAndQuery;
 use tokio::task::AbortHandle;
 use wasmtime::component::GuestTaskId;
 
-use netwasm_base::address::Address;
 use netwasm_base::config::Isolation;
 use netwasm_base::trace::Trace;
 use netwasm_exchange::handler::{Awaiting, Call};
@@ -34,6 +34,7 @@ use crate::concurrent::background::Background;
 use crate::concurrent::place::{Own, Seat};
 use crate::concurrent::program::{Entry, Program};
 use crate::local::{Env, Local};
+use crate::served::{Served, request_line, request_lines};
 
 /// The requests of an instance: those that wait, and those being handled.
 #[derive(Debug)]
@@ -339,14 +340,29 @@ impl Requests {
         self.running.borrow_mut().clear();
     }
 
-    /// Returns the client of the request being handled; `None` if there are
-    /// several.
-    fn peer(&self) -> Option<Address> {
+    /// Returns the requests being handled, and their clients.
+    fn served(&self) -> Served {
         let running = self.running.borrow();
-        let mut replies = running.iter().filter_map(Weak::upgrade);
-        match (replies.next(), replies.next()) {
-            (Some(only), None) => only.peer().cloned(),
-            _ => None,
+        let line = |reply: &Reply| {
+            let asked = reply.asked()?;
+            let target = asked.target.as_ref().map_or("", PathAndQuery::as_str);
+            Some(request_line(asked.method.as_str(), target))
+        };
+        let replies: Vec<_> = running.iter().filter_map(Weak::upgrade).collect();
+        match &*replies {
+            [only] => Served {
+                peer: only.peer().cloned(),
+                request: line(only),
+                waiting: None,
+            },
+            several => Served {
+                waiting: request_lines(
+                    several
+                        .iter()
+                        .filter_map(|it| Some((line(it)?, it.peer().cloned()))),
+                ),
+                ..Served::default()
+            },
         }
     }
 

@@ -29,6 +29,7 @@ use crate::concurrent::state::AsyncState;
 use crate::frames;
 use crate::instance::{also_lost, note_trap, one_line};
 use crate::local::Local;
+use crate::served::Served;
 use crate::timed::Timed;
 use crate::wasi;
 
@@ -159,8 +160,11 @@ async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, st
     let background = &local.env.background;
     match background.bound(connection.over(), running).await {
         Some(ended) => {
-            let peer = connection.transport().peer();
-            settle(&store, health, Some(peer), ended);
+            let served = Served {
+                peer: Some(connection.transport().peer().clone()),
+                ..Served::default()
+            };
+            settle(&store, health, &served, ended);
         }
         None => health.trapped(),
     }
@@ -187,7 +191,7 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
     });
     let ended = in_turns(&local.worker.thread, health, running).await;
     // The guest does not tell for which connection it ran.
-    settle(&store, health, None, ended);
+    settle(&store, health, &Served::default(), ended);
 }
 
 /// Runs an instance's loop, one turn a poll.
@@ -268,7 +272,7 @@ async fn instantiate(
 fn settle(
     store: &Store<AsyncState>,
     health: &Health,
-    peer: Option<&Address>,
+    served: &Served,
     ended: wasmtime::Result<wasmtime::Result<()>>,
 ) {
     let Err(error) = ended.and_then(|ended| ended) else {
@@ -279,7 +283,7 @@ fn settle(
         note_exit(store, "handle");
     } else {
         health.trapped();
-        report(store, "handle", peer, &error);
+        report(store, "handle", served, &error);
     }
 }
 
@@ -293,7 +297,7 @@ pub(super) fn note_exit(store: &Store<AsyncState>, call: &str) {
 pub(super) fn report(
     store: &Store<AsyncState>,
     call: &str,
-    peer: Option<&Address>,
+    served: &Served,
     error: &wasmtime::Error,
 ) {
     let state = store.data();
@@ -302,12 +306,13 @@ pub(super) fn report(
     if reason.contains("handle limit exceeded") {
         reason = "the guest holds too many handles (--max-handles)".to_owned();
     }
-    let peer = peer.map(tracing::field::display);
+    let peer = served.peer.as_ref().map(tracing::field::display);
+    let (request, waiting) = (served.request.as_deref(), served.waiting.as_deref());
     let frames = frames::of_trap(error);
     let panic = state.panic();
     let also_lost = also_lost(&state.local);
     tracing::error!(
-        guest = %env.net.guest, call, peer, panic, frames,
+        guest = %env.net.guest, call, peer, request, waiting, panic, frames,
         "the guest trapped: {reason}{also_lost}"
     );
     tracing::debug!(guest = %env.net.guest, "{error:?}");
@@ -340,7 +345,7 @@ pub(crate) async fn run(local: &Rc<Local>, program: &Program) -> u8 {
                 u8::try_from(*code).unwrap_or(1)
             }
             None => {
-                report(&store, "run", None, &error);
+                report(&store, "run", &Served::default(), &error);
                 1
             }
         },

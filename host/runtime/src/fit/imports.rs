@@ -304,7 +304,7 @@ fn belongs_to(import: &str) -> &'static str {
 }
 
 /// Returns the package of an interface.
-fn package(interface: &str) -> &str {
+pub(crate) fn package(interface: &str) -> &str {
     let bare = without_version(interface);
     bare.split_once('/').map_or(bare, |(package, _)| package)
 }

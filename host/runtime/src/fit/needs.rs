@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::fit::{Interface, PACKAGE, is_sockets};
+use crate::fit::{Interface, PACKAGE, is_sockets, without_version};
 use crate::kind::Kind;
 
 /// A flag that a component may need, and the imports that are the reason.
@@ -162,6 +162,16 @@ impl Interface {
         let reaches = needs.iter().any(|it| [CONNECT, UDP].contains(&it.flag));
         needs.retain(|need| need.flag != RESOLVE || !reaches);
         needs
+    }
+
+    /// True for an import of which nothing needs a flag, or is denied.
+    pub(crate) fn is_harmless(&self, import: &str) -> bool {
+        let bare = without_version(import);
+        let mut functions = self
+            .functions
+            .iter()
+            .filter(|(interface, _)| interface == bare);
+        functions.all(|(interface, function)| flag_of(interface, function).is_none())
     }
 
     /// Returns the imported functions that are denied whatever is allowed, as

@@ -10,9 +10,6 @@ use crate::local::Local;
 use crate::memory::MemoryLimit;
 use crate::wasi;
 
-/// Most characters of a request's line in the log.
-const MOST: usize = 256;
-
 /// Counts a trap, counts a timeout against the client, and returns the reason.
 pub(crate) fn note_trap(local: &Local, memory: &MemoryLimit, error: &wasmtime::Error) -> String {
     let net = &local.env.net;
@@ -38,10 +35,9 @@ pub(crate) fn also_lost(local: &Local) -> &'static str {
     }
 }
 
-/// Returns the method and the target of a request for a log line, cut. The log
-/// escapes what a client has sent.
-pub(super) fn request_line(method: &Method, target: &str) -> String {
-    let method = match method {
+/// Returns the name of a request's method.
+pub(super) fn method_name(method: &Method) -> &str {
+    match method {
         Method::Get => "GET",
         Method::Head => "HEAD",
         Method::Post => "POST",
@@ -51,9 +47,7 @@ pub(super) fn request_line(method: &Method, target: &str) -> String {
         Method::Trace => "TRACE",
         Method::Patch => "PATCH",
         Method::Other(name) => name.as_str(),
-    };
-    let line = method.chars().chain([' ']).chain(target.chars());
-    line.take(MOST).collect()
+    }
 }
 
 /// Returns the kind of a trap.

@@ -247,9 +247,7 @@ fn a_program_is_refused_in_json_and_a_person_by_a_page() {
     let media = answer.header("content-type");
     assert_eq!(media.as_deref(), Some("application/problem+json"));
     assert_eq!(&*answer.text(), r#"{"title":"Not Found","status":404}"#);
-    let post = client
-        .post("/1", "{}")
-        .header("content-type", "application/json");
+    let post = client.post("/1", "{}").header("accept", "*/*");
     let answer = post.send();
     assert_eq!(
         (answer.status(), answer.header("allow").as_deref()),
@@ -260,6 +258,7 @@ fn a_program_is_refused_in_json_and_a_person_by_a_page() {
         .get("/x")
         .header("accept", "text/html, application/json");
     assert!(page.send().text().starts_with("<h1>404"));
+    assert_eq!(client.get("/x").send().text(), "404 Not Found\n");
     let problem = Response::problem(400, "a \"b\"\n\u{7}\\");
     let Body::Bytes(body) = problem.into_raw().body else {
         panic!("it has a body");

@@ -96,6 +96,7 @@ impl AnsweringStream {
         Self {
             link: Rc::clone(&line.link),
             head,
+            accept: None,
             incoming,
             outgoing: Some(outgoing),
             reply: Rc::default(),

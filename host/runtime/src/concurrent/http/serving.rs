@@ -118,7 +118,7 @@ pub(super) async fn serve(
             requests.exited().await;
         }
         Err(error) => {
-            report(&store, "handle", requests.peer().as_ref(), &error);
+            report(&store, "handle", &requests.served(), &error);
             requests.fail_all(&match error.downcast_ref() {
                 Some(Trap::Interrupt) => NoResponse::TimedOut,
                 _ => NoResponse::Trapped,
