@@ -142,12 +142,17 @@ impl WebSocketConnection {
                 self.session.go_on();
                 continue;
             }
-            if let Some(bytes) = received
-                && transport.pauses(cx, bytes)
-            {
-                return Poll::Pending;
+            loop {
+                if let Some(bytes) = received
+                    && transport.pauses(cx, bytes)
+                {
+                    return Poll::Pending;
+                }
+                received = Some(ready!(self.poll_receive(cx)));
+                if !transport.only_receives() || !self.session.only_receives() {
+                    break;
+                }
             }
-            received = Some(ready!(self.poll_receive(cx)));
         }
     }
 

@@ -127,6 +127,12 @@ impl FrameSender {
         !self.closed.get() && (self.paused.get() || self.outlet.queued() >= self.high())
     }
 
+    /// True if no close frame was sent, and the guest neither waits for room nor
+    /// wants no messages.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.closed.get() && !self.owes.get() && !self.paused.get()
+    }
+
     /// True if the guest is to be told of room. Reported once.
     pub(super) fn has_drained(&self) -> bool {
         let low = self.net.limits.write_low as u64;

@@ -315,6 +315,19 @@ impl Session {
         std::mem::replace(&mut self.awaits_ping, awaits_ping) && awaits_ping && !rang
     }
 
+    /// True if receiving is all there is to do, which is the usual case.
+    pub(super) fn only_receives(&self) -> bool {
+        let service = self.socket.service();
+        self.stage == SessionStage::Open
+            && self.awaits_ping
+            && self.arriving.is_none()
+            && !self.has_kept()
+            && self.sender.is_at_rest()
+            && !self.transport().is_leaving()
+            && !service.is_draining()
+            && !service.is_aborting()
+    }
+
     /// Returns the tick at which something is due.
     pub(super) fn due(&self) -> Option<Tick> {
         let after = |since: Tick, limit| {
