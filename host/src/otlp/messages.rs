@@ -10,13 +10,10 @@ use prost::{Message, Oneof};
 
 use netwasm_base::trace::{self, Attribute, Side, Telemetry, nanoseconds};
 
-/// Size that a span of the host has about, in bytes.
-const SPAN: usize = 1 << 10;
-
 /// Returns the size that telemetry has about in a request, in bytes.
 pub(super) fn size(telemetry: &Telemetry) -> usize {
     match telemetry {
-        Telemetry::Span(_) => SPAN,
+        Telemetry::Span(span) => span.size(),
         Telemetry::Reported(reported) => reported.size(),
         Telemetry::Lost => 0,
     }
