@@ -11,13 +11,10 @@ use netwasm_otlp::common::{AnyValue, KeyValue, OtlpValue, Scope};
 use netwasm_otlp::export::{ExportRequest, Resource, ResourceTelemetry};
 use netwasm_otlp::trace::{ScopeSpans, Span, SpanStatus};
 
-/// Size that a span of the host has about, in bytes.
-const SPAN: usize = 1 << 10;
-
 /// Returns the size that telemetry has about in a request, in bytes.
 pub(super) fn size(telemetry: &Telemetry) -> usize {
     match telemetry {
-        Telemetry::Span(_) => SPAN,
+        Telemetry::Span(span) => span.size(),
         Telemetry::Reported(reported) => reported.size(),
         Telemetry::Lost => 0,
     }
