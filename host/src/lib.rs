@@ -95,7 +95,7 @@
 //! | [`bench`] | internals for micro-benchmarks | |
 //!
 //! `unsafe` is denied except in `doctor::clock`, which asks the kernel for the state of
-//! its clock.
+//! its clock, and in `project::children`, whose processes end with this one.
 
 pub mod admin;
 #[doc(hidden)]
