@@ -218,13 +218,8 @@ fn the_tables_of_modules_are_true() {
     for (name, _) in LARGEST_CIRCLES {
         let rows = table(name);
         let tops = rows.keys().filter_map(|module| module.split("::").next());
-        let lib = read_lib(name);
-        let declared = lib.lines().filter_map(|line| {
-            let line = line.strip_prefix("pub ").unwrap_or(line);
-            line.strip_prefix("mod ")?.strip_suffix(';')
-        });
-        let declared: BTreeSet<_> = declared.filter(|it| *it != "testing").collect();
-        assert_eq!(tops.collect::<BTreeSet<_>>(), declared, "{name}");
+        let tops: BTreeSet<_> = tops.map(str::to_owned).collect();
+        assert_eq!(tops, declared(name), "{name}");
     }
     for (name, exceptions) in ORDERED {
         let rows = table(name);
@@ -255,12 +250,41 @@ fn the_tables_of_modules_are_true() {
     }
 }
 
+#[test]
+fn the_tables_of_the_program_are_true() {
+    let rows = table("");
+    let (crates, modules): (BTreeSet<_>, BTreeSet<_>) = rows
+        .keys()
+        .cloned()
+        .partition(|name| name.starts_with("netwasm"));
+    let all = CRATES.map(|(name, _, _)| name.to_owned());
+    assert_eq!(crates, BTreeSet::from(all));
+    assert_eq!(modules, declared(""));
+    for (name, allowed, _) in CRATES {
+        for other in allowed {
+            let above = rows[&format!("netwasm-{other}")] < rows[name];
+            assert!(above, "{name} uses {other}, a row below");
+        }
+    }
+}
+
 fn source_of(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name).join("src")
 }
 
 fn read_lib(name: &str) -> String {
     fs::read_to_string(source_of(name).join("lib.rs")).expect("it can be read")
+}
+
+/// Returns the modules that a crate declares.
+fn declared(name: &str) -> BTreeSet<String> {
+    let lib = read_lib(name);
+    let modules = lib.lines().filter_map(|line| {
+        let line = line.strip_prefix("pub ").unwrap_or(line);
+        line.strip_prefix("mod ")?.strip_suffix(';')
+    });
+    let modules = modules.filter(|it| *it != "testing");
+    modules.map(str::to_owned).collect()
 }
 
 /// Returns the modules that the table of a crate names, and the row of each.

@@ -8,8 +8,9 @@
 //!               |                            |
 //!               v                            v  cli -> base::config (checked once)
 //!          +------------------------- server::run -------------------------+
-//!          |  each service: wiring loads it (runtime), binds (net), and it  |
-//!          |  has a worker on each thread; drained at the end, or replaced  |
+//!          |  each service: registry pulls its component, wiring loads it   |
+//!          |  (runtime) and binds (net); it has a worker on each thread;    |
+//!          |  drained at the end, or replaced                               |
 //!          +----+----------------------------------------------------+-----+
 //!               v  a thread per core, nothing shared on the hot path  v
 //!   +--------- net::worker ------------------------------------+   (the others)
@@ -21,11 +22,14 @@
 //!   |              |  queue, tls       Handler           |     |
 //!   |              |  relay (splice)                     | host calls
 //!   |              |  sendfile                           +--> base::policy
-//!   |                                                          |
+//!   |                                                    +--> keyvalue
 //!   |  net::udp <== datagrams, many a system call              |
 //!   |  net::connect  outgoing connections; net::dns  names     |
 //!   |  http::client  outgoing HTTP, by hyper                   |
-//!   +----------------------------------------------------------+
+//!   +------------+-----------------------------+---------------+
+//!                | base::counters, meter       | base::trace
+//!                v                             v
+//!              admin --> operators           otlp (its own thread) --> receiver
 //! ```
 //!
 //! Async guests have their own engine. Their streams read and write a transport
@@ -46,7 +50,7 @@
 //! | --- | --- | --- |
 //! | `netwasm-base` | settings, limits, policy, errors, counters | tokio, rustls, wasmtime |
 //! | `netwasm-keyvalue` | stores of keys and values: memory, files, Redis | net, rustls, wasmtime |
-//! | `netwasm-otlp` | messages of the OpenTelemetry protocol | anything else of ours |
+//! | `netwasm-otlp` | messages of the OpenTelemetry protocol | tokio, rustls, wasmtime |
 //! | `netwasm-net` | sockets, TLS, names, transports, worker threads, the drivers of events | http, wasmtime |
 //! | `netwasm-registry` | components from registries: pull, push, cache, signatures | http, runtime, wasmtime |
 //! | `netwasm-exchange` | the types between an HTTP driver and a handler | h2, hyper, wasmtime |
@@ -55,10 +59,21 @@
 //! | `netwasm-commit` | a macro: the commit that the program is built from | anything else |
 //! | `netwasm` | the program: below | |
 //!
-//! A new limit or setting belongs in `base::config`. A new protocol is a
-//! `Service` beside `http` and `net::connection`, and a line in `wiring`. A new
-//! host function belongs in `runtime::host` (events) or `runtime::concurrent`;
-//! a new flag, in `cli`.
+//! # Where does a new ... go
+//!
+//! | a new | its place | then |
+//! | --- | --- | --- |
+//! | protocol on a listener | a `Service` of `net::service`: in a folder of `netwasm-http` beside `h1` and `h2` if it carries requests, else in `netwasm-net` beside `connection` | a kind in `base::listen`, its line in `net::service::Services`, in `wiring`, and a flag |
+//! | protocol to servers | `net::connect` for bytes, `http::client` for requests | a host function, and a rule of `base::policy` |
+//! | limit | `base::config::limits`, with its default and its check | a flag in `cli::flags::limits`; its owner reads it from `net::env` |
+//! | flag | the file of `cli` that has its group: `flags`, `flags::http`, `topics`, ... | a field in `base::config`, a line in `OPERATING.md`; the key of configuration files comes by itself |
+//! | host function | `wit/`, and the file of `runtime::host` (event guests) or `runtime::concurrent` (async guests) that has the interface's name | `fit::needs` if it needs a flag; `host` of `netwasm-guest` |
+//! | standard interface | `runtime::standard`; stores behind it, `netwasm-keyvalue` | `runtime::fit::imports` |
+//! | permission | `base::policy`, asked by whoever does the work | a flag `--allow-...`, `fit::needs` |
+//! | metric | `base::counters`, or `base::meter` on the path of each event | a row in `admin::metrics::services` |
+//! | message of OTLP | `netwasm-otlp` | `otlp` for those of the host, `runtime::standard::otel` for those of guests |
+//! | source of components | `netwasm-registry` | `server::origin` |
+//! | command | `cli`, its flags | `program`, its exit code |
 //!
 //! # Modules of this crate
 //!
@@ -80,7 +95,7 @@
 //! | [`bench`] | internals for micro-benchmarks | |
 //!
 //! `unsafe` is denied except in `doctor::clock`, which asks the kernel for the state of
-//! its clock.
+//! its clock, and in `project::children`, whose processes end with this one.
 
 pub mod admin;
 #[doc(hidden)]

@@ -4,11 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
+use wasmtime::StoreContextMut;
 use wasmtime::component::{FutureConsumer, FutureReader, Resource, Source};
 use wasmtime_wasi_http::FieldMap;
 use wasmtime_wasi_http::p3::bindings::http::types::ErrorCode;
-
-use crate::concurrent::state::{AsyncState, Store};
 
 /// Trailers of a body.
 pub(super) type Trailers = Result<Option<Resource<FieldMap>>, ErrorCode>;
@@ -18,8 +17,8 @@ pub(super) type Sent = Result<(), ErrorCode>;
 
 /// Returns the future that tells a guest the outcome. If it is not told, that is a
 /// success.
-pub(super) fn future(
-    store: Store<'_>,
+pub(super) fn future<T: 'static>(
+    store: StoreContextMut<'_, T>,
     heard: oneshot::Receiver<Sent>,
 ) -> wasmtime::Result<FutureReader<Sent>> {
     let heard = async move { Ok::<Sent, wasmtime::Error>(heard.await.unwrap_or(Ok(()))) };
@@ -35,13 +34,13 @@ impl<F: FnOnce(Sent) + Send + Unpin + 'static> Passing<F> {
     }
 }
 
-impl<F: FnOnce(Sent) + Send + Unpin + 'static> FutureConsumer<AsyncState> for Passing<F> {
+impl<T: 'static, F: FnOnce(Sent) + Send + Unpin + 'static> FutureConsumer<T> for Passing<F> {
     type Item = Sent;
 
     fn poll_consume(
         mut self: Pin<&mut Self>,
         _: &mut Context<'_>,
-        store: Store<'_>,
+        store: StoreContextMut<'_, T>,
         mut source: Source<'_, Sent>,
         _: bool,
     ) -> Poll<wasmtime::Result<()>> {
