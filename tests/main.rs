@@ -87,6 +87,7 @@ mod telemetry;
 mod test_kit;
 mod test_kit_builds;
 mod test_kit_http;
+mod test_kit_websocket;
 mod tls;
 mod tls_engine;
 mod tls_upstreams;

@@ -10,7 +10,8 @@
 //!                       |    ^         | listening lines, log lines
 //!                       |    +-- Log <-+
 //!                       v
-//!             Client, UdpClient, HttpClient == real sockets ==> the component
+//!             Client, UdpClient, HttpClient,
+//!             WebSocketClient            == real sockets ==> the component
 //! ```
 //!
 //! [`Component`] is the start: it has the flags of the host. [`Server`] makes the
@@ -36,6 +37,7 @@ mod server;
 mod start;
 mod tls;
 mod udp;
+mod websocket;
 
 pub use client::Client;
 pub use component::Component;
@@ -49,6 +51,7 @@ pub use program::Finished;
 pub use serde_json::{Value, json};
 pub use server::Server;
 pub use udp::UdpClient;
+pub use websocket::{WebSocketClient, WebSocketMessage};
 
 /// For [`embedded_host`].
 #[doc(hidden)]

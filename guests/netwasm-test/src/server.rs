@@ -347,13 +347,17 @@ impl Server {
         format!("{fault}: {command:?}\n{}", self.log.report())
     }
 
-    fn secure(&self, listener: Listener, settings: &Settings<'_>) -> Result<Client, String> {
+    pub(crate) fn secure(
+        &self,
+        listener: Listener,
+        settings: &Settings<'_>,
+    ) -> Result<Client, String> {
         let address = self.find(listener)?;
         Client::tls(address, settings, self.limit, &self.log)
     }
 
     /// Returns the address of a listener.
-    fn find(&self, listener: Listener) -> Result<SocketAddr, String> {
+    pub(crate) fn find(&self, listener: Listener) -> Result<SocketAddr, String> {
         let address = self.url(listener)?;
         address
             .parse()
