@@ -401,9 +401,11 @@ impl Driver {
         let Some(told) = told.take() else {
             return false;
         };
-        let end = self.exchange.written + out.len() as u64;
-        let owed = self.exchange.owed.get_or_insert_default();
-        owed.untold.push_back((told, end));
+        if told.is_awaited() {
+            let end = self.exchange.written + out.len() as u64;
+            let owed = self.exchange.owed.get_or_insert_default();
+            owed.untold.push_back((told, end));
+        }
         true
     }
 
