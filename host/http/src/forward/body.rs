@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
@@ -190,7 +190,7 @@ impl ForwardedBody {
                 let length = usize::try_from(*remaining).unwrap_or(usize::MAX);
                 let mut piece = piece;
                 if piece.len() > length {
-                    line.input = piece.split_off(length).to_vec();
+                    line.input = BytesMut::from(&*piece.split_off(length));
                 }
                 *remaining -= piece.len() as u64;
                 if *remaining > 0 {
