@@ -23,6 +23,12 @@ use crate::websocket::codec::ThreadBuffers;
 /// Maximum capacity that the response buffer keeps, in bytes.
 const KEEP: usize = 256 << 10;
 
+/// Maximum number of requests that are kept for reuse.
+const SPARE: usize = 64;
+
+/// Maximum size of the buffers of a request that is kept beside another, in bytes.
+const SMALL: usize = 4 << 10;
+
 /// A date in a header: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section
 /// 5.6.7).
 pub(crate) type Date = [u8; 29];
@@ -134,8 +140,9 @@ pub struct Local {
     out: RefCell<Vec<u8>>,
     /// Buffer for the headers of a file, empty between polls.
     fields: RefCell<Vec<u8>>,
-    /// A request for reuse.
-    spare: Cell<Option<Box<Request>>>,
+    /// Requests for reuse. Those that are forwarded are many at once.
+    #[allow(clippy::vec_box, reason = "they are passed on in their boxes")]
+    spare: RefCell<Vec<Box<Request>>>,
     now: Cell<SystemTime>,
     date: Cell<Date>,
     /// True if a stream of HTTP/2 can change to another protocol.
@@ -167,7 +174,7 @@ impl Local {
             messages: Rc::default(),
             out: RefCell::default(),
             fields: RefCell::default(),
-            spare: Cell::default(),
+            spare: RefCell::default(),
             now: Cell::new(now),
             date: Cell::new(date(now)),
             env,
@@ -268,13 +275,16 @@ impl Local {
 
     /// Returns a request to fill in.
     pub(super) fn take_request(&self) -> Box<Request> {
-        self.spare.take().unwrap_or_default()
+        self.spare.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes back an answered request for reuse.
     pub(super) fn put_request(&self, mut request: Box<Request>) {
         request.reset();
-        self.spare.set(Some(request));
+        let mut spare = self.spare.borrow_mut();
+        if spare.is_empty() || (spare.len() < SPARE && request.room() <= SMALL) {
+            spare.push(request);
+        }
     }
 }
 
