@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netwasm_base::address::Address;
 use netwasm_base::trace::Trace;
-use netwasm_exchange::handler::{Handlers, Site, Takes, Wanted};
+use netwasm_exchange::handler::{Awaiting, Handlers, Nobody, Site, Takes, Wanted};
+use netwasm_exchange::reply::Reply;
 use netwasm_exchange::request::Request;
 use netwasm_net::env as net;
 
@@ -136,6 +137,9 @@ pub struct Local {
     others: RefCell<Vec<Rc<Account>>>,
     /// The handlers of requests.
     pub(super) handlers: Rc<dyn Handlers>,
+    /// Reply and instance of the requests that no async guest has: nothing is put
+    /// into it, and nobody is told.
+    nobody: (Rc<Reply>, Rc<dyn Awaiting>),
     /// Buffer for responses, empty between polls.
     out: RefCell<Vec<u8>>,
     /// Buffer for the headers of a file, empty between polls.
@@ -181,6 +185,7 @@ impl Local {
             own,
             others: RefCell::new(others),
             handlers,
+            nobody: (Rc::default(), Rc::new(Nobody)),
         })
     }
 
@@ -271,6 +276,11 @@ impl Local {
 
     pub(super) fn fields(&self) -> RefMut<'_, Vec<u8>> {
         self.fields.borrow_mut()
+    }
+
+    /// Returns the reply and the instance of a request that no async guest has.
+    pub(super) fn nobody(&self) -> (Rc<Reply>, Rc<dyn Awaiting>) {
+        (Rc::clone(&self.nobody.0), Rc::clone(&self.nobody.1))
     }
 
     /// Returns a request to fill in.

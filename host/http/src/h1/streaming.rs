@@ -139,12 +139,13 @@ impl Driver {
     ) {
         let thread = Rc::clone(self.thread());
         let requests: Rc<dyn Awaiting> = Rc::<Deferred>::clone(&deferred);
+        let (reply, _) = self.local.nobody();
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,
             upload,
             unread,
-            reply: Rc::default(),
+            reply,
             requests,
             deadline: Some(thread.tick_after(self.limits().response_timeout)),
             made: thread.now(),
