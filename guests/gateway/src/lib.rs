@@ -60,8 +60,8 @@ fn decide(request: &Request<'_>, routes: &[Route]) -> Response {
     if !is_plain(request.path()) {
         return Response::error(400);
     }
-    let authority = request.authority().unwrap_or_default();
-    let Some(route) = Route::find(routes, &authority, request.path()) else {
+    let authority = || request.authority().unwrap_or_default();
+    let Some(route) = Route::find(routes, authority, request.path()) else {
         return Response::error(404);
     };
     if let Some(wait) = wait(request, route) {
@@ -95,9 +95,13 @@ fn page(response: &Forwarded) -> Verdict {
 /// True if all servers understand a path alike: no segment that leads elsewhere,
 /// plain or encoded, and no encoded slash.
 fn is_plain(path: &str) -> bool {
-    let odd = ["//", "/.", "%", "\\", ";"];
+    let mut follows_slash = false;
+    let is_odd = |byte| {
+        let follows = std::mem::replace(&mut follows_slash, byte == b'/');
+        matches!(byte, b'%' | b'\\' | b';') || (follows && matches!(byte, b'/' | b'.'))
+    };
     // Few paths have any of it.
-    if !odd.iter().any(|it| path.contains(it)) {
+    if !path.bytes().any(is_odd) {
         return true;
     }
     let path = path.to_ascii_lowercase().replace("%2e", ".");

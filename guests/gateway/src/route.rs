@@ -72,17 +72,26 @@ impl Route {
     }
 
     /// Returns the route of a request: of its host before any, and then with the
-    /// longest path.
-    pub fn find<'a>(routes: &'a [Self], authority: &str, path: &str) -> Option<&'a Self> {
+    /// longest path. Asks for the host, which is a call of its own, only if a route
+    /// has one.
+    pub fn find<'a>(
+        routes: &'a [Self],
+        authority: impl FnOnce() -> String,
+        path: &str,
+    ) -> Option<&'a Self> {
+        let authority = match routes.iter().any(|route| !route.host.is_empty()) {
+            true => authority(),
+            false => String::new(),
+        };
         let port = authority
             .rsplit_once(':')
             .filter(|(_, port)| !port.ends_with(']'));
-        let host = port.map_or(authority, |(host, _)| host);
-        let host = host.to_ascii_lowercase();
+        let host = port.map_or(&*authority, |(host, _)| host);
         let fits = |route: &&Self| {
             let below = path.strip_prefix(&*route.path);
             let below = below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            (route.host.is_empty() || route.host == host) && (below || route.path.is_empty())
+            let here = route.host.is_empty() || route.host.eq_ignore_ascii_case(host);
+            here && (below || route.path.is_empty())
         };
         let fitting = routes.iter().filter(fits);
         fitting.max_by_key(|route| (!route.host.is_empty(), route.path.len()))
@@ -157,7 +166,7 @@ mod tests {
             ("HOST.example:80", "/a/b", Some("3")),
             ("host.example", "/ab", Some("2")),
         ] {
-            let found = Route::find(&routes, authority, path);
+            let found = Route::find(&routes, || authority.to_owned(), path);
             assert_eq!(found.map(|it| it.group(|| 0)), group, "{authority}{path}");
         }
     }

@@ -57,6 +57,11 @@ impl Request {
         self.trace = None;
     }
 
+    /// Returns the size of the buffers that a later request may reuse, in bytes.
+    pub fn room(&self) -> usize {
+        self.head.room() + self.target.capacity() + self.body.capacity()
+    }
+
     /// Returns `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.secure { "https" } else { "http" }

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use netwasm_base::address::Address;
 use netwasm_base::trace::Trace;
-use netwasm_exchange::handler::{Handlers, Site, Takes, Wanted};
+use netwasm_exchange::handler::{Awaiting, Handlers, Nobody, Site, Takes, Wanted};
+use netwasm_exchange::reply::Reply;
 use netwasm_exchange::request::Request;
 use netwasm_net::env as net;
 
@@ -22,6 +23,12 @@ use crate::websocket::codec::ThreadBuffers;
 
 /// Maximum capacity that the response buffer keeps, in bytes.
 const KEEP: usize = 256 << 10;
+
+/// Maximum number of requests that are kept for reuse.
+const SPARE: usize = 64;
+
+/// Maximum size of the buffers of a request that is kept beside another, in bytes.
+const SMALL: usize = 4 << 10;
 
 /// A date in a header: `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, section
 /// 5.6.7).
@@ -130,12 +137,16 @@ pub struct Local {
     others: RefCell<Vec<Rc<Account>>>,
     /// The handlers of requests.
     pub(super) handlers: Rc<dyn Handlers>,
+    /// Reply and instance of the requests that no async guest has: nothing is put
+    /// into it, and nobody is told.
+    nobody: (Rc<Reply>, Rc<dyn Awaiting>),
     /// Buffer for responses, empty between polls.
     out: RefCell<Vec<u8>>,
     /// Buffer for the headers of a file, empty between polls.
     fields: RefCell<Vec<u8>>,
-    /// A request for reuse.
-    spare: Cell<Option<Box<Request>>>,
+    /// Requests for reuse. Those that are forwarded are many at once.
+    #[allow(clippy::vec_box, reason = "they are passed on in their boxes")]
+    spare: RefCell<Vec<Box<Request>>>,
     now: Cell<SystemTime>,
     date: Cell<Date>,
     /// True if a stream of HTTP/2 can change to another protocol.
@@ -167,13 +178,14 @@ impl Local {
             messages: Rc::default(),
             out: RefCell::default(),
             fields: RefCell::default(),
-            spare: Cell::default(),
+            spare: RefCell::default(),
             now: Cell::new(now),
             date: Cell::new(date(now)),
             env,
             own,
             others: RefCell::new(others),
             handlers,
+            nobody: (Rc::default(), Rc::new(Nobody)),
         })
     }
 
@@ -266,15 +278,23 @@ impl Local {
         self.fields.borrow_mut()
     }
 
+    /// Returns the reply and the instance of a request that no async guest has.
+    pub(super) fn nobody(&self) -> (Rc<Reply>, Rc<dyn Awaiting>) {
+        (Rc::clone(&self.nobody.0), Rc::clone(&self.nobody.1))
+    }
+
     /// Returns a request to fill in.
     pub(super) fn take_request(&self) -> Box<Request> {
-        self.spare.take().unwrap_or_default()
+        self.spare.borrow_mut().pop().unwrap_or_default()
     }
 
     /// Takes back an answered request for reuse.
     pub(super) fn put_request(&self, mut request: Box<Request>) {
         request.reset();
-        self.spare.set(Some(request));
+        let mut spare = self.spare.borrow_mut();
+        if spare.is_empty() || (spare.len() < SPARE && request.room() <= SMALL) {
+            spare.push(request);
+        }
     }
 }
 

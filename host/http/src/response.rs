@@ -236,9 +236,20 @@ pub(super) fn write_field(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-fn write_number(number: u64, out: &mut Vec<u8>) {
-    // Writing to memory cannot fail.
-    let _ = write!(out, "{number}");
+/// Writes a number. Every head has one, and the formatter takes several times as
+/// long.
+fn write_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut begin = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        begin -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(begin..).unwrap_or_default());
 }
 
 /// Headers of the framing or of the connection.
@@ -297,6 +308,15 @@ mod tests {
             "HTTP/1.1 404 Not Found\r\nServer: netwasm\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
              X-A: b\r\nContent-Length: 4\r\nConnection: close\r\n\r\n"
         );
+    }
+
+    #[test]
+    fn a_number_is_written_in_full() {
+        for number in [0, 7, 10, 1024, u64::MAX] {
+            let mut out = b"x".to_vec();
+            write_number(number, &mut out);
+            assert_eq!(out, format!("x{number}").as_bytes());
+        }
     }
 
     #[test]

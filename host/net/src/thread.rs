@@ -50,6 +50,8 @@ pub struct Thread {
     aborting: Cell<bool>,
     clock: Cell<Tick>,
     tick: Duration,
+    /// `tick` in nanoseconds, at least one.
+    tick_nanos: u64,
     /// Number of tasks that must end before the worker may.
     active: Cell<usize>,
     ended: Notify,
@@ -60,8 +62,10 @@ pub struct Thread {
 
 impl Thread {
     pub(crate) fn new(env: Arc<Env>, turns: Rc<Turns>) -> Rc<Self> {
+        let tick = tick(&env.limits);
         Rc::new(Self {
-            tick: tick(&env.limits),
+            tick,
+            tick_nanos: u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX).max(1),
             turns,
             meter: env.counters.meters.of_thread(),
             env,
@@ -100,10 +104,11 @@ impl Thread {
     /// Converts a duration to ticks, rounded up, plus one because the present
     /// tick has already begun.
     fn ticks(&self, time: Duration) -> Tick {
-        // Events ask for this. A division of 128 bits is a call, and 64 are 584 years.
-        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        let ticks = nanos(time).div_ceil(nanos(self.tick).max(1));
-        ticks.saturating_add(1)
+        // Of 64 bits, since a request asks for several, and this takes a division.
+        let Ok(nanos) = u64::try_from(time.as_nanos()) else {
+            return Tick::MAX;
+        };
+        nanos.div_ceil(self.tick_nanos).saturating_add(1)
     }
 
     /// Returns the time since a tick, to the resolution of the clock.

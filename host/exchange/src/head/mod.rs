@@ -188,6 +188,11 @@ impl Head {
         self.scan = Scan::default();
     }
 
+    /// Returns the size of the buffers in bytes.
+    pub(crate) fn room(&self) -> usize {
+        self.text.capacity() + self.fields.capacity() * size_of::<Field>()
+    }
+
     /// Returns the method: any token, in the case in which it was sent.
     pub fn method(&self) -> &str {
         self.str(self.method)

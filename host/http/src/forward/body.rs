@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
@@ -17,6 +18,7 @@ use netwasm_exchange::head::HeadLimits;
 use netwasm_net::env::Env;
 use netwasm_net::portion::{Portion, Step};
 use netwasm_net::transport::Transport;
+use netwasm_net::upstream::Group;
 
 use crate::forward::line::Line;
 use crate::forward::reading::ReceivedFraming;
@@ -39,8 +41,8 @@ pub(super) struct ForwardedBody {
     keeps: bool,
     /// True if the request is larger than the handler allows.
     is_too_large: bool,
-    /// Name of the group, for the log.
-    upstream: Rc<str>,
+    /// The group, whose name the log tells.
+    group: Arc<Group>,
 }
 
 /// Minimum of a body that is moved natively, in bytes.
@@ -95,7 +97,7 @@ impl ForwardedBody {
             trailers: None,
             keeps,
             is_too_large: false,
-            upstream: forward.group.name().into(),
+            group: Arc::clone(&forward.group),
         };
         if framing == ReceivedFraming::Length(0) {
             body.finish();
@@ -125,7 +127,7 @@ impl ForwardedBody {
             let env: &Env = &line.transport.thread().env;
             env.counters.forwards_failed.add();
             tracing::warn!(
-                guest = %env.guest, upstream = &*self.upstream,
+                guest = %env.guest, upstream = self.group.name(),
                 "a response is incomplete: {incomplete}"
             );
             line.close(true);
@@ -190,7 +192,7 @@ impl ForwardedBody {
                 let length = usize::try_from(*remaining).unwrap_or(usize::MAX);
                 let mut piece = piece;
                 if piece.len() > length {
-                    line.input = piece.split_off(length).to_vec();
+                    line.input = BytesMut::from(&*piece.split_off(length));
                 }
                 *remaining -= piece.len() as u64;
                 if *remaining > 0 {

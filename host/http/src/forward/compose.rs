@@ -4,8 +4,8 @@
 //! `Connection` names. The framing is the host's own. All else goes on as it
 //! came, in its order, except for the handler's edits.
 
-use std::borrow::Cow;
 use std::io::Write as _;
+use std::net::IpAddr;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -401,16 +401,23 @@ fn add_told(request: &Request, tells: Tells, out: &mut impl Header) {
     });
     let ip = ip.flatten();
     let before = |name: &str| {
-        let values: Vec<_> = head.all(name).collect();
-        match tells.believes && !values.is_empty() {
-            true => [&values.join(&b", "[..])[..], b", "].concat(),
-            false => Vec::new(),
+        let values: Vec<_> = head.all(name).filter(|_| tells.believes).collect();
+        match values.is_empty() {
+            true => Vec::new(),
+            false => [&values.join(&b", "[..])[..], b", "].concat(),
         }
     };
     if tells.x_forwarded {
-        let client = ip.map_or_else(|| Cow::from("unix:"), |ip| ip.to_string().into());
-        let value = [&before("x-forwarded-for"), client.as_bytes()].concat();
-        out.add("X-Forwarded-For", &value);
+        let mut room = [0; LONGEST_IP];
+        let client: &[u8] = match ip {
+            Some(ip) => ip_text(ip, &mut room),
+            None => b"unix:",
+        };
+        let earlier = before("x-forwarded-for");
+        match earlier.is_empty() {
+            true => out.add("X-Forwarded-For", client),
+            false => out.add("X-Forwarded-For", &[&earlier, client].concat()),
+        }
         let lacks = |name: &str| !tells.believes || head.first(name).is_none();
         if lacks("x-forwarded-proto") {
             out.add("X-Forwarded-Proto", request.scheme().as_bytes());
@@ -436,13 +443,25 @@ fn add_told(request: &Request, tells: Tells, out: &mut impl Header) {
         out.add("Forwarded", &value);
     }
     if tells.via {
-        let version = match head.request_line().ends_with(b"HTTP/2.0") {
-            true => "2.0",
-            false if head.minor_version() == 0 => "1.0",
-            false => "1.1",
+        let via: &[u8] = match head.request_line().ends_with(b"HTTP/2.0") {
+            true => b"2.0 netwasm",
+            false if head.minor_version() == 0 => b"1.0 netwasm",
+            false => b"1.1 netwasm",
         };
-        out.add("Via", format!("{version} netwasm").as_bytes());
+        out.add("Via", via);
     }
+}
+
+/// Maximum length of an IP address as text, in bytes.
+const LONGEST_IP: usize = 45;
+
+/// Writes an IP address as text.
+fn ip_text(ip: IpAddr, room: &mut [u8; LONGEST_IP]) -> &[u8] {
+    let mut rest = &mut room[..];
+    // It has room for any.
+    let _ = write!(rest, "{ip}");
+    let left = rest.len();
+    room.get(..LONGEST_IP - left).unwrap_or_default()
 }
 
 /// True if the client wants trailers.

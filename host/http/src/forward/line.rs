@@ -4,7 +4,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
@@ -23,7 +23,7 @@ pub(crate) struct Line {
     /// `None` once the connection is kept for the next request.
     in_use: Option<InUse>,
     /// Bytes that have arrived and are not used yet.
-    pub(super) input: Vec<u8>,
+    pub(super) input: BytesMut,
     /// True if an earlier request had the connection, whose server may be
     /// closing it just now.
     pub(super) is_kept: bool,
@@ -76,7 +76,7 @@ impl Line {
             transport,
             client,
             in_use: Some(in_use),
-            input: Vec::new(),
+            input: BytesMut::new(),
             is_kept: false,
             has_received: false,
         }
@@ -119,7 +119,7 @@ impl Line {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Bytes, ConnectionError>> {
         if !self.input.is_empty() {
-            return Poll::Ready(Ok(Bytes::from(std::mem::take(&mut self.input))));
+            return Poll::Ready(Ok(std::mem::take(&mut self.input).freeze()));
         }
         let thread = Rc::clone(self.transport.thread());
         let mut scratch = thread.scratch.borrow_mut();

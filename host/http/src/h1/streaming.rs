@@ -139,12 +139,13 @@ impl Driver {
     ) {
         let thread = Rc::clone(self.thread());
         let requests: Rc<dyn Awaiting> = Rc::<Deferred>::clone(&deferred);
+        let (reply, _) = self.local.nobody();
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,
             upload,
             unread,
-            reply: Rc::default(),
+            reply,
             requests,
             deadline: Some(thread.tick_after(self.limits().response_timeout)),
             made: thread.now(),
@@ -401,9 +402,11 @@ impl Driver {
         let Some(told) = told.take() else {
             return false;
         };
-        let end = self.exchange.written + out.len() as u64;
-        let owed = self.exchange.owed.get_or_insert_default();
-        owed.untold.push_back((told, end));
+        if told.is_awaited() {
+            let end = self.exchange.written + out.len() as u64;
+            let owed = self.exchange.owed.get_or_insert_default();
+            owed.untold.push_back((told, end));
+        }
         true
     }
 

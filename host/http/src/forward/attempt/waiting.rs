@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf as _;
 use http::StatusCode;
 
 use netwasm_base::error::ConnectionError;
@@ -74,7 +75,7 @@ impl Forwarding {
             let most = env.limits.http.max_response_headers;
             let drops = |name: &str| forward.response.drops(name);
             while let Some(read) = reading::read(&line.input, composed.is_head, most, &drops)? {
-                line.input.drain(..read.size);
+                line.input.advance(read.size);
                 if read.status == StatusCode::SWITCHING_PROTOCOLS {
                     return Poll::Ready(self.upgrade(read, request).map(Some));
                 }

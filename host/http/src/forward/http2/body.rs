@@ -1,7 +1,6 @@
 //! The body of a response that comes on a stream, on its way to the client.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -15,6 +14,7 @@ use netwasm_exchange::content::{Content, FileContent};
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::forward::Forward;
 use netwasm_net::env::Env;
+use netwasm_net::upstream::Group;
 
 use super::stream::UpstreamStream;
 use crate::forward::upload::{ForwardedUpload, Unsent};
@@ -31,8 +31,8 @@ pub(in crate::forward) struct StreamedResponse {
     /// True if it cannot be completed, which was logged.
     is_broken: bool,
     env: Arc<Env>,
-    /// Name of the group, for the log.
-    upstream: Rc<str>,
+    /// The group, whose name the log tells.
+    group: Arc<Group>,
 }
 
 impl StreamedResponse {
@@ -52,7 +52,7 @@ impl StreamedResponse {
             body,
             upload,
             env: Arc::clone(forward.worker.env()),
-            upstream: forward.group.name().into(),
+            group: Arc::clone(&forward.group),
         };
         if response.body.is_end_stream() {
             response.stream = None;
@@ -98,7 +98,7 @@ impl StreamedResponse {
             self.is_broken = true;
             self.env.counters.forwards_failed.add();
             tracing::warn!(
-                guest = %self.env.guest, upstream = &*self.upstream,
+                guest = %self.env.guest, upstream = self.group.name(),
                 "a response is incomplete: {why}"
             );
         }

@@ -68,7 +68,14 @@ enum Content {
 pub(in crate::h1) struct Told {
     pub(super) sent: Option<Sent>,
     /// Dropped when the file is no longer read.
-    _reading: Option<Box<dyn Any>>,
+    reading: Option<Box<dyn Any>>,
+}
+
+impl Told {
+    /// True if somebody waits for it.
+    pub(super) fn is_awaited(&self) -> bool {
+        self.sent.is_some() || self.reading.is_some()
+    }
 }
 
 impl std::fmt::Debug for Told {
@@ -205,7 +212,7 @@ impl Driver {
         });
         let mut told = Told {
             sent: told,
-            _reading: None,
+            reading: None,
         };
         match file {
             _ if !plan.has_body => download.framing = Framed::Length(0),
@@ -216,7 +223,7 @@ impl Driver {
                     out.truncate(begin);
                     return Err(format!("its file cannot be read: {error}"));
                 }
-                told._reading = Some(file.reading);
+                told.reading = Some(file.reading);
                 download.content = Content::Trailers(file.ended);
             }
         }

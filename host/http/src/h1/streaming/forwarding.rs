@@ -5,7 +5,6 @@ use std::task::{Context, Poll};
 
 use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::forward::Forward;
-use netwasm_exchange::handler::Nobody;
 use netwasm_exchange::reply::NoResponse;
 use netwasm_exchange::request::Request;
 use netwasm_net::transport::LOOK;
@@ -45,13 +44,14 @@ impl Driver {
             }
         };
         let thread = Rc::clone(self.thread());
+        let (reply, requests) = local.nobody();
         self.exchange.reading = Reading::Answer(Box::new(Answering {
             request,
             entry,
             upload,
             unread: None,
-            reply: Rc::default(),
-            requests: Rc::new(Nobody),
+            reply,
+            requests,
             // Each attempt has its own.
             deadline: None,
             made: thread.now(),
@@ -80,7 +80,7 @@ impl Driver {
         let request = &mut answering.request;
         match exchange::forward(request, forward, coming, expects, true, env) {
             Ok(forwarding) => {
-                answering.requests = Rc::new(Nobody);
+                (_, answering.requests) = local.nobody();
                 // Each attempt has its own.
                 answering.deadline = None;
                 answering.is_forwarded = true;
