@@ -337,6 +337,19 @@ fn a_component_that_takes_long_to_compile_says_so_once() {
     let uncached = run().args(["--no-cache"]).output();
     assert!(uncached.stderr.contains("compiling"), "{uncached:?}");
     assert!(!uncached.stderr.contains("cached for"), "{uncached:?}");
+    // Nor are the commands silent that have no log.
+    for command in ["inspect", "compile"] {
+        let output = text(scratch.path()).to_owned() + "/slow.cwasm";
+        let mut args = vec![command, text(&file)];
+        if command == "compile" {
+            args.extend(["-o", &output]);
+        }
+        let elsewhere = directory();
+        let ran = Run::command(&args).env("XDG_CACHE_HOME", text(elsewhere.path()));
+        let ran = ran.output();
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert!(ran.stderr.contains("netwasm: compiling "), "{ran:?}");
+    }
     // A quick compilation is not worth a word.
     let quick = Run::component(&guest("echo")).tcp().start();
     assert_eq!(quick.log.count("compiling"), 0);

@@ -244,7 +244,7 @@ fn examine(file: &Path) -> Examination {
             log.and_then(|log| access_log::check(&log.target).err()),
         ];
         match (ready_component(&mut service), ready_plugs(&mut service)) {
-            (Ok(()), Ok(())) => found.push(LoadedComponent::load(&service, count).err()),
+            (Ok(()), Ok(())) => found.push(LoadedComponent::load(&service, count, &tell).err()),
             (Err(error), _) => faults.push((number, &["component"], one_line(&error))),
             (_, Err(error)) => faults.push((number, &["plug"], one_line(&error))),
         }

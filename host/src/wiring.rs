@@ -272,7 +272,7 @@ impl Run {
         }
         let stores = stores::open(config, &lasting.memories, &tls)?;
         let services = lasting.common.services.load(Ordering::Relaxed);
-        let ready = LoadedComponent::load(config, services)?;
+        let ready = LoadedComponent::load(config, services, &|told| tracing::info!("{told}"))?;
         let budgets = Budgets::new(config, &lasting, ready.connections(), ready.mappings());
         let traces = lasting.common.traces.as_ref();
         let net = Arc::new(Env::new(Settings {

@@ -50,8 +50,6 @@ pub struct Thread {
     aborting: Cell<bool>,
     clock: Cell<Tick>,
     tick: Duration,
-    /// `tick` in nanoseconds, at least one.
-    tick_nanos: u64,
     /// Number of tasks that must end before the worker may.
     active: Cell<usize>,
     ended: Notify,
@@ -62,10 +60,8 @@ pub struct Thread {
 
 impl Thread {
     pub(crate) fn new(env: Arc<Env>, turns: Rc<Turns>) -> Rc<Self> {
-        let tick = tick(&env.limits);
         Rc::new(Self {
-            tick,
-            tick_nanos: u64::try_from(tick.as_nanos()).unwrap_or(u64::MAX).max(1),
+            tick: tick(&env.limits),
             turns,
             meter: env.counters.meters.of_thread(),
             env,
@@ -104,11 +100,8 @@ impl Thread {
     /// Converts a duration to ticks, rounded up, plus one because the present
     /// tick has already begun.
     fn ticks(&self, time: Duration) -> Tick {
-        // Of 64 bits, since a request asks for several, and this takes a division.
-        let Ok(nanos) = u64::try_from(time.as_nanos()) else {
-            return Tick::MAX;
-        };
-        nanos.div_ceil(self.tick_nanos).saturating_add(1)
+        let ticks = time.as_nanos().div_ceil(self.tick.as_nanos().max(1)) + 1;
+        Tick::try_from(ticks).unwrap_or(Tick::MAX)
     }
 
     /// Returns the time since a tick, to the resolution of the clock.

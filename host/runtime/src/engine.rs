@@ -56,13 +56,14 @@ pub(crate) enum AnyProgram {
 
 impl LoadedComponent {
     /// Compiles the component or loads it from the cache, for one of so many
-    /// services of the process.
+    /// services of the process. Calls `tell` with a line for the user if compiling
+    /// takes long.
     ///
     /// # Errors
     /// Fails if the file is no component, is too large, takes too long to
     /// compile, imports what the host does not have, or does not fit the
     /// listeners or `--isolation`.
-    pub fn load(config: &Config, services: usize) -> Result<Self, Error> {
+    pub fn load(config: &Config, services: usize, tell: &dyn Fn(&str)) -> Result<Self, Error> {
         let Ready {
             component,
             engine,
@@ -71,7 +72,7 @@ impl LoadedComponent {
             room,
             fingerprint,
             reserved,
-        } = loading::load(config, services)?;
+        } = loading::load(config, services, tell)?;
         let name = config.component.to_string();
         let wrong = |reason: String| Error::Component {
             name: name.clone(),

@@ -40,11 +40,12 @@ pub(crate) struct Ready {
 }
 
 /// Compiles or loads the component, and makes room for its instances, as those
-/// of one of so many services.
-pub(crate) fn load(config: &Config, services: usize) -> Result<Ready, Error> {
+/// of one of so many services. Calls `tell` with a line for the user if that takes
+/// long.
+pub(crate) fn load(config: &Config, services: usize, tell: &dyn Fn(&str)) -> Result<Ready, Error> {
     let unpooled = match recalled(config)? {
         Some(unpooled) => unpooled,
-        None => read(config)?,
+        None => read(config, tell)?,
     };
     make_room(config, services, unpooled)
 }
@@ -122,7 +123,7 @@ fn recalled(config: &Config) -> Result<Option<Unpooled>, Error> {
 }
 
 /// Reads the component, and compiles it or loads its code.
-fn read(config: &Config) -> Result<Unpooled, Error> {
+fn read(config: &Config, tell: &dyn Fn(&str)) -> Result<Unpooled, Error> {
     let name = config.component.to_string();
     let read = component::read(&config.component, &config.limits)?;
     if Engine::detect_precompiled(&read.bytes) == Some(Precompiled::Component) {
@@ -163,7 +164,7 @@ fn read(config: &Config) -> Result<Unpooled, Error> {
         name,
         size: bytes.len(),
         kept: config.cache && Cache::of_code().is_some(),
-        tell: &|text| tracing::info!("{text}"),
+        tell,
     };
     let stamps = stamps.filter(|_| config.cache);
     let (compiler, cached, hash) = (engine.clone(), config.cache, facts.hash);

@@ -62,6 +62,8 @@ pub(crate) enum TlsRole {
 pub(crate) enum Body {
     Empty,
     Bytes(Vec<u8>),
+    /// The reason of an error, to be told in the form that the client accepts.
+    Told(String),
     File(File),
     Path(String),
     Stream(crate::http::BodyMaker),

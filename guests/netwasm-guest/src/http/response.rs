@@ -27,16 +27,12 @@ use crate::{Error, ErrorKind, File, log};
 /// An error has its own words in the form that the client accepts: a page for
 /// browsers, an object of JSON (RFC 9457) for programs, and a line of text for
 /// those that send no `Accept`. The host's errors have the same forms.
-pub struct Response {
-    raw: RawResponse,
-    /// Reason of an error, whose body is yet to be made.
-    told: Option<String>,
-}
+pub struct Response(RawResponse);
 
 impl Response {
     /// Makes a response without a body.
     pub const fn new(status: u16) -> Self {
-        Self::from_raw(RawResponse {
+        Self(RawResponse {
             status,
             headers: Vec::new(),
             body: Body::Empty,
@@ -58,7 +54,7 @@ impl Response {
     /// Makes a response of bytes.
     pub fn bytes(media_type: &str, body: impl Into<Vec<u8>>) -> Self {
         let mut response = Self::new(200).header("content-type", media_type);
-        response.raw.body = Body::Bytes(body.into());
+        response.0.body = Body::Bytes(body.into());
         response
     }
 
@@ -83,7 +79,7 @@ impl Response {
     /// [`Router::files`](super::Router::files).
     pub fn file(path: impl Into<String>) -> Self {
         let mut response = Self::new(200);
-        response.raw.body = Body::Path(path.into());
+        response.0.body = Body::Path(path.into());
         response
     }
 
@@ -106,9 +102,7 @@ impl Response {
 
     /// Says what went wrong, and why, in the form that the client accepts.
     pub fn error_because(status: u16, reason: &str) -> Self {
-        let mut response = Self::new(status);
-        response.told = Some(reason.to_owned());
-        response
+        Self::new(status).body(Body::Told(reason.to_owned()))
     }
 
     /// Makes an object of JSON that says what went wrong, and why, whatever the
@@ -120,14 +114,14 @@ impl Response {
 
     /// Sets the status.
     pub const fn status(mut self, status: u16) -> Self {
-        self.raw.status = status;
+        self.0.status = status;
         self
     }
 
     /// Adds a header.
     pub fn header(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref().to_vec();
-        self.raw.headers.push((name.into(), value));
+        self.0.headers.push((name.into(), value));
         self
     }
 
@@ -140,42 +134,42 @@ impl Response {
     /// Adds a trailer, which follows a body of bytes.
     pub fn trailer(mut self, name: impl Into<String>, value: impl AsRef<[u8]>) -> Self {
         let value = value.as_ref().to_vec();
-        self.raw.trailers.push((name.into(), value));
+        self.0.trailers.push((name.into(), value));
         self
     }
 
+    #[cfg(feature = "http")]
     pub(super) const fn from_raw(raw: RawResponse) -> Self {
-        Self { raw, told: None }
+        Self(raw)
     }
 
     /// Sets the body.
     pub(super) fn body(mut self, body: Body) -> Self {
-        self.raw.body = body;
-        self.told = None;
+        self.0.body = body;
         self
     }
 
     /// Makes the body of an error, in the form that the client accepts.
     pub(crate) fn in_form(self, form: impl FnOnce() -> ErrorForm) -> Self {
-        match self.told {
-            Some(_) => self.tell(form()).header("vary", "Accept"),
-            None => self,
+        match self.0.body {
+            Body::Told(_) => self.tell(form()).header("vary", "Accept"),
+            _ => self,
         }
     }
 
     fn tell(mut self, form: ErrorForm) -> Self {
-        let Some(reason) = self.told.take() else {
+        let Body::Told(reason) = &self.0.body else {
             return self;
         };
-        let status = self.raw.status;
-        let (media_type, text) = form.tell(status, reason_phrase(status), &reason);
-        self.raw.body = Body::Bytes(text.into_bytes());
+        let status = self.0.status;
+        let (media_type, text) = form.tell(status, reason_phrase(status), reason);
+        self.0.body = Body::Bytes(text.into_bytes());
         self.header("content-type", media_type)
     }
 
     /// Returns the parts. An error whose client is not known is a page.
     pub(crate) fn into_raw(self) -> RawResponse {
-        self.tell(ErrorForm::Page).raw
+        self.tell(ErrorForm::Page).0
     }
 }
 
@@ -236,7 +230,7 @@ impl From<Vec<u8>> for Response {
 impl From<File> for Response {
     fn from(file: File) -> Self {
         let mut response = Self::new(200);
-        response.raw.body = Body::File(file.into_raw());
+        response.0.body = Body::File(file.into_raw());
         response
     }
 }

@@ -135,6 +135,8 @@ impl Answer {
         let body = match raw.body {
             Body::Empty => Vec::new(),
             Body::Bytes(bytes) => bytes,
+            // It was told before.
+            Body::Told(reason) => reason.into(),
             Body::Forward(forward) => {
                 forwarded = Some(Forward::from_raw(*forward));
                 Vec::new()

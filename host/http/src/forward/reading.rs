@@ -4,6 +4,7 @@
 
 use std::mem::MaybeUninit;
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use httparse::{Header, ParserConfig, Response, Status};
@@ -94,14 +95,29 @@ pub(crate) fn read(
     most_fields: usize,
     drops: &dyn Fn(&str) -> bool,
 ) -> Result<Option<Received>, Malformed> {
+    read_values(input, is_head, most_fields, drops, false)
+}
+
+/// Like [`read`]. If `shares`, the values share one copy of the head, which lasts
+/// as long as any of them, in place of a copy each.
+///
+/// # Errors
+/// Fails as [`read`] does.
+pub(super) fn read_values(
+    input: &[u8],
+    is_head: bool,
+    most_fields: usize,
+    drops: &dyn Fn(&str) -> bool,
+    shares: bool,
+) -> Result<Option<Received>, Malformed> {
     let mut few = [const { MaybeUninit::uninit() }; LINES_AT_ONCE];
     let most = most_fields.saturating_add(FRAMING_LINES);
     let some = few.get_mut(..most.min(LINES_AT_ONCE)).unwrap_or_default();
-    match parse(input, some, is_head, drops) {
+    match parse(input, some, is_head, drops, shares) {
         Err(Malformed::TooLarge) if most > LINES_AT_ONCE => {
             let mut many = Vec::new();
             many.resize_with(most, MaybeUninit::uninit);
-            parse(input, &mut many, is_head, drops)
+            parse(input, &mut many, is_head, drops, shares)
         }
         parsed => parsed,
     }
@@ -112,15 +128,46 @@ fn parse<'a>(
     headers: &mut [MaybeUninit<Header<'a>>],
     is_head: bool,
     drops: &dyn Fn(&str) -> bool,
+    shares: bool,
 ) -> Result<Option<Received>, Malformed> {
     let mut response = Response::new(&mut []);
     let config = ParserConfig::default();
     let parsed = config.parse_response_with_uninit_headers(&mut response, input, headers);
     match parsed {
-        Ok(Status::Complete(size)) => receive(&response, size, is_head, drops).map(Some),
+        Ok(Status::Complete(size)) => {
+            let shared = shares.then(|| SharedHead::new(input.get(..size).unwrap_or_default()));
+            receive(&response, size, is_head, drops, shared.as_ref()).map(Some)
+        }
         Ok(Status::Partial) if input.len() < MOST_BYTES => Ok(None),
         Ok(Status::Partial) | Err(httparse::Error::TooManyHeaders) => Err(Malformed::TooLarge),
         Err(_) => Err(Malformed::Head),
+    }
+}
+
+/// A head, and a copy of it that the values share.
+struct SharedHead<'a> {
+    parsed: &'a [u8],
+    copy: Bytes,
+}
+
+impl<'a> SharedHead<'a> {
+    fn new(parsed: &'a [u8]) -> Self {
+        Self {
+            parsed,
+            copy: Bytes::copy_from_slice(parsed),
+        }
+    }
+
+    /// Returns a part of the head, of its copy.
+    fn part(&self, part: &[u8]) -> Bytes {
+        let begin = part.as_ptr().addr();
+        let begin = begin.wrapping_sub(self.parsed.as_ptr().addr());
+        let end = begin.saturating_add(part.len());
+        match end <= self.copy.len() {
+            true => self.copy.slice(begin..end),
+            // It is of another place, such as an empty one of the parser's own.
+            false => Bytes::copy_from_slice(part),
+        }
     }
 }
 
@@ -131,6 +178,7 @@ fn receive(
     size: usize,
     is_head: bool,
     drops: &dyn Fn(&str) -> bool,
+    shared: Option<&SharedHead<'_>>,
 ) -> Result<Received, Malformed> {
     let status = response.code.filter(|code| (100..600).contains(code));
     let status = status.and_then(|code| StatusCode::from_u16(code).ok());
@@ -154,7 +202,11 @@ fn receive(
             continue;
         }
         let name = HeaderName::from_bytes(name);
-        let value = HeaderValue::from_bytes(field.value.trim_ascii());
+        let value = field.value.trim_ascii();
+        let value = match shared {
+            Some(head) => HeaderValue::from_maybe_shared(head.part(value)),
+            None => HeaderValue::from_bytes(value),
+        };
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(Malformed::Head);
         };
@@ -380,6 +432,17 @@ mod tests {
         let head = "HTTP/1.1 200 OK\r\nTrailer: X-Sum\r\nContent-Length: 0\r\n\r\n";
         let headers = received(head).expect("a head").headers;
         assert!(!headers.contains_key("trailer"));
+    }
+
+    #[test]
+    fn values_of_a_shared_head_are_the_same() {
+        let head = "HTTP/1.1 200 OK\r\nServer:  a b \r\nX-A:\r\nX-B: c\r\n\r\nbody";
+        for shares in [false, true] {
+            let read = read_values(head.as_bytes(), false, 100, &|_| false, shares);
+            let headers = read.expect("a response").expect("a whole head").headers;
+            let values = ["server", "x-a", "x-b"].map(|name| headers[name].as_bytes());
+            assert_eq!(values, [&b"a b"[..], b"", b"c"], "{shares}");
+        }
     }
 
     #[test]

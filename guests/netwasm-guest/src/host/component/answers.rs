@@ -28,6 +28,8 @@ impl From<RawResponse> for http::Response {
                 // A forwarded request has no response of the handler's.
                 Body::Empty | Body::Forward(_) => http::Body::Empty,
                 Body::Bytes(bytes) => http::Body::Bytes(bytes),
+                // It was told before.
+                Body::Told(reason) => http::Body::Bytes(reason.into()),
                 Body::File(file) => http::Body::File(file.0),
                 Body::Path(path) => http::Body::Path(path),
                 Body::Stream(maker) => http::Body::Stream(crate::body::start(maker)),

@@ -31,11 +31,14 @@ impl Forwarding {
             head,
             interim,
             interims,
+            may_upgrade,
             ..
         } = self
         else {
             return Poll::Ready(Err(NoResponse::Ended));
         };
+        // A client of HTTP/2 has a table that keeps values for long.
+        let shares = *may_upgrade;
         let env = forward.worker.env();
         let transport = Rc::clone(&line.transport);
         let _driven = transport.drive(cx);
@@ -74,7 +77,9 @@ impl Forwarding {
             }
             let most = env.limits.http.max_response_headers;
             let drops = |name: &str| forward.response.drops(name);
-            while let Some(read) = reading::read(&line.input, composed.is_head, most, &drops)? {
+            while let Some(read) =
+                reading::read_values(&line.input, composed.is_head, most, &drops, shares)?
+            {
                 line.input.advance(read.size);
                 if read.status == StatusCode::SWITCHING_PROTOCOLS {
                     return Poll::Ready(self.upgrade(read, request).map(Some));
