@@ -36,7 +36,8 @@ impl ErrorForm {
         for range in lines.flat_map(|line| line.split(|byte| *byte == b',')) {
             let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
             let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let given = parts.find_map(|it| it.strip_prefix(b"q=").or(it.strip_prefix(b"Q=")));
+            let given =
+                parts.find_map(|it| it.strip_prefix(b"q=").or_else(|| it.strip_prefix(b"Q=")));
             let thousandths = given.map_or(1000, thousandths);
             let raise = |quality: &mut Quality, exactness| {
                 *quality = (*quality).max(Quality {
