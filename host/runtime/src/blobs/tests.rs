@@ -42,7 +42,7 @@ fn an_object_that_is_cut_short_while_it_is_read_is_no_whole_one() {
     let range = container.read("x", 2, u64::MAX).expect("an object");
     assert_eq!(range.read_at(0, 4).expect("read"), b"2345");
     // By another program: what a guest writes takes an object's place.
-    let file = fs::File::options().write(true).open(root.path().join("x"));
+    let file = File::options().write(true).open(root.path().join("x"));
     file.expect("a file").set_len(8).expect("a length");
     assert_eq!(range.read_at(4, 2).expect("read"), b"67");
     let error = range.read_at(4, 100).expect_err("it is not whole");

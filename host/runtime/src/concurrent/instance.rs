@@ -14,7 +14,6 @@ use wasmtime::Store;
 use wasmtime::component::{Accessor, AccessorTask, HasSelf, Instance};
 use wasmtime_wasi::I32Exit;
 
-use netwasm_base::address::Address;
 use netwasm_base::config::Isolation;
 use netwasm_base::error::ConnectionError;
 use netwasm_net::health::Health;
