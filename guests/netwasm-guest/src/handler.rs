@@ -156,7 +156,7 @@ pub fn handle_head<M>(
     target: &str,
     request: &http::Request,
 ) -> http::Answer {
-    respond(app, method, target, request, None)
+    respond(app, method, target, request, None::<bool>)
 }
 
 fn respond<M>(
