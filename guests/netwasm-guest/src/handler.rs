@@ -156,7 +156,7 @@ pub fn handle_head<M>(
     target: &str,
     request: &http::Request,
 ) -> http::Answer {
-    respond(app, method, target, request, request.is_whole())
+    respond(app, method, target, request, None::<bool>)
 }
 
 fn respond<M>(
@@ -164,7 +164,7 @@ fn respond<M>(
     method: http::Method,
     target: &str,
     request: &http::Request,
-    whole: bool,
+    whole: impl Into<Option<bool>>,
 ) -> http::Answer {
     crate::http::within(request, || {
         let request = crate::http::Request::new(method.into(), target, request.into(), whole);

@@ -153,6 +153,16 @@ impl Watched {
         }
     }
 
+    /// True if nothing has arrived, not even an end, as far as the runtime has looked.
+    /// What has arrived is lost.
+    pub(crate) fn has_nothing(&self, buffer: &mut [u8]) -> bool {
+        let received = self.fd.try_io(Interest::READABLE, |fd| {
+            let (count, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT)?;
+            Ok(count)
+        });
+        matches!(received, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Writes by `send`, a call like send(2), as soon as there is room.
     ///
     /// # Errors

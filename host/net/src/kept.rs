@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{HashMap, VecDeque, hash_map};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -44,7 +45,7 @@ const LOOK: Duration = Duration::from_secs(1);
 pub struct Kept {
     /// Connections by what they are for; the most recently used is last. None is
     /// empty.
-    idle: RefCell<HashMap<Purpose, VecDeque<Idle>>>,
+    idle: RefCell<HashMap<Purpose, VecDeque<Idle>, BuildHasherDefault<NumberHasher>>>,
     /// Connections for all clients.
     of_all: RefCell<Ages>,
     /// Connections for one client each.
@@ -54,6 +55,35 @@ pub struct Kept {
     alone: RefCell<HashMap<Place, Arc<Group>>>,
     looked: Cell<Tick>,
     shared: OnceCell<Rc<dyn Any>>,
+}
+
+/// Hash of the host's own numbers and addresses, which nobody else chooses.
+#[derive(Debug, Default)]
+struct NumberHasher(u64);
+
+impl Hasher for NumberHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+
+    fn write_usize(&mut self, number: usize) {
+        self.write_u64(number as u64);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.write_u64(number as u64);
+    }
+
+    fn finish(&self) -> u64 {
+        // The map takes the lowest bits. Those of a product depend on themselves alone.
+        self.0 ^ (self.0 >> 32)
+    }
 }
 
 /// The purposes of connections, in the order of their numbers: the one that was

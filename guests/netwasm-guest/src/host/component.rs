@@ -24,6 +24,7 @@ use crate::{
     TlsOptions,
 };
 
+pub(crate) use self::answers::inform;
 pub(crate) use self::metrics::*;
 pub(crate) use self::proxied::{Number, connect_upstream_for};
 pub(crate) use self::websocket::{
@@ -267,6 +268,10 @@ impl<'a> From<&'a http::Request> for RawRequest<'a> {
 }
 
 impl RawRequest<'_> {
+    pub(crate) fn is_whole(&self) -> bool {
+        self.0.is_whole()
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<Vec<u8>> {
         self.0.header(name)
     }
@@ -306,11 +311,6 @@ impl RawRequest<'_> {
     pub(crate) fn inform(&self, status: u16, headers: &[(String, Vec<u8>)]) -> Result<()> {
         Ok(self.0.inform(status, headers)?)
     }
-}
-
-/// Sends an interim response to a deferred request.
-pub(crate) fn inform(token: u64, status: u16, headers: &[(String, Vec<u8>)]) -> Result<()> {
-    Ok(http::inform(token, status, headers)?)
 }
 
 impl From<TlsOptions> for types::TlsOptions {

@@ -27,7 +27,7 @@ macro_rules! handler {
             $($argument: FromRequest,)*
         {
             fn call(this: impl Deref<Target = Self> + 'static, request: Request<'_>) -> Answered {
-                if !request.is_whole() && !(false $(|| $argument::READS_PIECES)*) {
+                if !(false $(|| $argument::READS_PIECES)*) && !request.is_whole() {
                     return Answered::Collect;
                 }
                 $(let $argument = match $argument::from_request(&request) {
@@ -50,7 +50,7 @@ macro_rules! handler {
             $($argument: FromRequest + 'static,)*
         {
             fn call(this: impl Deref<Target = Self> + 'static, request: Request<'_>) -> Answered {
-                if !request.is_whole() && !(false $(|| $argument::READS_PIECES)*) {
+                if !(false $(|| $argument::READS_PIECES)*) && !request.is_whole() {
                     return Answered::Collect;
                 }
                 $(let $argument = match $argument::from_request(&request) {

@@ -67,6 +67,8 @@ impl Held {
 
 /// A copy of a request, apart from its method and target.
 pub(super) struct Kept {
+    /// True if the body had arrived.
+    pub(super) whole: bool,
     pub(super) headers: Vec<(String, Vec<u8>)>,
     pub(super) body: Vec<u8>,
     pub(super) trailers: Vec<(String, Vec<u8>)>,
@@ -79,6 +81,7 @@ pub(super) struct Kept {
 impl Kept {
     fn copy(raw: RawRequest<'_>) -> Self {
         Self {
+            whole: raw.is_whole(),
             headers: raw.headers(),
             body: raw.body(),
             trailers: raw.trailers(),

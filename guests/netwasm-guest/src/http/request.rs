@@ -15,8 +15,8 @@ pub struct Request<'a> {
     method: Method,
     target: &'a str,
     source: Source<'a>,
-    /// True if the body has arrived.
-    whole: bool,
+    /// True if the body has arrived; `None` until the host is asked.
+    whole: Option<bool>,
     /// The parameters of the path, as they were sent, in their order.
     parameters: &'a [(&'a str, &'a str)],
     /// How many of them were given to arguments of the handler.
@@ -37,7 +37,7 @@ pub(super) struct Parts {
     method: Method,
     target: String,
     held: Rc<Held>,
-    whole: bool,
+    whole: Option<bool>,
     parameters: Vec<(String, String)>,
 }
 
@@ -59,18 +59,19 @@ impl Parts {
 }
 
 impl<'a> Request<'a> {
-    /// Makes a request, which has arrived whole if `whole` is true.
-    pub(crate) const fn new(
+    /// Makes a request, which has arrived whole if `whole` is true. The host knows
+    /// if that is `None`.
+    pub(crate) fn new(
         method: Method,
         target: &'a str,
         raw: RawRequest<'a>,
-        whole: bool,
+        whole: impl Into<Option<bool>>,
     ) -> Self {
         Self {
             method,
             target,
             source: Source::Host(raw),
-            whole,
+            whole: whole.into(),
             parameters: &[],
             taken: Cell::new(0),
         }
@@ -189,8 +190,9 @@ impl<'a> Request<'a> {
 
     /// True if the body has arrived: always, unless an argument of the handler
     /// is an [`Upload`](super::Upload).
-    pub(super) const fn is_whole(&self) -> bool {
+    pub(super) fn is_whole(&self) -> bool {
         self.whole
+            .unwrap_or_else(|| self.ask(|raw| raw.is_whole(), |kept| kept.whole))
     }
 
     /// Begins to read a body that has yet to arrive.

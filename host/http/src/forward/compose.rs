@@ -5,12 +5,10 @@
 //! came, in its order, except for the handler's edits.
 
 use std::io::Write as _;
-use std::net::IpAddr;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
-use netwasm_base::address::Address;
 use netwasm_base::trace::Context;
 use netwasm_exchange::answer::Fields;
 use netwasm_exchange::forward::{Edits, Forward, ForwardedHost, Tells};
@@ -21,7 +19,7 @@ use netwasm_exchange::request::Request;
 use netwasm_net::endpoint::Endpoint;
 use netwasm_net::upstream::Server;
 
-use crate::forward::{affinity, hops, websocket};
+use crate::forward::{affinity, hops, told, websocket};
 use crate::response::{self, check_field, write_field};
 
 /// Reason why a request cannot be forwarded as the handler wants it.
@@ -227,7 +225,7 @@ impl Composed {
     /// Adds the fields that are the same in all versions.
     fn add_all(&self, request: &Request, forward: &Forward, out: &mut impl Header) {
         add_clients(request, forward, self, out);
-        add_told(request, forward.tells, out);
+        told::add(request, forward.tells, out);
         if let Some(span) = &self.span
             && !forward.request.drops("traceparent")
         {
@@ -258,7 +256,7 @@ impl Composed {
 }
 
 /// Fields of a request that is composed.
-trait Header {
+pub(super) trait Header {
     /// Adds a field, which was checked.
     fn add(&mut self, name: &str, value: &[u8]);
 }
@@ -390,78 +388,6 @@ fn is_told(name: &str, tells: Tells) -> bool {
         false => tells.x_forwarded && is(name, "x-forwarded-for"),
     };
     !tells.believes || extended
-}
-
-/// Adds the fields that tell the server of the client.
-fn add_told(request: &Request, tells: Tells, out: &mut impl Header) {
-    let head = &request.head;
-    let ip = request.transport.as_ref().map(|it| match it.peer() {
-        Address::Ip(address) => Some(address.ip().to_canonical()),
-        Address::Unix(_) => None,
-    });
-    let ip = ip.flatten();
-    let before = |name: &str| {
-        let values: Vec<_> = head.all(name).filter(|_| tells.believes).collect();
-        match values.is_empty() {
-            true => Vec::new(),
-            false => [&values.join(&b", "[..])[..], b", "].concat(),
-        }
-    };
-    if tells.x_forwarded {
-        let mut room = [0; LONGEST_IP];
-        let client: &[u8] = match ip {
-            Some(ip) => ip_text(ip, &mut room),
-            None => b"unix:",
-        };
-        let earlier = before("x-forwarded-for");
-        match earlier.is_empty() {
-            true => out.add("X-Forwarded-For", client),
-            false => out.add("X-Forwarded-For", &[&earlier, client].concat()),
-        }
-        let lacks = |name: &str| !tells.believes || head.first(name).is_none();
-        if lacks("x-forwarded-proto") {
-            out.add("X-Forwarded-Proto", request.scheme().as_bytes());
-        }
-        if let Some(authority) = head.authority()
-            && lacks("x-forwarded-host")
-        {
-            out.add("X-Forwarded-Host", authority.as_bytes());
-        }
-    }
-    if tells.forwarded {
-        let mut element = match ip {
-            Some(ip) if ip.is_ipv6() => format!("for=\"[{ip}]\""),
-            Some(ip) => format!("for={ip}"),
-            None => "for=unknown".to_owned(),
-        };
-        if let Some(authority) = head.authority() {
-            // An authority has neither quotes nor backslashes.
-            element += &format!(";host=\"{authority}\"");
-        }
-        element += &format!(";proto={}", request.scheme());
-        let value = [&before("forwarded"), element.as_bytes()].concat();
-        out.add("Forwarded", &value);
-    }
-    if tells.via {
-        let via: &[u8] = match head.request_line().ends_with(b"HTTP/2.0") {
-            true => b"2.0 netwasm",
-            false if head.minor_version() == 0 => b"1.0 netwasm",
-            false => b"1.1 netwasm",
-        };
-        out.add("Via", via);
-    }
-}
-
-/// Maximum length of an IP address as text, in bytes.
-const LONGEST_IP: usize = 45;
-
-/// Writes an IP address as text.
-fn ip_text(ip: IpAddr, room: &mut [u8; LONGEST_IP]) -> &[u8] {
-    let mut rest = &mut room[..];
-    // It has room for any.
-    let _ = write!(rest, "{ip}");
-    let left = rest.len();
-    room.get(..LONGEST_IP - left).unwrap_or_default()
 }
 
 /// True if the client wants trailers.

@@ -31,6 +31,7 @@ mod line;
 mod outcome;
 pub(crate) mod reading;
 mod relay;
+mod told;
 mod upload;
 mod websocket;
 

@@ -216,7 +216,11 @@ fn receive(
     }
     // RFC 9110, section 8.6.
     if let Some(length) = told.length.filter(|_| !status.is_informational()) {
-        headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        let value = match (shared, told.digits) {
+            (Some(head), Some(digits)) => HeaderValue::from_maybe_shared(head.part(digits)).ok(),
+            _ => None,
+        };
+        headers.insert(CONTENT_LENGTH, value.unwrap_or_else(|| length.into()));
     }
     let bodiless = is_head || status.is_informational() || matches!(status.as_u16(), 204 | 304);
     let framing = match (told.length, told.chunked) {
@@ -253,6 +257,8 @@ fn is(field: &Header<'_>, name: &str) -> bool {
 #[derive(Default)]
 struct ToldFraming<'a> {
     length: Option<u64>,
+    /// The length as it stands there, if that is its shortest form.
+    digits: Option<&'a [u8]>,
     chunked: bool,
     /// Fields and options that `Connection` names.
     named: Vec<&'a [u8]>,
@@ -284,9 +290,11 @@ impl<'a> ToldFraming<'a> {
     }
 
     /// Adds a Content-Length. Equal ones are one (RFC 9110, section 8.6).
-    fn add_length(&mut self, value: &[u8]) -> Result<(), Malformed> {
+    fn add_length(&mut self, value: &'a [u8]) -> Result<(), Malformed> {
         for number in value.split(|&byte| byte == b',') {
             let number = number.trim_ascii();
+            let is_shortest = number.len() == 1 || number.first() != Some(&b'0');
+            self.digits = Some(number).filter(|_| is_shortest);
             let digits = !number.is_empty() && number.iter().all(u8::is_ascii_digit);
             let number = str::from_utf8(number).ok().filter(|_| digits);
             let length = number.and_then(|number| number.parse::<u64>().ok());
@@ -436,12 +444,18 @@ mod tests {
 
     #[test]
     fn values_of_a_shared_head_are_the_same() {
-        let head = "HTTP/1.1 200 OK\r\nServer:  a b \r\nX-A:\r\nX-B: c\r\n\r\nbody";
-        for shares in [false, true] {
-            let read = read_values(head.as_bytes(), false, 100, &|_| false, shares);
+        let fields = "Server:  a b \r\nX-A:\r\nX-B: c\r\n";
+        for (length, shares) in ["7", "7, 7", "07", "0"]
+            .map(|it| [(it, false), (it, true)])
+            .as_flattened()
+        {
+            let head = format!("HTTP/1.1 200 OK\r\n{fields}Content-Length: {length}\r\n\r\nbody");
+            let read = read_values(head.as_bytes(), false, 100, &|_| false, *shares);
             let headers = read.expect("a response").expect("a whole head").headers;
             let values = ["server", "x-a", "x-b"].map(|name| headers[name].as_bytes());
             assert_eq!(values, [&b"a b"[..], b"", b"c"], "{shares}");
+            let shortest = if *length == "0" { "0" } else { "7" };
+            assert_eq!(headers[CONTENT_LENGTH], shortest, "{length}");
         }
     }
 

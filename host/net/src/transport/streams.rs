@@ -349,12 +349,27 @@ impl Transport {
         core.alarm = None;
         core.rang = false;
         drop(core);
-        self.is_at_rest()
+        self.receives_nothing()
     }
 
     /// True if nothing has arrived on a connection at rest, not even an end, as
     /// far as the runtime knows. Asks the kernel only if there is something new.
     pub fn is_at_rest(&self) -> bool {
+        let core = self.core.borrow();
+        match &core.socket {
+            Some(socket) if core.tls.is_none() => {
+                let mut scratch = self.thread.scratch.borrow_mut();
+                core.flow.failure().is_none() && socket.has_nothing(scratch.wire())
+            }
+            _ => {
+                drop(core);
+                self.receives_nothing()
+            }
+        }
+    }
+
+    /// Like [`Self::is_at_rest`]. The runtime forgets the task that has waited.
+    fn receives_nothing(&self) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let mut scratch = self.thread.scratch.borrow_mut();
         self.failure().is_none() && self.poll_receive(&mut cx, &mut scratch).is_pending()

@@ -22,7 +22,7 @@ mod limit;
 mod server;
 mod sticky;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -40,7 +40,9 @@ pub use self::sticky::Sticky;
 /// The groups that `--upstream` names.
 #[derive(Debug, Default)]
 pub struct Upstreams {
-    groups: HashMap<String, Arc<Group>>,
+    /// By their names. Mostly they are few, of which one is found sooner than its
+    /// name is hashed.
+    groups: BTreeMap<String, Arc<Group>>,
     /// True if a worker watches the servers.
     are_watched: AtomicBool,
 }
@@ -91,9 +93,7 @@ impl Upstreams {
 
     /// Returns all groups, by their names.
     pub fn all(&self) -> Vec<&Arc<Group>> {
-        let mut all: Vec<_> = self.groups.values().collect();
-        all.sort_by_key(|group| group.name());
-        all
+        self.groups.values().collect()
     }
 
     /// True for the first that asks: one worker watches the servers, for all.

@@ -1,9 +1,15 @@
 //! Conversion of decisions about requests, and of responses.
 
+use crate::Result;
 use crate::bindings::netwasm::net::http;
 use crate::host::{Body, RawEdits, RawForward, RawHost, RawResponse, RawVerdict, Upstream};
 use crate::http::{HttpVersion, Method};
 use crate::time::nanoseconds;
+
+/// Sends an interim response to a deferred request.
+pub(crate) fn inform(token: u64, status: u16, headers: &[(String, Vec<u8>)]) -> Result<()> {
+    Ok(http::inform(token, status, headers)?)
+}
 
 /// A decision about a request.
 impl From<RawResponse> for http::Answer {

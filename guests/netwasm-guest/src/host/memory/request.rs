@@ -23,6 +23,10 @@ impl<'a> From<&'a RequestHandle> for RawRequest<'a> {
 }
 
 impl RawRequest<'_> {
+    pub(crate) fn is_whole(&self) -> bool {
+        true
+    }
+
     pub(crate) fn header(&self, name: &str) -> Option<Vec<u8>> {
         self.header_values(name).into_iter().next()
     }

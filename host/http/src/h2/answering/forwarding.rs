@@ -11,7 +11,6 @@ use http::request::Parts;
 use netwasm_exchange::answer::Answer;
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::forward::Forward;
-use netwasm_exchange::handler::Nobody;
 use netwasm_exchange::request::Request;
 
 use super::AnsweringStream;
@@ -77,7 +76,7 @@ impl AnsweringStream {
         let site = request.site.clone();
         let env = self.link.env(&site);
         let forwarding = exchange::forward(request, forward, coming, expects, false, env)?;
-        self.requests = Rc::new(Nobody);
+        (_, self.requests) = self.link.local.nobody();
         self.forwarding = Some(forwarding);
         self.is_forwarded = true;
         Ok(())
@@ -93,14 +92,15 @@ impl AnsweringStream {
             outgoing,
             tunnel,
         } = forwarded;
+        let (reply, requests) = line.link.local.nobody();
         Self {
             link: Rc::clone(&line.link),
             head,
             accept: None,
             incoming,
             outgoing: Some(outgoing),
-            reply: Rc::default(),
-            requests: Rc::new(Nobody),
+            reply,
+            requests,
             event: Some((request, Deferred::new(|| {}))),
             unforwarded: None,
             tunnel,

@@ -52,13 +52,14 @@ impl AnsweringStream {
             incoming,
             outgoing,
         } = later;
+        let (reply, _) = line.link.local.nobody();
         Self {
             link: Rc::clone(&line.link),
             head,
             accept: None,
             incoming,
             outgoing: Some(outgoing),
-            reply: Rc::default(),
+            reply,
             requests: Rc::<Deferred>::clone(&deferred),
             event: Some((request, deferred)),
             unforwarded: unread,
