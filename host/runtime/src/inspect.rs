@@ -25,10 +25,7 @@ pub fn inspect(
     limits: &Limits,
 ) -> Result<Report, Error> {
     let name = source.to_string();
-    let wrong = |reason| Error::Component {
-        name: name.clone(),
-        reason,
-    };
+    let wrong = |reason: String| Error::component(source, reason);
     let read = component::read(source, limits)?;
     let Assembled {
         bytes,
