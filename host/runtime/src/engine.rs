@@ -72,7 +72,11 @@ impl LoadedComponent {
             fingerprint,
             reserved,
         } = loading::load(config, services)?;
-        let wrong = |reason: String| Error::component(&config.component, reason);
+        let name = config.component.to_string();
+        let wrong = |reason: String| Error::Component {
+            name: name.clone(),
+            reason,
+        };
         fit::check(&component, &engine, kind, &config.listeners).map_err(wrong)?;
         if kind != Kind::Command && config.listeners.is_empty() {
             return Err(ConfigError::NoListener.into());

@@ -25,7 +25,10 @@ pub fn inspect(
     limits: &Limits,
 ) -> Result<Report, Error> {
     let name = source.to_string();
-    let wrong = |reason: String| Error::component(source, reason);
+    let wrong = |reason| Error::Component {
+        name: name.clone(),
+        reason,
+    };
     let read = component::read(source, limits)?;
     let Assembled {
         bytes,
