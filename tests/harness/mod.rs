@@ -6,6 +6,7 @@
 
 mod admin;
 mod component;
+mod conditional;
 mod dns;
 mod finished;
 mod http;
@@ -38,6 +39,7 @@ pub(crate) use admin::{admin_of, administered, ask_admin, ok, probes_of, scrape}
 pub(crate) use component::{
     datagram_handler, handler, handler_of_another_host, handler_that_has, handler_with_sockets,
 };
+pub(crate) use conditional::{EARLIER, IN_DASHES, LATER, conditions};
 pub(crate) use dns::{Dns, Reply as DnsReply, aliases};
 pub(crate) use finished::Finished;
 pub(crate) use http::{Response, message, post};
