@@ -60,7 +60,9 @@ pub(crate) use reload::{
 pub(crate) use run::Run;
 pub(crate) use server::{Server, unix_address, write};
 pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
-pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, mutual_config, server_config};
+pub(crate) use tls::{
+    Client, TlsPeer, TlsServer, UNTRUSTED, certificates, mutual_config, server_config,
+};
 pub(crate) use upstream::{Http2Upstream, SecureUpstream, Secured, Upstream, serve_agreed};
 
 /// Deadline for anything that should happen at once, on a slow machine.
