@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use prost::{Message, Oneof};
 
+use netwasm_base::line::in_one_line;
 use netwasm_base::trace::{self, Attribute, Side, Telemetry, nanoseconds};
 
 /// Returns the size that telemetry has about in a request, in bytes.
@@ -16,6 +17,30 @@ pub(super) fn size(telemetry: &Telemetry) -> usize {
         Telemetry::Span(span) => span.size(),
         Telemetry::Reported(reported) => reported.size(),
         Telemetry::Lost => 0,
+    }
+}
+
+/// Telemetry that a receiver has not taken of what it has answered with success.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rejected {
+    /// Number of spans, records or points.
+    pub(super) count: u64,
+    /// Reason, in one line.
+    pub(super) why: String,
+}
+
+/// Most characters of a receiver's reason.
+const LONGEST_REASON: usize = 200;
+
+/// Reads the answer to an export. One that is none rejects nothing: what matters is
+/// its status.
+pub(super) fn rejected(answer: &[u8]) -> Rejected {
+    let answer = ExportAnswer::decode(answer).unwrap_or_default();
+    let partial = answer.partial.unwrap_or_default();
+    let why: String = partial.why.chars().take(LONGEST_REASON).collect();
+    Rejected {
+        count: u64::try_from(partial.rejected).unwrap_or_default(),
+        why: in_one_line(&why),
     }
 }
 
@@ -117,6 +142,22 @@ impl From<&trace::Span> for Span {
     }
 }
 
+/// `ExportTraceServiceResponse`, and those for logs and metrics, which are alike.
+#[derive(Clone, PartialEq, Message)]
+struct ExportAnswer {
+    #[prost(message, optional, tag = "1")]
+    partial: Option<PartialSuccess>,
+}
+
+/// `ExportTracePartialSuccess`.
+#[derive(Clone, PartialEq, Message)]
+struct PartialSuccess {
+    #[prost(int64, tag = "1")]
+    rejected: i64,
+    #[prost(string, tag = "2")]
+    why: String,
+}
+
 #[derive(Clone, PartialEq, Message)]
 struct ExportRequest {
     #[prost(message, repeated, tag = "1")]
@@ -211,4 +252,30 @@ enum AnyValue {
     Whole(i64),
     #[prost(double, tag = "4")]
     Number(f64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_may_reject_a_part() {
+        let answer = |rejected, why: &str| {
+            let partial = PartialSuccess {
+                rejected,
+                why: why.into(),
+            };
+            let answer = ExportAnswer {
+                partial: Some(partial),
+            };
+            self::rejected(&answer.encode_to_vec())
+        };
+        let told = answer(7, "too\nold\u{1b}[2J");
+        assert_eq!((told.count, &*told.why), (7, "too old\\u{1b}[2J"));
+        assert_eq!(answer(1, &"x".repeat(10_000)).why.len(), LONGEST_REASON);
+        assert_eq!(answer(-1, "").count, 0);
+        for none in [&b""[..], b"{}", b"\xff\xff"] {
+            assert_eq!(self::rejected(none), Rejected::default());
+        }
+    }
 }
