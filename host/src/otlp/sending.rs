@@ -239,12 +239,15 @@ impl Sending {
                     self.counts.sent.fetch_add(count - some, Ordering::Relaxed);
                     self.counts.failed.fetch_add(some, Ordering::Relaxed);
                     if std::mem::take(failing) {
-                        tracing::info!(%url, "the receiver takes {kind} again");
+                        let url = shown(url);
+                        tracing::info!(url, "the receiver takes {kind} again");
                     }
                     let rejecting = self.rejecting.of(kind);
                     if !std::mem::replace(rejecting, some > 0) && some > 0 {
+                        let url = shown(url);
                         tracing::warn!(
-                            %url, why,
+                            url,
+                            why,
                             "some {kind} are lost, as their receiver does not take all (--otlp)"
                         );
                     }
@@ -259,12 +262,22 @@ impl Sending {
         };
         self.counts.failed.fetch_add(count, Ordering::Relaxed);
         if !std::mem::replace(failing, true) {
+            let url = shown(url);
             tracing::warn!(
-                %url,
+                url,
                 "{kind} are lost, as their receiver does not take them: {} (--otlp)",
                 refused.why
             );
         }
+    }
+}
+
+/// Returns a URL for the log, without its query, which may have a key.
+fn shown(url: &Uri) -> String {
+    let text = url.to_string();
+    match text.split_once('?') {
+        Some((before, _)) => format!("{before}?..."),
+        None => text,
     }
 }
 
@@ -349,6 +362,13 @@ mod tests {
         }
         let rules = Target::of("http://a.example:1").expect("a target").policy();
         assert_eq!(rules.connect.len(), 3);
+    }
+
+    #[test]
+    fn the_query_of_a_url_is_not_logged() {
+        let url = |text: &str| shown(&text.parse().expect("a URL"));
+        assert_eq!(url("https://a/v1/traces?key=x"), "https://a/v1/traces?...");
+        assert_eq!(url("http://a:1/v1/traces"), "http://a:1/v1/traces");
     }
 
     #[test]
