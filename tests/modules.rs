@@ -131,6 +131,31 @@ fn a_module_that_needs_more_than_p1_is_told_what() {
 }
 
 #[test]
+fn names_of_a_strangers_module_do_not_control_the_terminal() {
+    let scratch = directory();
+    let escape = r"\1b[2J\0anetwasm: it is fine";
+    for module in [
+        format!("(module (import \"a{escape}\" \"b\" (func)) (func (export \"_start\")))"),
+        format!("(module (func (export \"a{escape}\")))"),
+        format!("(component (import \"a{escape}\" (func)))"),
+    ] {
+        let module = write(scratch.path(), "names.wat", module);
+        for command in ["run", "inspect"] {
+            let told = Run::command(&[command, text(&module)]).output();
+            assert_eq!(told.code, Some(1), "{told:?}");
+            assert!(told.stderr.contains(r"a\u{1b}[2J"), "{told:?}");
+            let raw = |letter: char| letter.is_control() && letter != '\n';
+            assert!(!told.stderr.contains(raw), "{told:?}");
+            let mut lines = told.stderr.lines();
+            assert!(
+                !lines.any(|line| line.starts_with("netwasm: it")),
+                "{told:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_heap_as_gos_does_not_overwrite_what_the_adapter_keeps() {
     let scratch = directory();
     let heap = include_str!("fixtures/heap.wat");

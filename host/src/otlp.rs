@@ -60,6 +60,8 @@ pub(crate) struct Counts {
     dropped: AtomicU64,
     /// Those that the receiver did not take.
     failed: AtomicU64,
+    /// True from the first that found no room, which was logged, until none waits.
+    is_behind: AtomicBool,
 }
 
 impl Counts {
@@ -146,6 +148,7 @@ impl Exporter {
             headers: headers.clone(),
             counts: Arc::clone(&counts),
             failing: Failing::default(),
+            rejecting: Failing::default(),
         };
         thread::Builder::new()
             .name("otlp".into())
@@ -210,6 +213,7 @@ fn sink(target: &Target, counts: &Arc<Counts>, queue: mpsc::Sender<Waiting>) -> 
     let places = Arc::new(Semaphore::new(QUEUE_REPORTS));
     let bytes = Arc::new(Semaphore::new(QUEUE_BYTES));
     let told = AtomicBool::new(false);
+    let told_lost = AtomicBool::new(false);
     let room = move |telemetry: &Telemetry| match telemetry {
         Telemetry::Span(_) => Some(None),
         Telemetry::Reported(reported) if reported.kind == SignalKind::Traces || takes_all => {
@@ -228,9 +232,22 @@ fn sink(target: &Target, counts: &Arc<Counts>, queue: mpsc::Sender<Waiting>) -> 
             }
             None
         }
-        Telemetry::Lost => None,
+        Telemetry::Lost => {
+            if !told_lost.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "a guest's span, record or metrics are lost, as they are too large, or name no \
+                     span: others are only counted (trace_spans)"
+                );
+            }
+            None
+        }
     };
     Arc::new(move |telemetry| {
+        let has_url = match &telemetry {
+            Telemetry::Span(_) => true,
+            Telemetry::Reported(reported) => reported.kind == SignalKind::Traces || takes_all,
+            Telemetry::Lost => false,
+        };
         let taken = room(&telemetry).is_some_and(|room| {
             let waiting = Waiting {
                 telemetry,
@@ -240,6 +257,12 @@ fn sink(target: &Target, counts: &Arc<Counts>, queue: mpsc::Sender<Waiting>) -> 
         });
         if !taken {
             counts.dropped.fetch_add(1, Ordering::Relaxed);
+            if has_url && !counts.is_behind.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    "telemetry is lost, as there is more of it than its receiver takes (--otlp): \
+                     trace_spans counts it"
+                );
+            }
         }
         taken
     })
@@ -297,6 +320,9 @@ fn run(
                     }
                     sending.send(&client, &batch, ends).await;
                     batch.clear();
+                    if spans.is_empty() {
+                        sending.counts.is_behind.store(false, Ordering::Relaxed);
+                    }
                     if !ends {
                         break;
                     }
@@ -340,13 +366,16 @@ mod tests {
         for _ in 0..QUEUE_REPORTS {
             assert!(sink(report(1)));
         }
-        assert!(!sink(report(1)));
-        assert_eq!(dropped(&counts), 1);
+        // It is told once, until there is room again.
+        let is_behind = || counts.is_behind.load(Ordering::Relaxed);
+        assert!(!sink(Telemetry::Lost) && !is_behind());
+        assert!(!sink(report(1)) && is_behind());
+        assert_eq!(dropped(&counts), 2);
         let tracer = Tracer::new("a", 1.0, &sink);
         let trace = tracer.begin(None, None);
         let now = std::time::Instant::now();
         tracer.end(&trace, "GET".into(), now, false, Vec::new());
-        assert_eq!(dropped(&counts), 1, "the span has a place");
+        assert_eq!(dropped(&counts), 2, "the span has a place");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use netwasm_base::config::{AccessLogTarget, ComponentSource, RunConfig, connections_wanted};
+use netwasm_base::line::in_one_line;
 use netwasm_base::users::{self, UnknownUser};
 use netwasm_base::{Error, descriptors};
 use netwasm_http::access_log;
@@ -406,7 +407,7 @@ fn one_line(error: &anyhow::Error) -> String {
             text = format!("{text}: {cause}");
         }
     }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    in_one_line(&text)
 }
 
 #[cfg(test)]

@@ -16,6 +16,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`base64`] | Base64 |
+//! | [`line`] | texts in one line, whatever is in them |
 //! | [`caches`] | the user's directory of caches |
 //! | [`users`] | users and groups of the machine |
 //! | [`identity`] | the user that a run goes on as |
@@ -51,6 +52,7 @@ pub mod error;
 pub mod guest_metrics;
 pub mod identity;
 pub mod limiter;
+pub mod line;
 pub mod listen;
 pub mod memory;
 pub mod meter;

@@ -27,6 +27,13 @@ pub const LONGEST_STATE: usize = 512;
 /// Maximum of spans of a guest within each other that are noted.
 const MOST_OPEN: usize = 64;
 
+/// Longest text of a span's attribute, in bytes: most are what a client has sent. What
+/// is beyond is cut off, as many spans wait, and are sent, together.
+pub const LONGEST_TEXT: usize = 2 << 10;
+
+/// Size that a span has about besides the texts of its attributes, in bytes.
+const SPAN: usize = 1 << 10;
+
 /// Returns the nanoseconds since 1970.
 #[must_use]
 pub fn nanoseconds(time: SystemTime) -> u64 {
@@ -148,6 +155,18 @@ pub struct Span {
     pub failed: bool,
     /// Attributes, by OpenTelemetry's conventions.
     pub attributes: Vec<(&'static str, Attribute)>,
+}
+
+impl Span {
+    /// Returns the size that it has about as a message, in bytes.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let texts = self.attributes.iter().map(|(_, value)| match value {
+            Attribute::Text(text) => text.len(),
+            Attribute::Whole(_) | Attribute::Number(_) => 0,
+        });
+        SPAN + texts.sum::<usize>()
+    }
 }
 
 /// Kind of telemetry.
@@ -343,7 +362,15 @@ impl Tracer {
         let _ = (self.sink)(Telemetry::Lost);
     }
 
-    fn export(&self, span: Span) {
+    fn export(&self, mut span: Span) {
+        for (_, value) in &mut span.attributes {
+            if let Attribute::Text(text) = value
+                && text.len() > LONGEST_TEXT
+            {
+                text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+                text.shrink_to_fit();
+            }
+        }
         // The sink counts those that find no room.
         let _ = (self.sink)(Telemetry::Span(span));
     }
@@ -398,6 +425,28 @@ mod tests {
         assert_eq!(all.len(), 1, "the other is not sampled");
         assert_eq!((&*all[0].service, all[0].parent), ("a", Some(parent.span)));
     }
+
+    #[test]
+    fn long_texts_of_a_span_are_cut_between_characters() {
+        let (tracer, spans) = tracer(1.0);
+        let trace = tracer.begin(None, None);
+        let text = |text: String| ("user_agent.original", Attribute::Text(text));
+        let all = vec![
+            text("ä".repeat(20_000)),
+            text("short".into()),
+            text(format!("a{}", "ä".repeat(20_000))),
+        ];
+        tracer.end(&trace, "GET".into(), Instant::now(), false, all);
+        let spans = spans.lock().expect("no panic");
+        let lengths = spans[0].attributes.iter().map(|(_, value)| match value {
+            Attribute::Text(text) => text.len(),
+            other => panic!("no text: {other:?}"),
+        });
+        let lengths: Vec<_> = lengths.collect();
+        assert_eq!(lengths, [LONGEST_TEXT, 5, LONGEST_TEXT - 1]);
+        assert_eq!(spans[0].size(), SPAN + 2 * LONGEST_TEXT + 4);
+    }
+
     #[test]
     fn the_span_that_a_guest_began_last_is_the_innermost() {
         let (tracer, _) = tracer(1.0);

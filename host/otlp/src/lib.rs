@@ -1,4 +1,4 @@
-//! Messages of the OpenTelemetry protocol (OTLP 1.x), as far as netwasm sends them:
+//! Messages of the OpenTelemetry protocol (OTLP 1.x), as far as netwasm has them:
 //! fields that neither the host nor `wasi:otel` fills are left out.
 //!
 //! ```text
@@ -22,7 +22,7 @@
 //! | [`trace`] | spans: `trace.proto` |
 //! | [`logs`] | records of logs: `logs.proto` |
 //! | [`metrics`] | metrics and their points: `metrics.proto` |
-//! | [`export`] | requests that carry any of them: `*_service.proto`, `resource.proto` |
+//! | [`export`] | requests that carry any of them, and responses: `*_service.proto`, `resource.proto` |
 
 #![expect(
     missing_docs,

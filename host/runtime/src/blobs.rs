@@ -210,7 +210,12 @@ impl Containers {
         let directory = directory.ok_or(io::ErrorKind::PermissionDenied)?;
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o600);
-        Ok(rustix::fs::openat(directory, ".", flags, mode)?.into())
+        match rustix::fs::openat(directory, ".", flags, mode) {
+            Ok(file) => Ok(file.into()),
+            // NFS has no files without a name, for one: open(2).
+            Err(Errno::OPNOTSUPP | Errno::ISDIR | Errno::INVAL) => object::unlinked_file(directory),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 

@@ -22,6 +22,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use netwasm_base::limiter::{Limiter, Verdict};
+use netwasm_base::line::is_harmless;
 use netwasm_base::spool::GUEST as TARGET;
 
 /// Length of the longest entry in bytes, before escaping.
@@ -186,18 +187,6 @@ impl std::fmt::Display for Line<'_> {
             f.write_str(MARK)?;
         }
         Ok(())
-    }
-}
-
-/// True unless the character is a control character other than tab, separates
-/// lines or paragraphs, or changes the direction of text.
-fn is_harmless(c: char) -> bool {
-    match c {
-        '\t' => true,
-        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => {
-            false
-        }
-        c => !c.is_control(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -32,7 +32,8 @@ impl Range {
     /// Reads up to `most` bytes from a position of the part; none at its end.
     ///
     /// # Errors
-    /// Fails as pread(2) does.
+    /// Fails as pread(2) does, or if the object was cut short meanwhile: what is left
+    /// would look whole.
     pub(crate) fn read_at(&self, position: u64, most: usize) -> io::Result<Vec<u8>> {
         let left = self.length.saturating_sub(position);
         let most = usize::try_from(left).map_or(most, |left| left.min(most));
@@ -41,13 +42,17 @@ impl Range {
         while let Some(rest) = bytes.get_mut(filled..).filter(|it| !it.is_empty()) {
             let offset = self.start.saturating_add(position) + filled as u64;
             match self.file.read_at(rest, offset) {
-                Ok(0) => break,
+                Ok(0) => {
+                    return Err(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the object was cut short while it was read",
+                    ));
+                }
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        bytes.truncate(filled);
         Ok(bytes)
     }
 }
@@ -123,6 +128,19 @@ impl Container {
         content: &mut dyn FnMut(&mut File) -> io::Result<()>,
     ) -> Result<(), Failure> {
         self.check_target(name)?;
+        let written = self.put(name, content);
+        if written.is_err() {
+            // Those that were made for it.
+            self.remove_empty(split(name).0);
+        }
+        written
+    }
+
+    fn put(
+        &self,
+        name: &str,
+        content: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::told("write", name, error);
         let (parent, last) = split(name);
         for attempt in 1.. {
@@ -136,8 +154,12 @@ impl Container {
             };
             let written = fill(file, content).and_then(|()| {
                 rustix::fs::renameat(&directory, &*unfinished, &directory, last)?;
-                // So that the name is on the disk, too.
-                Ok(rustix::fs::fsync(&directory)?)
+                // So that the name is on the disk, too. Some file systems cannot do
+                // that, and the object is there: fsync(2).
+                match rustix::fs::fsync(&directory) {
+                    Ok(()) | Err(Errno::INVAL) => Ok(()),
+                    Err(errno) => Err(errno.into()),
+                }
             });
             if written.is_err() {
                 let _ = rustix::fs::unlinkat(&directory, &*unfinished, AtFlags::empty());
@@ -158,14 +180,19 @@ impl Container {
         source_name: &str,
         going: &Going,
     ) -> Result<(), Failure> {
-        let mut file = source.file(source_name)?;
+        self.write_copy(name, &mut source.file(source_name)?, going)
+    }
+
+    fn write_copy(&self, name: &str, file: &mut File, going: &Going) -> Result<(), Failure> {
         self.write(name, &mut |target| {
             file.rewind()?;
-            copy(&mut file, target, going)
+            copy(file, target, going)
         })
     }
 
-    /// Moves an object of another container, or of this one.
+    /// Moves an object of another container, or of this one. Another object that has
+    /// taken its place meanwhile stays: containers may be of one directory, or within
+    /// each other, and then that is the copy.
     ///
     /// # Errors
     /// Fails if there is no such object, or as writing does.
@@ -182,8 +209,16 @@ impl Container {
         if is_same {
             return source.file(name).map(drop);
         }
-        self.copy_from(name, source, source_name, going)?;
-        source.delete(source_name)
+        // Open until it is deleted, so that no other file has its identity.
+        let mut moved = source.file(source_name)?;
+        self.write_copy(name, &mut moved, going)?;
+        let left = source.file(source_name).ok();
+        let left = left.map(|file| identity(&file)).transpose();
+        let is_left = left.and_then(|left| Ok(left == Some(identity(&moved)?)));
+        match is_left.map_err(|error| Failure::told("delete", source_name, error))? {
+            true => source.delete(source_name),
+            false => Ok(()),
+        }
     }
 
     /// Deletes an object, and the directories that are empty then. That there is
@@ -203,19 +238,24 @@ impl Container {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(errno) => return Err(failed(errno)),
         }
-        let mut emptied = parent;
+        self.remove_empty(parent);
+        Ok(())
+    }
+
+    /// Removes a directory and those above it, as far as they are there and empty.
+    fn remove_empty(&self, path: &str) {
+        let mut emptied = path;
         while !emptied.is_empty() {
             let (above, own) = split(emptied);
             let removed = self
                 .opened(above)
                 .and_then(|directory| rustix::fs::unlinkat(&directory, own, AtFlags::REMOVEDIR));
-            if removed.is_err() {
+            match removed {
+                Ok(()) | Err(Errno::NOENT | Errno::NAMETOOLONG) => emptied = above,
                 // It has other objects.
-                break;
+                Err(_) => return,
             }
-            emptied = above;
         }
-        Ok(())
     }
 
     /// Opens an object's file.
@@ -251,14 +291,28 @@ impl Container {
     }
 }
 
+/// Makes a file whose name is gone at once.
+///
+/// # Errors
+/// Fails as open(2) and unlink(2) do.
+pub(super) fn unlinked_file(directory: &OwnedFd) -> io::Result<File> {
+    let (name, file) = new_hidden(directory, OFlags::RDWR, 0o600)?;
+    rustix::fs::unlinkat(directory, &*name, AtFlags::empty())?;
+    Ok(file)
+}
+
 /// Makes a file that is not whole yet, and returns its name.
 fn new_file(directory: &OwnedFd) -> io::Result<(String, File)> {
+    new_hidden(directory, OFlags::WRONLY, 0o666)
+}
+
+fn new_hidden(directory: &OwnedFd, access: OFlags, mode: u32) -> io::Result<(String, File)> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     loop {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{UNFINISHED}{}-{number}", std::process::id());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        match beneath(directory, &name, flags, Mode::from_raw_mode(0o666)) {
+        let flags = access | OFlags::CREATE | OFlags::EXCL;
+        match beneath(directory, &name, flags, Mode::from_raw_mode(mode)) {
             // A process of this number was killed.
             Err(Errno::EXIST) => {}
             file => return Ok((name, file?.into())),
@@ -271,6 +325,12 @@ fn fill(mut file: File, content: &mut dyn FnMut(&mut File) -> io::Result<()>) ->
     content(&mut file)?;
     file.flush()?;
     file.sync_all()
+}
+
+/// Returns what tells a file from all others of the machine.
+fn identity(file: &File) -> io::Result<(u64, u64)> {
+    let metadata = file.metadata()?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Splits a path into its directory, which may be empty, and its last name.

@@ -1,5 +1,5 @@
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use super::*;
@@ -32,6 +32,85 @@ fn names(container: &Container) -> Vec<String> {
     assert!(listing.is_over());
     names.sort();
     names
+}
+
+#[test]
+fn an_object_that_is_cut_short_while_it_is_read_is_no_whole_one() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    put(&container, "x", "0123456789").expect("written");
+    let range = container.read("x", 2, u64::MAX).expect("an object");
+    assert_eq!(range.read_at(0, 4).expect("read"), b"2345");
+    // By another program: what a guest writes takes an object's place.
+    let file = fs::File::options().write(true).open(root.path().join("x"));
+    file.expect("a file").set_len(8).expect("a length");
+    assert_eq!(range.read_at(4, 2).expect("read"), b"67");
+    let error = range.read_at(4, 100).expect_err("it is not whole");
+    assert!(error.to_string().contains("cut short"), "{error}");
+    assert_eq!(range.read_at(8, 100).expect("its end"), b"");
+}
+
+#[test]
+fn a_file_without_a_name_is_had_where_the_file_system_has_none() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    let mut file = object::unlinked_file(&container.directory).expect("a file");
+    assert_eq!(fs::read_dir(root.path()).expect("it").count(), 0);
+    file.write_all(b"0123456789").expect("written");
+    let mut content = String::new();
+    file.rewind().expect("its begin");
+    file.read_to_string(&mut content).expect("read");
+    assert_eq!(content, "0123456789");
+}
+
+#[test]
+fn a_write_that_fails_leaves_no_directories() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    put(&container, "a/x", "1").expect("written");
+    let mut full = |_: &mut File| -> io::Result<()> { Err(io::ErrorKind::StorageFull.into()) };
+    let written = container.write("a/b/c/y", &mut full);
+    written.expect_err("no room for it");
+    // The system takes no name of 300 bytes.
+    let long = format!("d/e/{}/y", "x".repeat(300));
+    put(&container, &long, "1").expect_err("too long");
+    assert_eq!(names(&container), ["a/x"]);
+    let left = |path: &str| fs::read_dir(root.path().join(path)).expect("it").count();
+    assert_eq!((left(""), left("a")), (1, 1));
+}
+
+#[test]
+fn an_object_that_is_moved_to_itself_by_another_name_stays() {
+    let root = tempfile::tempdir().expect("a directory");
+    fs::create_dir(root.path().join("sub")).expect("a directory");
+    let opened = |form: &str| containers(root.path(), form).get("c").expect("it");
+    let (one, other, within) = (
+        opened("c=DIR:rw"),
+        // It is compared by its name first.
+        Container {
+            name: "d".into(),
+            ..opened("c=DIR:rw")
+        },
+        Container {
+            name: "e".into(),
+            ..opened("c=DIR/sub:rw")
+        },
+    );
+    let going = Going::default();
+    for (from, name, to, new_name) in [
+        (&one, "x", &other, "x"),
+        (&one, "sub/x", &within, "x"),
+        (&within, "x", &one, "sub/x"),
+    ] {
+        put(from, name, "content").expect("written");
+        to.move_from(new_name, from, name, &going).expect("moved");
+        assert_eq!(content(to, new_name).as_deref(), Ok("content"), "{name}");
+    }
+    // Two names of one file are two objects.
+    fs::hard_link(root.path().join("x"), root.path().join("y")).expect("a link");
+    other.move_from("y", &one, "x", &going).expect("moved");
+    assert!(content(&one, "x").is_err());
+    assert_eq!(content(&one, "y").as_deref(), Ok("content"));
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+use netwasm_base::line::in_one_line;
+
 use super::document::Place;
 
 /// Mistakes of a configuration file, in the order of its lines.
@@ -91,9 +93,7 @@ pub(super) struct Mistake {
 
 impl Mistake {
     pub(super) fn at(place: Option<Place>, message: impl Into<String>) -> Self {
-        let message = message.into();
-        // A mistake is one line.
-        let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+        let message = in_one_line(&message.into());
         Self { place, message }
     }
 }
