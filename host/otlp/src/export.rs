@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use crate::common::KeyValue;
+use crate::attributes::KeyValue;
 
 /// `ExportTraceServiceRequest`, or that of logs or metrics.
 #[derive(Clone, PartialEq, Message)]

@@ -11,14 +11,14 @@
 //! ```
 //!
 //! The crate that has all messages brings the SDK and gRPC. These few are written by
-//! hand. Modules and fields have the names, units and numbers of the `.proto` files.
+//! hand. Fields have the names, units and numbers of the `.proto` files.
 //! The sender decides their values.
 //!
 //! # Modules
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | [`common`] | scopes, attributes and their values: `common.proto` |
+//! | [`attributes`] | scopes, attributes and their values: `common.proto` |
 //! | [`trace`] | spans: `trace.proto` |
 //! | [`logs`] | records of logs: `logs.proto` |
 //! | [`metrics`] | metrics and their points: `metrics.proto` |
@@ -29,7 +29,7 @@
     reason = "the fields are those of the .proto files, which describe them"
 )]
 
-pub mod common;
+pub mod attributes;
 pub mod export;
 pub mod logs;
 pub mod metrics;

@@ -8,7 +8,7 @@ use prost::Message;
 
 use netwasm_base::line::in_one_line;
 use netwasm_base::trace::{self, Attribute, Side, Telemetry, nanoseconds};
-use netwasm_otlp::common::{AnyValue, KeyValue, OtlpValue, Scope};
+use netwasm_otlp::attributes::{AnyValue, KeyValue, OtlpValue, Scope};
 use netwasm_otlp::export::{ExportRequest, ExportResponse, Resource, ResourceTelemetry};
 use netwasm_otlp::trace::{ScopeSpans, Span, SpanStatus};
 
