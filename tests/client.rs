@@ -137,6 +137,16 @@ fn probe(args: &[&str]) -> Server {
         .start()
 }
 
+/// Starts it for servers with the test's certificates, on `localhost` at this port.
+fn probe_of(port: u16) -> Server {
+    probe(&[
+        "--allow-connect",
+        &format!("localhost:{port}"),
+        CA[0],
+        CA[1],
+    ])
+}
+
 /// Connects to an instance that runs commands on the client interface.
 fn session(server: &Server) -> TcpPeer {
     let mut peer = server.connect();
@@ -180,12 +190,7 @@ fn a_session_is_resumed_by_the_next_connection() {
     use rustls::HandshakeKind::{Full, Resumed};
     let tls = TlsServer::new("cert.pem", "key.pem", &["a", "b"]);
     let port = tls.address.port();
-    let server = probe(&[
-        "--allow-connect",
-        &format!("localhost:{port}"),
-        CA[0],
-        CA[1],
-    ]);
+    let server = probe_of(port);
     let mut kinds = Vec::new();
     for alpn in ["a", "a", "b"] {
         // Each client has its own instance.
@@ -206,12 +211,7 @@ fn a_session_is_resumed_by_the_next_connection() {
 fn a_server_may_be_expected_to_have_another_name() {
     let tls = TlsServer::new("other.pem", "other.key", &[]);
     let port = tls.address.port();
-    let server = probe(&[
-        "--allow-connect",
-        &format!("localhost:{port}"),
-        CA[0],
-        CA[1],
-    ]);
+    let server = probe_of(port);
     let mut peer = session(&server);
     peer.say(&format!("connect tls:localhost:{port} name=other.example"));
     tls.accept().expect("a session");

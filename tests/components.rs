@@ -154,22 +154,26 @@ fn streams_of_http2_wait_for_an_instance_rather_than_fail() {
     }
 }
 
-#[test]
-fn no_connection_of_events_lacks_an_instance_below_the_limit() {
-    let scratch = directory();
-    let definitions = "(memory 1) (memory 1) (memory 1) (table 30000 funcref)".repeat(2);
-    let guest = handler_that_has(scratch.path(), &definitions, "");
-    let server = Run::component(&guest)
+/// Checks that an echo answers forty connections at once, as many as it may have.
+fn serves_forty(guest: &Path, message: &[u8]) {
+    let server = Run::component(guest)
         .tcp()
         .args(["--max-connections", "40", "--workers", "2"])
         .start();
     let mut peers: Vec<_> = (0..40).map(|_| server.connect()).collect();
     for peer in &mut peers {
-        peer.send(b"here");
-        assert_eq!(peer.take(4), b"here");
+        peer.echoes(message);
     }
     drop(peers);
     server.stop();
+}
+
+#[test]
+fn no_connection_of_events_lacks_an_instance_below_the_limit() {
+    let scratch = directory();
+    let definitions = "(memory 1) (memory 1) (memory 1) (table 30000 funcref)".repeat(2);
+    let guest = handler_that_has(scratch.path(), &definitions, "");
+    serves_forty(&guest, b"here");
 }
 
 #[test]
@@ -191,8 +195,7 @@ fn instances_that_trapped_keep_no_room() {
         peer.lost();
     }
     let mut peer = server.connect();
-    peer.send(b"here");
-    assert_eq!(peer.take(4), b"here");
+    peer.echoes(b"here");
 }
 
 #[test]
@@ -234,15 +237,7 @@ fn every_connection_has_a_heap_of_its_own_for_exceptions() {
         (block $caught (result i32)
             (try_table (result i32) (catch $tag $caught) (throw $tag (local.get $length)))))";
     let guest = handler_that_has(scratch.path(), definitions, catches);
-    let server = Run::component(&guest)
-        .tcp()
-        .args(["--max-connections", "40", "--workers", "2"])
-        .start();
-    let mut peers: Vec<_> = (0..40).map(|_| server.connect()).collect();
-    for peer in &mut peers {
-        peer.send(b"!caught");
-        assert_eq!(peer.take(7), b"!caught");
-    }
+    serves_forty(&guest, b"!caught");
 }
 
 #[test]

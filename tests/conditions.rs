@@ -6,12 +6,10 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::harness::{
-    LONG_AGO, Response, Run, Server, directory, http2, make_old, message, pattern, same, text,
-    write, write_old,
+    EARLIER, IN_DASHES, LATER, LONG_AGO, Response, Run, Server, conditions, directory, http2,
+    make_old, message, pattern, same, text, write, write_old,
 };
 
-const EARLIER: &str = "Sat, 05 Nov 1994 08:49:37 GMT";
-const LATER: &str = "Mon, 07 Nov 1994 08:49:37 GMT";
 const WHOLE: &str = "0123456789";
 
 fn serve(guest: &str, directory: &Path) -> Server {
@@ -170,10 +168,6 @@ fn a_file_of_the_future_was_changed_just_now() {
     }
 }
 
-/// A two-digit year is at most 50 years ahead.
-const IN_DASHES: &str = "Sunday, 06-Nov-94 08:49:37 GMT";
-const IN_SPACES: &str = "Sun Nov  6 08:49:37 1994";
-
 #[test]
 fn conditions_are_answered_in_the_order_of_the_rfc() {
     let scratch = directory();
@@ -183,58 +177,27 @@ fn conditions_are_answered_in_the_order_of_the_rfc() {
     let tag = whole.header("etag").expect("a tag");
     let weak = &*format!("W/{tag}");
     let listed = &*format!("\"a\", {tag}, \"b\"");
-    let cases: &[(&[(&str, &str)], u16)] = &[
-        (&[("If-None-Match", tag)], 304),
-        (&[("If-None-Match", weak)], 304),
-        (&[("If-None-Match", listed)], 304),
-        (&[("If-None-Match", "*")], 304),
-        (&[("If-None-Match", "\"a\""), ("If-None-Match", tag)], 304),
-        (&[("If-None-Match", "\"a\", W/\"b\"")], 200),
-        (&[("If-None-Match", "nonsense")], 200),
-        (&[("If-Modified-Since", LONG_AGO)], 304),
-        (&[("If-Modified-Since", LATER)], 304),
-        (&[("If-Modified-Since", IN_DASHES)], 304),
-        (&[("If-Modified-Since", IN_SPACES)], 304),
+    let mut cases = conditions(tag, weak, listed);
+    cases.extend([
         // The year 2070.
         (
-            &[("If-Modified-Since", "Sunday, 09-Nov-70 08:49:37 GMT")],
+            vec![("If-Modified-Since", "Sunday, 09-Nov-70 08:49:37 GMT")],
             304,
         ),
-        (&[("If-Modified-Since", EARLIER)], 200),
-        (&[("If-Modified-Since", "yesterday")], 200),
         (
-            &[("If-None-Match", "\"a\""), ("If-Modified-Since", LATER)],
+            vec![("If-None-Match", "\"a\""), ("If-Modified-Since", LATER)],
             200,
         ),
         (
-            &[("If-None-Match", tag), ("If-Modified-Since", EARLIER)],
-            304,
-        ),
-        (&[("If-Match", tag)], 200),
-        (&[("If-Match", listed)], 200),
-        (&[("If-Match", "*")], 200),
-        (&[("If-Match", weak)], 412),
-        (&[("If-Match", "\"a\"")], 412),
-        (&[("If-Unmodified-Since", LONG_AGO)], 200),
-        (&[("If-Unmodified-Since", LATER)], 200),
-        (&[("If-Unmodified-Since", EARLIER)], 412),
-        (
-            &[("If-Unmodified-Since", "Saturday, 05-Nov-94 08:49:37 GMT")],
+            vec![("If-Unmodified-Since", "Saturday, 05-Nov-94 08:49:37 GMT")],
             412,
         ),
-        (&[("If-Unmodified-Since", "yesterday")], 200),
-        (&[("If-Match", tag), ("If-Unmodified-Since", EARLIER)], 200),
-        (&[("If-Match", "\"a\""), ("If-None-Match", tag)], 412),
-        (&[("If-Match", tag), ("If-None-Match", tag)], 304),
         (
-            &[("If-Unmodified-Since", EARLIER), ("If-None-Match", tag)],
+            vec![("If-Unmodified-Since", EARLIER), ("If-None-Match", tag)],
             412,
         ),
-        (&[("If-None-Match", tag), ("Range", "bytes=99-")], 304),
-        (&[("If-Match", "\"a\""), ("Range", "bytes=0-0")], 412),
-        (&[("If-Match", tag), ("Range", "bytes=0-0")], 206),
-    ];
-    for (asked, status) in cases {
+    ]);
+    for (asked, status) in &cases {
         let reply = get(&server, "/some.txt", asked);
         assert_eq!(reply.status, *status, "{asked:?}");
         match status {

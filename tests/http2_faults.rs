@@ -202,13 +202,15 @@ fn a_client_that_still_sends_when_it_has_its_answer_is_not_reset_at_once() {
     ] {
         let server = run.start();
         let mut client = Http2::connect(server.address("http"));
-        let (response, mut stream) = client.begin(ask("POST", "/"), false).expect("begun");
-        let piece = Bytes::from(pattern(2000));
-        stream.send_data(piece, false).expect("sent");
-        assert_eq!(
-            client.run(read(response)).expect("a response").status,
-            status
-        );
+        let begin = |client: &mut Http2| {
+            let (response, mut stream) = client.begin(ask("POST", "/"), false).expect("begun");
+            let piece = Bytes::from(pattern(2000));
+            stream.send_data(piece, false).expect("sent");
+            let response = client.run(read(response)).expect("a response");
+            assert_eq!(response.status, status);
+            stream
+        };
+        let mut stream = begin(&mut client);
         // More than the stream's window. The server still reads all of it.
         let rest = Bytes::from(pattern(MIB));
         let sent = client.run(harness::http2::send_all(&mut stream, rest, true));
@@ -216,13 +218,7 @@ fn a_client_that_still_sends_when_it_has_its_answer_is_not_reset_at_once() {
 
         // If a body does not end, the server resets the stream without an
         // error.
-        let (response, mut stream) = client.begin(ask("POST", "/"), false).expect("begun");
-        let piece = Bytes::from(pattern(2000));
-        stream.send_data(piece, false).expect("sent");
-        assert_eq!(
-            client.run(read(response)).expect("a response").status,
-            status
-        );
+        let mut stream = begin(&mut client);
         let reset = client.run(std::future::poll_fn(|cx| stream.poll_reset(cx)));
         assert_eq!(reset.expect("a reset"), Reason::NO_ERROR);
         client.fetch("/nowhere");

@@ -141,8 +141,10 @@ fn no_crate_reaches_what_it_is_not_to_know() {
 
 /// Largest number of modules that may import each other in a circle, in each
 /// crate. That many can be read as one thing. A transport is one of five.
-const LARGEST_CIRCLES: [(&str, usize); 6] = [
+const LARGEST_CIRCLES: [(&str, usize); 8] = [
     ("base", 0),
+    ("keyvalue", 2),
+    ("otlp", 0),
     ("registry", 0),
     ("net", 5),
     ("exchange", 4),
@@ -154,7 +156,7 @@ const LARGEST_CIRCLES: [(&str, usize); 6] = [
 fn no_circle_of_imports_is_large() {
     for (name, most) in LARGEST_CIRCLES {
         let imports = imports(&source_of(name));
-        assert!(imports.len() > 10, "{name}: {imports:?}");
+        assert!(imports.len() >= 5, "{name}: {imports:?}");
         let reached: BTreeMap<&String, BTreeSet<&String>> = imports
             .keys()
             .map(|module| (module, reached_from(module, &imports)))

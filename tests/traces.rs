@@ -278,6 +278,31 @@ fn a_receiver_that_is_not_there_costs_no_request_and_no_end() {
 }
 
 #[test]
+fn spans_that_a_receiver_rejects_are_told_and_counted() {
+    let rejecting = Upstream::new(|mut asker, _| {
+        while let Some(head) = asker.head() {
+            let head = head.to_ascii_lowercase();
+            let length = head.split("\r\ncontent-length: ").nth(1);
+            let length = length.and_then(|it| it.split("\r\n").next());
+            let length = length.and_then(|it| it.parse().ok());
+            asker.receive(length.expect("a length"));
+            // One is rejected: `ExportTracePartialSuccess` of OTLP.
+            asker.say("HTTP/1.1 200 X\r\nContent-Length: 13\r\n\r\n");
+            asker.say("\u{a}\u{b}\u{8}\u{1}\u{12}\u{7}no room");
+        }
+    });
+    let run = Run::guest("probe").http();
+    let run = run.args(["--otlp", &rejecting.url("/v1/traces")]);
+    let (server, admin) = administered(run);
+    ask(&server, "/count", &[]);
+    server.log.wait_for(&["some traces are lost", "no room"]);
+    let counts = scrape(admin);
+    let of = |result: &str| counts[&format!("netwasm_trace_spans_total{{result=\"{result}\"}}")];
+    assert_eq!((of("sent"), of("failed"), of("dropped")), (0.0, 1.0, 0.0));
+    server.stop();
+}
+
+#[test]
 fn spans_that_find_no_room_are_told_of() {
     // It takes a request, and never answers.
     let silent = Upstream::new(|mut asker, _| {

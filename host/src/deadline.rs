@@ -12,13 +12,21 @@ pub(crate) fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
+    begin(work)?.recv_timeout(limit).ok()
+}
+
+/// Begins some work on a thread of its own, as [`within`] does, and returns what gets
+/// the result; `None` if there is no thread.
+pub(crate) fn begin<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<mpsc::Receiver<T>> {
     let (sender, done) = mpsc::channel();
     let work = move || {
         // Nobody waits for it after the limit.
         let _ = sender.send(work());
     };
     thread::Builder::new().spawn(work).ok()?;
-    done.recv_timeout(limit).ok()
+    Some(done)
 }
 
 #[cfg(test)]

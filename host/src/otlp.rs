@@ -148,6 +148,7 @@ impl Exporter {
             headers: headers.clone(),
             counts: Arc::clone(&counts),
             failing: Failing::default(),
+            rejecting: Failing::default(),
         };
         thread::Builder::new()
             .name("otlp".into())

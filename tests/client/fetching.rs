@@ -3,7 +3,7 @@
 use std::thread;
 
 use super::CA;
-use crate::harness::{Finished, Run, TlsServer, cert, text};
+use crate::harness::{Finished, Run, TlsServer, UNTRUSTED, cert, text};
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
 
@@ -180,11 +180,7 @@ fn an_authority_that_is_added_makes_it_good() {
 
 #[test]
 fn without_verification_anybody_is_talked_to_and_the_log_warns() {
-    for (chain, key) in [
-        ("self.pem", "self.key"),
-        ("expired.pem", "expired.key"),
-        ("other.pem", "other.key"),
-    ] {
+    for (chain, key) in UNTRUSTED {
         let server = TlsServer::new(chain, key, &[]);
         let args = ["--tls-insecure"];
         let finished = fetched(&server, "localhost", OK, End::CloseNotify, &args);

@@ -1,7 +1,7 @@
 //! TLS as a client.
 
 use super::{Upstream, probe};
-use crate::harness::{Run, Server, TlsServer, cert, text};
+use crate::harness::{Run, Server, TlsServer, UNTRUSTED, cert, text};
 
 /// Asks a TLS echo with this certificate, as a client that expects `name`, and
 /// returns the answer.
@@ -199,11 +199,7 @@ fn a_session_is_resumed_by_the_next_connection() {
 
 #[test]
 fn without_verification_anybody_is_talked_to_and_the_log_warns() {
-    for (chain, key) in [
-        ("self.pem", "self.key"),
-        ("expired.pem", "expired.key"),
-        ("other.pem", "other.key"),
-    ] {
+    for (chain, key) in UNTRUSTED {
         let server = TlsServer::new(chain, key, &[]);
         let (client, command) = client_of(&server, "", &["--tls-insecure"]);
         client

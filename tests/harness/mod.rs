@@ -6,6 +6,7 @@
 
 mod admin;
 mod component;
+mod conditional;
 mod dns;
 mod finished;
 mod http;
@@ -38,6 +39,7 @@ pub(crate) use admin::{admin_of, administered, ask_admin, ok, probes_of, scrape}
 pub(crate) use component::{
     datagram_handler, handler, handler_of_another_host, handler_that_has, handler_with_sockets,
 };
+pub(crate) use conditional::{EARLIER, IN_DASHES, LATER, conditions};
 pub(crate) use dns::{Dns, Reply as DnsReply, aliases};
 pub(crate) use finished::Finished;
 pub(crate) use http::{Response, message, post};
@@ -58,7 +60,9 @@ pub(crate) use reload::{
 pub(crate) use run::Run;
 pub(crate) use server::{Server, unix_address, write};
 pub(crate) use strace::{Strace, sent_by_sendfile, spliced};
-pub(crate) use tls::{Client, TlsPeer, TlsServer, certificates, mutual_config, server_config};
+pub(crate) use tls::{
+    Client, TlsPeer, TlsServer, UNTRUSTED, certificates, mutual_config, server_config,
+};
 pub(crate) use upstream::{Http2Upstream, SecureUpstream, Secured, Upstream, serve_agreed};
 
 /// Deadline for anything that should happen at once, on a slow machine.

@@ -124,6 +124,14 @@ where
     }
 }
 
+/// Certificates of servers, and their keys, that clients do not trust: one of its own
+/// authority, one that has expired, and one of another name.
+pub(crate) const UNTRUSTED: [(&str, &str); 3] = [
+    ("self.pem", "self.key"),
+    ("expired.pem", "expired.key"),
+    ("other.pem", "other.key"),
+];
+
 /// A server in the test's own process, so that it can misbehave.
 pub(crate) struct TlsServer {
     pub(crate) address: SocketAddr,

@@ -5,6 +5,7 @@
 //! connection or fails one request of a guest: mostly the peer or the network
 //! is at fault.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -92,6 +93,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the error of a component that cannot be used.
+    pub fn component(name: &(impl fmt::Display + ?Sized), reason: impl Into<String>) -> Self {
+        Self::Component {
+            name: name.to_string(),
+            reason: reason.into(),
+        }
+    }
+
     /// Returns the keys of this configuration of a service that the error is
     /// about, the most important first.
     #[must_use]

@@ -32,6 +32,7 @@
 //! | [`stamp`] | stamps of files, by which a change is noticed |
 //! | [`guest_metrics`] | metrics that guests make |
 //! | [`shared_state`] | token buckets and values that the instances of a service share |
+//! | [`per_thread`] | counts that each thread keeps apart, and their sums |
 //! | [`meter`] | counts on the path of every event, for each thread apart |
 //! | [`traps`] | traps of guests, by cause |
 //! | [`counters`] | the counters of a service |
@@ -56,6 +57,7 @@ pub mod listen;
 pub mod memory;
 pub mod meter;
 pub mod notify;
+pub mod per_thread;
 pub mod policy;
 pub mod shared_state;
 pub mod spool;

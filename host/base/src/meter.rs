@@ -1,11 +1,10 @@
 //! Counts on the path of every event, kept for each thread apart.
-//!
-//! Only its own thread writes a [`Meter`], so that counting costs a plain load
-//! and store. A reader adds all of them up.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::per_thread::{PerThread, ThreadCounts};
 
 /// A number that a meter counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +65,10 @@ impl Meter {
     pub fn add_bytes(&self, measure: Measure, bytes: usize) {
         self.add(measure, bytes as u64);
     }
+}
+
+impl ThreadCounts for Meter {
+    type Totals = Totals;
 
     fn add_to(&self, totals: &mut Totals) {
         for (sum, count) in totals.0.iter_mut().zip(&self.0) {
@@ -87,54 +90,7 @@ impl Totals {
 }
 
 /// The meters of a service.
-#[derive(Debug, Default)]
-pub struct Meters(Mutex<State>);
-
-#[derive(Debug, Default)]
-struct State {
-    threads: Vec<Arc<Meter>>,
-    /// Counts of threads that are gone.
-    past: Totals,
-}
-
-impl Meters {
-    /// Returns a meter for a thread, from zero.
-    pub fn of_thread(&self) -> Arc<Meter> {
-        let meter = Arc::<Meter>::default();
-        let mut state = self.state();
-        let State { threads, past } = &mut *state;
-        threads.retain(|meter| {
-            let is_used = Arc::strong_count(meter) > 1;
-            if !is_used {
-                meter.add_to(past);
-            }
-            is_used
-        });
-        threads.push(Arc::clone(&meter));
-        meter
-    }
-
-    /// Returns the sums over all threads.
-    pub fn totals(&self) -> Totals {
-        let state = self.state();
-        let mut totals = state.past.clone();
-        for meter in &state.threads {
-            meter.add_to(&mut totals);
-        }
-        totals
-    }
-
-    /// True if a thread has one.
-    fn is_used(&self) -> bool {
-        let state = self.state();
-        state.threads.iter().any(|it| Arc::strong_count(it) > 1)
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        // No code panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+pub type Meters = PerThread<Meter>;
 
 /// The meters of a service's buckets of keys and values, by their names. Those of
 /// a generation before stay, of a bounded number.
@@ -171,19 +127,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_of_threads_that_are_gone_stay_in_the_sums() {
+    fn a_measure_counts_for_itself() {
         let meters = Meters::default();
-        for round in 1..=3 {
-            let (one, other) = (meters.of_thread(), meters.of_thread());
-            one.add(Measure::Received, 7);
-            other.add_bytes(Measure::Received, 3);
-            other.add(Measure::ClientHandshakesFailed, 1);
-            let totals = meters.totals();
-            assert_eq!(totals.of(Measure::Received), 10 * round);
-            assert_eq!(totals.of(Measure::ClientHandshakesFailed), round);
-            assert_eq!(totals.of(Measure::Sent), 0);
-        }
-        assert_eq!(meters.state().threads.len(), 2, "the others were added up");
+        let meter = meters.of_thread();
+        meter.add(Measure::Received, 7);
+        meter.add_bytes(Measure::Received, 3);
+        meter.add(Measure::ClientHandshakesFailed, 1);
+        let totals = meters.totals();
+        assert_eq!(totals.of(Measure::Received), 10);
+        assert_eq!(totals.of(Measure::ClientHandshakesFailed), 1);
+        assert_eq!(totals.of(Measure::Sent), 0);
     }
 
     #[test]

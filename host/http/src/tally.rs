@@ -1,12 +1,12 @@
 //! Numbers of the requests of a service, for metrics: by protocol and class of
 //! status, and by duration.
 //!
-//! Each thread has its own, which only that thread writes, so that counting
-//! costs plain loads and stores. A reader adds them up.
+//! Each thread has its own.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use netwasm_base::per_thread::{PerThread, ThreadCounts};
 
 /// Upper bounds of the durations that are counted together, in nanoseconds. The
 /// last count has no bound.
@@ -68,21 +68,11 @@ pub enum Spoken {
 }
 
 /// The numbers of all threads of a service.
-#[derive(Debug, Default)]
-pub struct Tallies {
-    state: Mutex<TallyState>,
-}
-
-#[derive(Debug, Default)]
-struct TallyState {
-    threads: Vec<Arc<Tally>>,
-    /// Numbers of threads that are gone.
-    past: Totals,
-}
+pub type Tallies = PerThread<Tally>;
 
 /// The numbers of a thread.
 #[derive(Debug)]
-pub(crate) struct Tally {
+pub struct Tally {
     requests: [[AtomicU64; CLASSES]; 2],
     durations: [AtomicU64; BOUNDS.len() + 1],
     /// Counts of the native histogram; the first is that of zero.
@@ -176,39 +166,6 @@ fn exponential(took: Duration) -> usize {
     place.min(BUCKETS)
 }
 
-impl Tallies {
-    /// Returns the numbers of a thread, from zero.
-    pub(crate) fn of_thread(&self) -> Arc<Tally> {
-        let tally = Arc::<Tally>::default();
-        let mut state = self.state();
-        let TallyState { threads, past } = &mut *state;
-        threads.retain(|tally| {
-            let is_used = Arc::strong_count(tally) > 1;
-            if !is_used {
-                tally.add_to(past);
-            }
-            is_used
-        });
-        threads.push(Arc::clone(&tally));
-        tally
-    }
-
-    /// Returns the sums over all threads.
-    pub fn totals(&self) -> Totals {
-        let state = self.state();
-        let mut totals = state.past.clone();
-        for tally in &state.threads {
-            tally.add_to(&mut totals);
-        }
-        totals
-    }
-
-    fn state(&self) -> MutexGuard<'_, TallyState> {
-        // No code panics while it holds the lock.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 impl Tally {
     /// Counts a request. Only the thread itself calls this.
     pub(crate) fn count(&self, spoken: Spoken, status: u16, took: Duration, bytes: u64) {
@@ -234,6 +191,10 @@ impl Tally {
             }
         }
     }
+}
+
+impl ThreadCounts for Tally {
+    type Totals = Totals;
 
     fn add_to(&self, totals: &mut Totals) {
         let counts = self.requests.iter().flatten().chain(&self.durations);
@@ -298,6 +259,5 @@ mod tests {
             assert_eq!(counts.iter().sum::<u64>(), 3 * round);
             assert_eq!(counts.last(), Some(&round));
         }
-        assert_eq!(tallies.state().threads.len(), 2, "the others were added up");
     }
 }

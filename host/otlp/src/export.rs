@@ -1,9 +1,9 @@
-//! Requests for the export of telemetry: `trace_service.proto`, and those for logs
-//! and metrics, which have its form; `resource.proto`.
+//! Requests for the export of telemetry, and responses: `trace_service.proto`, and those
+//! for logs and metrics, which have its form; `resource.proto`.
 
 use prost::Message;
 
-use crate::common::KeyValue;
+use crate::attributes::KeyValue;
 
 /// `ExportTraceServiceRequest`, or that of logs or metrics.
 #[derive(Clone, PartialEq, Message)]
@@ -27,4 +27,21 @@ pub struct ResourceTelemetry {
 pub struct Resource {
     #[prost(message, repeated, tag = "1")]
     pub attributes: Vec<KeyValue>,
+}
+
+/// `ExportTraceServiceResponse`, or that of logs or metrics.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExportResponse {
+    #[prost(message, optional, tag = "1")]
+    pub partial_success: Option<PartialSuccess>,
+}
+
+/// `ExportTracePartialSuccess`, or that of logs or metrics.
+#[derive(Clone, PartialEq, Message)]
+pub struct PartialSuccess {
+    /// Number of spans, records or points that were not taken.
+    #[prost(int64, tag = "1")]
+    pub rejected: i64,
+    #[prost(string, tag = "2")]
+    pub error_message: String,
 }

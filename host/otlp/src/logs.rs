@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use crate::common::{KeyValue, OtlpValue, Scope};
+use crate::attributes::{KeyValue, OtlpValue, Scope};
 
 /// Records of logs of a scope.
 #[derive(Clone, PartialEq, Message)]

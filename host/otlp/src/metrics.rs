@@ -2,7 +2,7 @@
 
 use prost::{Message, Oneof};
 
-use crate::common::{KeyValue, Scope};
+use crate::attributes::{KeyValue, Scope};
 
 /// Metrics of a scope.
 #[derive(Clone, PartialEq, Message)]

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use crate::common::{KeyValue, Scope};
+use crate::attributes::{KeyValue, Scope};
 
 /// Spans of a scope.
 #[derive(Clone, PartialEq, Message)]

@@ -77,8 +77,5 @@ pub(crate) fn assemble(
 /// Converts text and core modules to components in binary form, and explains
 /// bytes that are neither.
 fn binary(name: &str, bytes: Vec<u8>) -> Result<Binary, Error> {
-    component::to_binary(bytes).map_err(|reason| Error::Component {
-        name: name.into(),
-        reason,
-    })
+    component::to_binary(bytes).map_err(|reason| Error::component(name, reason))
 }

@@ -60,10 +60,7 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Er
             file: Some(path), ..
         } => path,
         ComponentSource::Registry { file: None, .. } => {
-            return Err(Error::Component {
-                name: source.to_string(),
-                reason: "it has not been pulled".into(),
-            });
+            return Err(Error::component(source, "it has not been pulled"));
         }
     };
     let failed = |source| Error::Read {
@@ -83,15 +80,10 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Er
         .read_to_end(&mut bytes)
         .map_err(failed)?;
     if bytes.len() as u64 > limits.max_component_size {
-        return Err(Error::Component {
-            name: source.to_string(),
-            reason: format!(
-                "it is larger than {} (--max-component-size)",
-                bytesize::ByteSize::b(limits.max_component_size)
-                    .display()
-                    .iec()
-            ),
-        });
+        let most = bytesize::ByteSize::b(limits.max_component_size);
+        let most = most.display().iec();
+        let reason = format!("it is larger than {most} (--max-component-size)");
+        return Err(Error::component(source, reason));
     }
     // A file that changed meanwhile may have given a part of either version.
     let stamp = before.filter(|before| stamp(&file).as_ref() == Some(before));

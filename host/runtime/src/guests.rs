@@ -204,10 +204,8 @@ impl OfThread {
             if is_interrupt(&error) && computed < net.limits.event_timeout / 2 && tries < TRIES {
                 continue;
             }
-            return Err(Error::Component {
-                name: net.guest.clone(),
-                reason: format!("it does not start: {}", reason(&error, &net.limits)),
-            });
+            let reason = format!("it does not start: {}", reason(&error, &net.limits));
+            return Err(Error::component(&net.guest, reason));
         }
     }
 

@@ -149,10 +149,7 @@ fn read(config: &Config, tell: &dyn Fn(&str)) -> Result<Unpooled, Error> {
     let kind = Kind::of_names(&exports, !config.listeners.is_empty());
     let uses = Uses::of_binary(&bytes);
     if uses.shared_memory {
-        return Err(Error::Component {
-            name,
-            reason: component::SHARED_MEMORY.into(),
-        });
+        return Err(Error::component(&name, component::SHARED_MEMORY));
     }
     let facts = Facts {
         hash: cache::hash(&bytes),
@@ -277,10 +274,7 @@ fn make_room(config: &Config, services: usize, unpooled: Unpooled) -> Result<Rea
         code,
         fingerprint,
     } = unpooled;
-    let wrong = |reason: String| Error::Component {
-        name: config.component.to_string(),
-        reason,
-    };
+    let wrong = |reason: String| Error::component(&config.component, reason);
     let failed = |error: wasmtime::Error| Error::Engine(format!("{error:#}"));
     let isolation = config.isolation.unwrap_or_else(|| kind.isolation());
     let needs = Needs::of(&component, uses, &config.limits).map_err(wrong)?;
@@ -308,10 +302,7 @@ fn make_room(config: &Config, services: usize, unpooled: Unpooled) -> Result<Rea
 
 /// Loads compiled code, with an engine of the kind that it was compiled for.
 fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), Error> {
-    let wrong = |reason: String| Error::Component {
-        name: config.component.to_string(),
-        reason,
-    };
+    let wrong = |reason: String| Error::component(&config.component, reason);
     if !config.plugs.is_empty() {
         return Err(wrong(
             "it is compiled code, which cannot be composed: give --plug to `netwasm compile`"
@@ -389,10 +380,7 @@ fn within<T: Send + 'static>(
     work: impl FnOnce(&dyn Fn()) -> Result<T, String> + Send + 'static,
 ) -> Result<T, Error> {
     let (sender, steps) = mpsc::channel();
-    let wrong = |reason: String| Error::Component {
-        name: compiling.name.clone(),
-        reason,
-    };
+    let wrong = |reason: String| Error::component(&compiling.name, reason);
     thread::Builder::new()
         .name("compile".into())
         .spawn(move || {

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs}
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr as UnixAddress, UnixStream};
 use std::path::Path;
-use std::thread;
+use std::time::Instant;
 
 use rustix::fs::{Access, access};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -19,10 +19,14 @@ use netwasm_base::config::{
 use netwasm_base::descriptors;
 
 use crate::cli::Mistakes;
-use crate::deadline::within;
+use crate::deadline::{begin, within};
 
 use super::network::LIMIT;
 use super::{Finding, network};
+
+/// Most servers that are connected to at once. A configuration may have thousands, and
+/// this machine few threads.
+const AT_ONCE: usize = 32;
 
 /// Findings in a configuration.
 #[derive(Debug)]
@@ -190,7 +194,7 @@ fn is_answered(path: &Path) -> bool {
     within(LIMIT, move || UnixStream::connect(path).is_ok()) == Some(true)
 }
 
-/// Connects to all servers that services name, at once.
+/// Connects to all servers that services name, some at once.
 fn servers(services: &[Config]) -> Vec<Finding> {
     let mut all: Vec<(String, UpstreamAddress)> = Vec::new();
     let mut add = |what: &dyn Display, address: UpstreamAddress| {
@@ -215,18 +219,35 @@ fn servers(services: &[Config]) -> Vec<Finding> {
             }
         }
     }
-    let tried = all.into_iter().map(|(name, address)| {
-        thread::spawn(move || {
-            let connected = within(LIMIT, move || connects(&address));
-            let late = || Err("it did not answer within 1 s".into());
-            match connected.unwrap_or_else(late) {
-                Ok(()) => Finding::ok(&name, "it takes connections"),
-                Err(reason) => Finding::wrong(&name, reason, "start it, or correct its address"),
-            }
+    all.chunks(AT_ONCE).flat_map(tried).collect()
+}
+
+/// Connects to some servers at once.
+fn tried(some: &[(String, UpstreamAddress)]) -> Vec<Finding> {
+    let begun: Vec<_> = some
+        .iter()
+        .map(|(name, address)| {
+            let address = address.clone();
+            (name, begin(move || connects(&address)))
         })
+        .collect();
+    let until = Instant::now() + LIMIT;
+    let found = begun.into_iter().map(|(name, begun)| {
+        let Some(done) = begun else {
+            return Finding::slow(
+                name,
+                "it was not tried, as the system gives no thread",
+                "TasksMax=1024 in the unit, or ulimit -u 1024",
+            );
+        };
+        let left = until.saturating_duration_since(Instant::now());
+        let late = |_| Err("it did not answer within 1 s".into());
+        match done.recv_timeout(left).unwrap_or_else(late) {
+            Ok(()) => Finding::ok(name, "it takes connections"),
+            Err(reason) => Finding::wrong(name, reason, "start it, or correct its address"),
+        }
     });
-    let tried: Vec<_> = tried.collect();
-    tried.into_iter().filter_map(|it| it.join().ok()).collect()
+    found.collect()
 }
 
 fn shown(address: &UpstreamAddress) -> String {
@@ -262,4 +283,32 @@ fn connects(address: &UpstreamAddress) -> Result<(), String> {
         }
     }
     Err(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn more_servers_than_threads_are_tried_in_their_order() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let there = listener.local_addr().expect("its address");
+        let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        let gone = closed.local_addr().expect("its address");
+        drop(closed);
+        let all: Vec<_> = (0..3 * AT_ONCE + 1)
+            .map(|number| {
+                let address = if number % 2 == 0 { there } else { gone };
+                (number.to_string(), UpstreamAddress::Socket(address))
+            })
+            .collect();
+        let found: Vec<_> = all.chunks(AT_ONCE).flat_map(tried).collect();
+        assert_eq!(found.len(), all.len());
+        for (number, finding) in found.iter().enumerate() {
+            assert_eq!(finding.name, number.to_string());
+            assert_eq!(finding.cure.is_none(), number % 2 == 0, "{finding:?}");
+        }
+    }
 }

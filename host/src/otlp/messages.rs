@@ -1,14 +1,15 @@
-//! Requests for the export of telemetry: the host's spans become messages here. What
-//! guests report is encoded already.
+//! Requests for the export of telemetry, and the answers to them. The host's spans
+//! become messages here; reports of guests are encoded already.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message;
 
+use netwasm_base::line::in_one_line;
 use netwasm_base::trace::{self, Attribute, Side, Telemetry, nanoseconds};
-use netwasm_otlp::common::{AnyValue, KeyValue, OtlpValue, Scope};
-use netwasm_otlp::export::{ExportRequest, Resource, ResourceTelemetry};
+use netwasm_otlp::attributes::{AnyValue, KeyValue, OtlpValue, Scope};
+use netwasm_otlp::export::{ExportRequest, ExportResponse, Resource, ResourceTelemetry};
 use netwasm_otlp::trace::{ScopeSpans, Span, SpanStatus};
 
 /// Returns the size that telemetry has about in a request, in bytes.
@@ -17,6 +18,30 @@ pub(super) fn size(telemetry: &Telemetry) -> usize {
         Telemetry::Span(span) => span.size(),
         Telemetry::Reported(reported) => reported.size(),
         Telemetry::Lost => 0,
+    }
+}
+
+/// Telemetry that a receiver has not taken of what it has answered with success.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Rejected {
+    /// Number of spans, records or points.
+    pub(super) count: u64,
+    /// Reason, in one line.
+    pub(super) why: String,
+}
+
+/// Most characters of a receiver's reason.
+const LONGEST_REASON: usize = 200;
+
+/// Reads the answer to an export. One that is none rejects nothing: what matters is
+/// its status.
+pub(super) fn rejected(answer: &[u8]) -> Rejected {
+    let answer = ExportResponse::decode(answer).unwrap_or_default();
+    let partial = answer.partial_success.unwrap_or_default();
+    let why: String = partial.error_message.chars().take(LONGEST_REASON).collect();
+    Rejected {
+        count: u64::try_from(partial.rejected).unwrap_or_default(),
+        why: in_one_line(&why),
     }
 }
 
@@ -121,5 +146,33 @@ fn span(from: &trace::Span) -> Span {
         status: from.failed.then_some(failed),
         flags: sampled | if parent.is_some() { origin } else { 0 },
         ..Span::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netwasm_otlp::export::PartialSuccess;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_may_reject_a_part() {
+        let answer = |rejected, why: &str| {
+            let partial = PartialSuccess {
+                rejected,
+                error_message: why.into(),
+            };
+            let answer = ExportResponse {
+                partial_success: Some(partial),
+            };
+            self::rejected(&answer.encode_to_vec())
+        };
+        let told = answer(7, "too\nold\u{1b}[2J");
+        assert_eq!((told.count, &*told.why), (7, "too old\\u{1b}[2J"));
+        assert_eq!(answer(1, &"x".repeat(10_000)).why.len(), LONGEST_REASON);
+        assert_eq!(answer(-1, "").count, 0);
+        for none in [&b""[..], b"{}", b"\xff\xff"] {
+            assert_eq!(self::rejected(none), Rejected::default());
+        }
     }
 }

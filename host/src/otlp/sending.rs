@@ -10,7 +10,7 @@ use http::{Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use send_wrapper::SendWrapper;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use netwasm_base::config::{ClientRules, DnsConfig, Limits};
 use netwasm_base::counters::Counters;
@@ -26,6 +26,7 @@ use netwasm_net::places::Places;
 use netwasm_net::tls::Tls;
 use netwasm_net::turns::Steps;
 
+use super::messages::Rejected;
 use super::{Counts, Headers, Waiting, messages};
 
 /// Time limit of each step of a request.
@@ -147,6 +148,9 @@ pub(super) struct Sending {
     pub(super) headers: Headers,
     pub(super) counts: Arc<Counts>,
     pub(super) failing: Failing,
+    /// True for each kind of which the receiver has not taken all of the last request,
+    /// which was logged.
+    pub(super) rejecting: Failing,
 }
 
 /// True for each kind of telemetry of which the last request was not taken, which
@@ -156,6 +160,16 @@ pub(super) struct Failing {
     traces: bool,
     logs: bool,
     metrics: bool,
+}
+
+impl Failing {
+    fn of(&mut self, kind: SignalKind) -> &mut bool {
+        match kind {
+            SignalKind::Traces => &mut self.traces,
+            SignalKind::Logs => &mut self.logs,
+            SignalKind::Metrics => &mut self.metrics,
+        }
+    }
 }
 
 /// Why a request was not taken.
@@ -214,19 +228,28 @@ impl Sending {
             return;
         };
         let body = Bytes::from(messages::encode(part));
-        let failing = match kind {
-            SignalKind::Traces => &mut self.failing.traces,
-            SignalKind::Logs => &mut self.failing.logs,
-            SignalKind::Metrics => &mut self.failing.metrics,
-        };
+        let failing = self.failing.of(kind);
         let pauses: &[Duration] = if *failing || ends { &[] } else { &PAUSES };
         let mut pauses = pauses.iter();
         let refused = loop {
             match attempt(client, url, &self.headers, body.clone()).await {
-                Ok(()) => {
-                    self.counts.sent.fetch_add(count, Ordering::Relaxed);
+                Ok(Rejected { count: some, why }) => {
+                    // Of metrics, it counts points, of which a report has several.
+                    let some = some.min(count);
+                    self.counts.sent.fetch_add(count - some, Ordering::Relaxed);
+                    self.counts.failed.fetch_add(some, Ordering::Relaxed);
                     if std::mem::take(failing) {
-                        tracing::info!(%url, "the receiver takes {kind} again");
+                        let url = shown(url);
+                        tracing::info!(url, "the receiver takes {kind} again");
+                    }
+                    let rejecting = self.rejecting.of(kind);
+                    if !std::mem::replace(rejecting, some > 0) && some > 0 {
+                        let url = shown(url);
+                        tracing::warn!(
+                            url,
+                            why,
+                            "some {kind} are lost, as their receiver does not take all (--otlp)"
+                        );
                     }
                     return;
                 }
@@ -239,12 +262,22 @@ impl Sending {
         };
         self.counts.failed.fetch_add(count, Ordering::Relaxed);
         if !std::mem::replace(failing, true) {
+            let url = shown(url);
             tracing::warn!(
-                %url,
+                url,
                 "{kind} are lost, as their receiver does not take them: {} (--otlp)",
                 refused.why
             );
         }
+    }
+}
+
+/// Returns a URL for the log, without its query, which may have a key.
+fn shown(url: &Uri) -> String {
+    let text = url.to_string();
+    match text.split_once('?') {
+        Some((before, _)) => format!("{before}?..."),
+        None => text,
     }
 }
 
@@ -259,7 +292,7 @@ async fn attempt(
     url: &Uri,
     headers: &Headers,
     body: Bytes,
-) -> Result<(), NotTaken> {
+) -> Result<Rejected, NotTaken> {
     let lost = |why: String| NotTaken { why, again: true };
     let place = Arc::new(Semaphore::new(1)).acquire_owned().await;
     let place = place.map_err(|error| lost(error.to_string()))?;
@@ -290,11 +323,13 @@ async fn attempt(
     let received = client.send(request, exchange).await;
     let (response, _) = received.map_err(|failure| lost(format!("{failure:?}")))?;
     let (head, answer) = response.into_parts();
-    // Read to its end, so that the connection can be used again.
+    // Read to its end, so that the connection can be used again; but not for ever.
     let answer = answer.map_err(|_| ConnectionError::Broken);
-    let _ = Limited::new(answer, ANSWER).collect().await;
+    let answer = timeout(STEP, Limited::new(answer, ANSWER).collect()).await;
+    let answer = answer.ok().and_then(Result::ok);
+    let answer = answer.map(|it| it.to_bytes()).unwrap_or_default();
     match head.status {
-        status if status.is_success() => Ok(()),
+        status if status.is_success() => Ok(messages::rejected(&answer)),
         status => Err(NotTaken {
             why: format!("it answers {status}"),
             // As OTLP has it, "Retryable Response Codes".
@@ -327,6 +362,13 @@ mod tests {
         }
         let rules = Target::of("http://a.example:1").expect("a target").policy();
         assert_eq!(rules.connect.len(), 3);
+    }
+
+    #[test]
+    fn the_query_of_a_url_is_not_logged() {
+        let url = |text: &str| shown(&text.parse().expect("a URL"));
+        assert_eq!(url("https://a/v1/traces?key=x"), "https://a/v1/traces?...");
+        assert_eq!(url("http://a:1/v1/traces"), "http://a:1/v1/traces");
     }
 
     #[test]

@@ -267,9 +267,9 @@ impl Drop for Connection {
 }
 
 /// A byte stream below HTTP/2.
-trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 
 /// Connects, and exchanges the prefaces. The second value runs the connection.
 async fn connect(
@@ -282,7 +282,7 @@ async fn connect(
         .and_then(twice)
         .map_err(|error| format!("cannot connect: {error}"));
     let (stream, mut rest) = stream?;
-    let stream: Box<dyn Stream> = if secure {
+    let stream: Box<dyn ByteStream> = if secure {
         Box::new(handshake(stream).await?)
     } else {
         Box::new(stream)

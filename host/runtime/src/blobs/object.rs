@@ -128,6 +128,19 @@ impl Container {
         content: &mut dyn FnMut(&mut File) -> io::Result<()>,
     ) -> Result<(), Failure> {
         self.check_target(name)?;
+        let written = self.put(name, content);
+        if written.is_err() {
+            // Those that were made for it.
+            self.remove_empty(split(name).0);
+        }
+        written
+    }
+
+    fn put(
+        &self,
+        name: &str,
+        content: &mut dyn FnMut(&mut File) -> io::Result<()>,
+    ) -> Result<(), Failure> {
         let failed = |error: io::Error| Failure::told("write", name, error);
         let (parent, last) = split(name);
         for attempt in 1.. {
@@ -225,19 +238,24 @@ impl Container {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(errno) => return Err(failed(errno)),
         }
-        let mut emptied = parent;
+        self.remove_empty(parent);
+        Ok(())
+    }
+
+    /// Removes a directory and those above it, as far as they are there and empty.
+    fn remove_empty(&self, path: &str) {
+        let mut emptied = path;
         while !emptied.is_empty() {
             let (above, own) = split(emptied);
             let removed = self
                 .opened(above)
                 .and_then(|directory| rustix::fs::unlinkat(&directory, own, AtFlags::REMOVEDIR));
-            if removed.is_err() {
+            match removed {
+                Ok(()) | Err(Errno::NOENT | Errno::NAMETOOLONG) => emptied = above,
                 // It has other objects.
-                break;
+                Err(_) => return,
             }
-            emptied = above;
         }
-        Ok(())
     }
 
     /// Opens an object's file.

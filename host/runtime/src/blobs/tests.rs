@@ -64,6 +64,22 @@ fn a_file_without_a_name_is_had_where_the_file_system_has_none() {
 }
 
 #[test]
+fn a_write_that_fails_leaves_no_directories() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").get("c").expect("it");
+    put(&container, "a/x", "1").expect("written");
+    let mut full = |_: &mut File| -> io::Result<()> { Err(io::ErrorKind::StorageFull.into()) };
+    let written = container.write("a/b/c/y", &mut full);
+    written.expect_err("no room for it");
+    // The system takes no name of 300 bytes.
+    let long = format!("d/e/{}/y", "x".repeat(300));
+    put(&container, &long, "1").expect_err("too long");
+    assert_eq!(names(&container), ["a/x"]);
+    let left = |path: &str| fs::read_dir(root.path().join(path)).expect("it").count();
+    assert_eq!((left(""), left("a")), (1, 1));
+}
+
+#[test]
 fn an_object_that_is_moved_to_itself_by_another_name_stays() {
     let root = tempfile::tempdir().expect("a directory");
     fs::create_dir(root.path().join("sub")).expect("a directory");

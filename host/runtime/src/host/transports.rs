@@ -45,6 +45,18 @@ impl State {
         self.transports.get(this.number)
     }
 
+    /// Does something, and nothing on a connection that is lost.
+    fn unless_lost(
+        &self,
+        this: ConnectionId,
+        operation: impl FnOnce(&Rc<Transport>),
+    ) -> wasmtime::Result<()> {
+        if let Some(transport) = self.transport(this) {
+            operation(transport);
+        }
+        Ok(())
+    }
+
     /// Does something that may fail, and fails on a connection that is lost.
     fn with_transport<T>(
         &self,
@@ -79,10 +91,7 @@ impl Host for State {
     }
 
     fn want_write(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
-        if let Some(transport) = self.transport(this) {
-            transport.want_write();
-        }
-        Ok(())
+        self.unless_lost(this, |transport| transport.want_write())
     }
 
     fn write_eof(&mut self, this: ConnectionId) -> Called<()> {
@@ -128,17 +137,11 @@ impl Host for State {
     }
 
     fn close(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
-        if let Some(transport) = self.transport(this) {
-            transport.close();
-        }
-        Ok(())
+        self.unless_lost(this, |transport| transport.close())
     }
 
     fn abort(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
-        if let Some(transport) = self.transport(this) {
-            transport.abort();
-        }
-        Ok(())
+        self.unless_lost(this, |transport| transport.abort())
     }
 
     fn is_closing(&mut self, this: ConnectionId) -> wasmtime::Result<bool> {
@@ -148,24 +151,17 @@ impl Host for State {
     }
 
     fn pause_reading(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
-        if let Some(transport) = self.transport(this) {
-            transport.pause_receiving();
-        }
-        Ok(())
+        self.unless_lost(this, |transport| transport.pause_receiving())
     }
 
     fn resume_reading(&mut self, this: ConnectionId) -> wasmtime::Result<()> {
-        if let Some(transport) = self.transport(this) {
-            transport.resume_receiving();
-        }
-        Ok(())
+        self.unless_lost(this, |transport| transport.resume_receiving())
     }
 
     fn set_idle_timeout(&mut self, this: ConnectionId, after: Option<u64>) -> wasmtime::Result<()> {
-        if let Some(transport) = self.transport(this) {
-            transport.set_idle_timeout(after.map(Duration::from_nanos));
-        }
-        Ok(())
+        self.unless_lost(this, |transport| {
+            transport.set_idle_timeout(after.map(Duration::from_nanos))
+        })
     }
 
     fn set_option(&mut self, this: ConnectionId, option: SocketOption) -> Called<()> {
@@ -178,10 +174,7 @@ impl Host for State {
         high: u64,
         low: u64,
     ) -> wasmtime::Result<()> {
-        if let Some(transport) = self.transport(this) {
-            transport.set_watermarks(high, low);
-        }
-        Ok(())
+        self.unless_lost(this, |transport| transport.set_watermarks(high, low))
     }
 
     fn get_write_buffer_limits(&mut self, this: ConnectionId) -> wasmtime::Result<(u64, u64)> {

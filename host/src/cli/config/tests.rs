@@ -363,10 +363,11 @@ fn headers_for_the_receiver_of_traces_are_secret_wherever_they_come_from() {
     let pairs: Vec<_> = pairs.collect();
     assert_eq!(pairs, [("Api-Key", "hunter2"), ("X", "plain")]);
     assert_eq!(run.secrets, std::slice::from_ref(&file));
-    let line = "echo --tcp 127.0.0.1:1 --otlp http://localhost --otlp-header X=plain";
+    let line = "echo --tcp 127.0.0.1:1 --otlp http://localhost/?k=plain --otlp-header X=plain";
     let printed = printed(line);
     assert!(
-        printed.contains("otlp-header = [\"X=(hidden)\"]"),
+        printed.contains("otlp-header = [\"X=(hidden)\"]")
+            && printed.contains("otlp = \"http://localhost/?(hidden)\""),
         "{printed}"
     );
     let debug = format!("{otlp:?}");

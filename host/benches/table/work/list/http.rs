@@ -38,7 +38,7 @@ pub(super) fn works() -> Vec<Work> {
                 streams: 1,
             },
             rows: vec![row(
-                "the same, 64 connections of one stream",
+                "HTTP/2 router, GET /, 64 connections of one stream",
                 ROUTER,
                 Target::Ratio(0.8),
             )],
@@ -69,12 +69,12 @@ pub(super) fn works() -> Vec<Work> {
                     Target::Rate(1.0),
                 )),
                 against_nginx(row(
-                    "the same by file-server (wasi:http), per MiB: CPU time",
+                    "HTTP file of 10 MiB by file-server (wasi:http), per MiB: CPU time",
                     STANDARD_FILES,
                     Target::Ratio(0.9),
                 )),
                 against_nginx(row(
-                    "the same by file-server (wasi:http), per MiB: throughput",
+                    "HTTP file of 10 MiB by file-server (wasi:http), per MiB: throughput",
                     STANDARD_FILES,
                     Target::Rate(0.9),
                 )),

@@ -56,7 +56,7 @@ pub(super) fn works() -> Vec<Work> {
                     Target::Ratio(0.6),
                 ),
                 row(
-                    "the same; an instance for each worker",
+                    "stream-echo through the guest, 64 B; an instance for each worker",
                     netwasm("stream-echo", "worker"),
                     Target::Ratio(0.6),
                 ),

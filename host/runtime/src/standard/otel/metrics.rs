@@ -2,7 +2,7 @@
 //! with `netwasm:net/metrics` is the host's.
 
 use netwasm_base::trace::{SignalKind, Tracer};
-use netwasm_otlp::common::KeyValue;
+use netwasm_otlp::attributes::KeyValue;
 use netwasm_otlp::metrics::{
     BucketCounts, ExemplarPoint, ExemplarValue, ExponentialPoint, ExponentialPoints, GaugePoints,
     HistogramPoint, HistogramPoints, Metric, MetricPoints, NumberPoint, PointValue, ScopeMetrics,

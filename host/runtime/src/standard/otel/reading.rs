@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 
 use netwasm_base::trace::{Context, LONGEST_STATE};
-use netwasm_otlp::common::{KeyValue, OtlpValue, Scope};
+use netwasm_otlp::attributes::{KeyValue, OtlpValue, Scope};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{ComponentType, Lift, WasmList, WasmStr};
 

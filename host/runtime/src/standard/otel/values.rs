@@ -2,7 +2,7 @@
 //! JSON, and bytes as text with a prefix.
 
 use netwasm_base::base64;
-use netwasm_otlp::common::{AnyValue, KeyValue, KeyValueList, OtlpValue, ValueList};
+use netwasm_otlp::attributes::{AnyValue, KeyValue, KeyValueList, OtlpValue, ValueList};
 use serde_json::Value;
 
 /// Beginning of a text that means bytes: RFC 2397.

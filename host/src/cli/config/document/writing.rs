@@ -46,9 +46,11 @@ impl Entry<'_> {
             Setting::Times(times) => times.to_string(),
             Setting::Words(words) if self.key.form == Form::One => words
                 .iter()
-                .map(|word| match is_secret(&word.text) {
-                    true => quoted("(hidden)"),
-                    false => plain_or_quoted(self.key, &word.text),
+                .map(|word| match word.text.split_once('?') {
+                    _ if is_secret(&word.text) => quoted("(hidden)"),
+                    // The query of the receiver's URL may have a key.
+                    Some((url, _)) if name == "otlp" => quoted(&format!("{url}?(hidden)")),
+                    _ => plain_or_quoted(self.key, &word.text),
                 })
                 .collect(),
             Setting::File(path) => of_file(path),

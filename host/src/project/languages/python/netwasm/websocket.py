@@ -333,7 +333,7 @@ class WebsocketHandler:
         task = asyncio.Task(_serve(socket), loop=loop)
         _tasks.add(task)
         task.add_done_callback(_tasks.discard)
-        # What the handler sends now goes out behind the answer.
+        # The handler's next messages go out behind the answer.
         loop.settle()
         return Opening_Accept(Acceptance(token, accept.subprotocol, fields))
 
