@@ -144,7 +144,7 @@ impl WriteQueue {
                 (Sent { count, short }, whole)
             }
             Chunk::File(part) => {
-                let sent = sendfile::send(socket, part)?;
+                let sent = sendfile::send(socket, part, sendfile::SLICE)?;
                 self.file_bytes -= sent.count as u64;
                 (sent, part.remaining == 0)
             }
