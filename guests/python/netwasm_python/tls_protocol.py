@@ -14,8 +14,9 @@ and what fails all take the stock way, which goes on from any point of this one.
 
 from asyncio import selector_events, sslproto
 
-from netwasm_python import tls
+from netwasm_python import host, sockets, tls, waiting
 
+_call, _SEND = host.call, host.SEND
 _WRAPPED = sslproto.SSLProtocolState.WRAPPED
 # Larger pieces may not fit into the session at once.
 _MOST_WRITTEN = 64 * 1024
@@ -23,7 +24,7 @@ _MOST_WRITTEN = 64 * 1024
 _Protocol = sslproto.SSLProtocol
 _Transport = selector_events._SelectorSocketTransport
 _stock_init = _Protocol.__init__
-_stock_write_appdata = _Protocol._write_appdata
+_stock_write = sslproto._SSLProtocolTransport.write
 _stock_set_protocol = _Transport.set_protocol
 
 
@@ -84,16 +85,7 @@ def _take(self, data):
         data = session.exchange(data)
         if data:
             self._app_protocol.data_received(data)
-            if (
-                session._dry
-                and not self._outgoing._size
-                and not self._write_backlog
-                and not self._app_writing_paused
-                and not self._ssl_reading_paused
-                # Of 0 bytes: what holds none has too many.
-                and self._incoming_high_water
-                and self._outgoing_high_water
-            ):
+            if session._dry and not _is_busy(self) and not self._ssl_reading_paused:
                 return
     except Exception as error:
         self._fatal_error(error, "Fatal error on SSL protocol")
@@ -101,37 +93,68 @@ def _take(self, data):
         self._do_read()
 
 
-def _write_appdata(self, list_of_data):
-    session = self._sslobj._sslobj
-    if (
-        self._state is not _WRAPPED
+def _is_busy(self):
+    """True if something waits to be sent, or to be told to a program that has too much."""
+    return (
+        self._outgoing._size
         or self._write_backlog
-        or self._ssl_writing_paused
         or self._app_writing_paused
-        or self._outgoing._size
+        # Of 0 bytes: what holds none has too many.
         or not self._outgoing_high_water
-        or type(session) is not tls._SSLSocket
-        or session._closed
-        or type(list_of_data) is not tuple
-        or len(list_of_data) != 1
-        or type(list_of_data[0]) is not bytes
-        or len(list_of_data[0]) > _MOST_WRITTEN
-    ):
-        _stock_write_appdata(self, list_of_data)
-        return
-    data = list_of_data[0]
+        or not self._incoming_high_water
+    )
+
+
+def write(self, data):
+    protocol = self._ssl_protocol
+    if type(data) is bytes and data and protocol is not None:
+        session = protocol._sslobj._sslobj
+        if (
+            protocol._state is _WRAPPED
+            and len(data) <= _MOST_WRITTEN
+            and not _is_busy(protocol)
+            and not protocol._ssl_writing_paused
+            and type(session) is tls._SSLSocket
+            and not session._closed
+        ):
+            _write(protocol, session, data)
+            return
+    _stock_write(self, data)
+
+
+def _write(self, session, data):
+    """SSLProtocol._write_appdata(), where nothing else waits."""
     try:
         encrypted, written = session.encrypt(data)
-        self._transport.write(encrypted)
+        transport = self._transport
+        if (
+            type(transport) is _Transport
+            and not transport._buffer
+            and not transport._conn_lost
+            and not transport._eof
+            and transport._empty_waiter is None
+        ):
+            sent = _call(_SEND, [transport._sock_fd, encrypted])
+            if sent == len(encrypted):
+                encrypted = b""
+            elif type(sent) is int:
+                encrypted = memoryview(encrypted)[sent:]
+            elif sent.value[0] not in sockets._AGAIN:
+                transport._fatal_error(
+                    waiting.failed(sent), "Fatal write error on socket transport"
+                )
+                return
+        if encrypted:
+            transport.write(encrypted)
     except Exception as error:
         self._fatal_error(error, "Fatal error on SSL protocol")
     else:
         if written < len(data):
-            _stock_write_appdata(self, (data[written:],))
+            self._write_appdata((data[written:],))
 
 
 def install():
     _Protocol.__init__ = __init__
-    _Protocol._write_appdata = _write_appdata
+    sslproto._SSLProtocolTransport.write = write
     _Transport.set_protocol = set_protocol
     _Transport._read_ready__tls = _read_ready__tls
