@@ -575,6 +575,68 @@ class Loops(unittest.IsolatedAsyncioTestCase):
         client.close()
         server.close()
 
+    async def test_tls_carries_pieces_of_any_size(self):
+        # Streams pause reading and writing meanwhile; some pieces fit into a session
+        # and a socket at once, and some do not.
+        address = await self.serve(self.echo, ssl=server_context())
+        reader, writer = await asyncio.open_connection(
+            *address, ssl=client_context(), server_hostname="localhost"
+        )
+        pieces = [os.urandom(size) for size in (1, 100, 16_384, 65_536, 65_537, 300_000, 7) * 3]
+        for piece in pieces:
+            writer.write(piece)
+        for piece in pieces:
+            self.assertEqual(await reader.readexactly(len(piece)), piece)
+        writer.writelines([b"", b"some ", memoryview(b"views "), bytearray(b"of it")])
+        self.assertEqual(await reader.readexactly(16), b"some views of it")
+        writer.close()
+        await writer.wait_closed()
+
+    async def test_tls_waits_where_a_program_does_not_read(self):
+        received, lost = [], asyncio.Event()
+
+        class Slow(asyncio.Protocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def data_received(self, data):
+                received.append(data)
+                self.transport.pause_reading()
+                asyncio.get_running_loop().call_later(0, self.transport.resume_reading)
+
+            def eof_received(self):
+                received.append(None)
+
+            def connection_lost(self, error):
+                lost.set()
+
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Slow, "127.0.0.1", 0, ssl=server_context())
+        self.addAsyncCleanup(server.wait_closed)
+        self.addCleanup(server.close)
+        _, writer = await asyncio.open_connection(
+            *server.sockets[0].getsockname(), ssl=client_context(), server_hostname="localhost"
+        )
+        data = os.urandom(600_000)
+        for start in range(0, len(data), 60_000):
+            writer.write(data[start : start + 60_000])
+        # The end is right behind the data.
+        writer.close()
+        await lost.wait()
+        self.assertIsNone(received.pop())
+        self.assertEqual(b"".join(received), data)
+
+    async def test_tls_keeps_no_buffer_for_each_connection(self):
+        address = await self.serve(self.echo, ssl=server_context())
+        reader, writer = await asyncio.open_connection(
+            *address, ssl=client_context(), server_hostname="localhost"
+        )
+        writer.write(b"some")
+        self.assertEqual(await reader.readexactly(4), b"some")
+        self.assertEqual(len(writer.transport._ssl_protocol._ssl_buffer), 0)
+        writer.close()
+        await writer.wait_closed()
+
     async def test_tls_begins_later(self):
         async def upgrade(reader, writer):
             self.assertEqual(await reader.readline(), b"STARTTLS\n")

@@ -15,6 +15,8 @@ host; all that is Python in CPython stays as it is.
 
 Beside that: `descriptors.py` (`os.close()` and its like, of a socket's number),
 `loop.py`, `locks.py` and `packages.py` (the assumption that there are threads),
+`tls_protocol.py` and `transfers.py` (fewer copies in asyncio's TLS, fewer turns for
+a file),
 `modules.py` (imports without a file system), `program.py` (runs a script as the
 command `python` does), `install.py` (puts all of it in its place while a
 component is built, so that it starts with everything imported).

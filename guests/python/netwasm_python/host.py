@@ -149,6 +149,11 @@ def _pair(*parts):
     return parts
 
 
+def _same(value):
+    """Like `Ok`, at less than half of its time."""
+    return value
+
+
 # The names of the kinds of failure in the host, and those of `errno`. The
 # resolver's are not among those of errno: they are negative here, as the
 # numbers of getaddrinfo(3) are in C.
@@ -223,7 +228,7 @@ def _replace():
     _sockets.Failure = _pair
     _sockets.Datagram = _pair
     _tls.ClientHello = _pair
-    _tls.Incoming_Data = _tls.Progress_Greeted = Ok
+    _tls.Incoming_Data = _tls.Progress_Greeted = _same
     _tls.Incoming_WantRead = _tls.Progress_WantRead = _Constant(WANT_READ)
     _tls.Incoming_End = _Constant(END)
     _tls.Progress_Done = _Constant(DONE)

@@ -64,9 +64,10 @@ import ssl  # noqa: E402
 
 ssl.CHANNEL_BINDING_TYPES.append("tls-exporter")
 
-from netwasm_python import locks, loop, packages  # noqa: E402
+from netwasm_python import locks, loop, packages, tls_protocol  # noqa: E402
 
 loop.install()
+tls_protocol.install()
 locks.install()
 packages.install()
 

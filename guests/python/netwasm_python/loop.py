@@ -7,13 +7,14 @@ import asyncio.unix_events
 import concurrent.futures
 import concurrent.futures.thread
 import errno
+import os
 import socket
 import subprocess
 import threading
 import warnings
 import _thread
 
-from netwasm_python import addresses, host, sending_files, signals
+from netwasm_python import addresses, host, sending_files, signals, transfers
 
 _NO_THREADS = (
     "a component has no threads: start a task instead, or an executor, which runs a "
@@ -136,8 +137,16 @@ def _start_no_process(self, *_, **__):
 
 
 async def _sock_sendfile_native(self, sock, file, offset, count):
-    with sending_files.named(file):
-        return await _stock_sendfile_native(self, sock, file, offset, count)
+    with sending_files.named(file) as path:
+        ours = getattr(asyncio.unix_events.os, "sendfile", None) is sending_files.sendfile
+        if path is None or not ours:
+            return await _stock_sendfile_native(self, sock, file, offset, count)
+        transfer = transfers.Transfer(self, sock, path, offset, count)
+        try:
+            return await transfer.run(os.fstat(file.fileno()).st_size)
+        finally:
+            if transfer.sent:
+                os.lseek(file.fileno(), offset + transfer.sent, os.SEEK_SET)
 
 
 _stock_sendfile_native = asyncio.unix_events._UnixSelectorEventLoop._sock_sendfile_native

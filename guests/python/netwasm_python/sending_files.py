@@ -37,8 +37,10 @@ class named:
             pass
 
     def __enter__(self):
-        if self._number is not None:
-            _paths[self._number] = self._path
+        if self._number is None:
+            return None
+        _paths[self._number] = self._path
+        return self._path
 
     def __exit__(self, *_):
         if self._number is not None:

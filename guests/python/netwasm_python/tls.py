@@ -860,16 +860,19 @@ class _SSLSocket:
 
     def _fill(self):
         data = self._ends.receive()
-        self._dry = False
         if data:
-            if self._lacking == 0 and len(data) >= 5 and len(data) == 5 + (data[3] << 8 | data[4]):
-                self._records = 1
-            else:
-                self._count(data)
-            _call(_FEED, [self._session, data])
+            self._feed(data)
         else:
-            self._records = 0
+            self._dry, self._records = False, 0
             _call(_host.TLS_FEED_END, [self._session])
+
+    def _feed(self, data):
+        self._dry = False
+        if self._lacking == 0 and len(data) >= 5 and len(data) == 5 + (data[3] << 8 | data[4]):
+            self._records = 1
+        else:
+            self._count(data)
+        _call(_FEED, [self._session, data])
 
     def _count(self, data):
         """Counts the records that data makes whole: each begins with its kind, its
@@ -897,6 +900,26 @@ class _SSLSocket:
             self.do_handshake()
 
     # Data
+
+    def exchange(self, incoming):
+        """Takes bytes of the network, at most 256 KiB, and returns data; None where
+        read() has more to say of it."""
+        self._feed(incoming)
+        data = _call(_READ, [self._session, _PIECE])
+        if type(data) is bytes:
+            self._dry = self._records == 1 and len(data) < _PIECE
+            return data
+        if data is _WANT_READ:
+            self._dry = True
+            # Keys are changed, and tickets come.
+            self._flush()
+        return None
+
+    def encrypt(self, data):
+        """Returns the bytes for the network, where these are in memory, and how much of
+        the data they are."""
+        written = _checked(_call(_WRITE, [self._session, data]))
+        return _call(_TAKE, [self._session]), written
 
     def read(self, size=1024, buffer=None, /):
         if buffer is None and self._done and 0 < size <= _PIECE:

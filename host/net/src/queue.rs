@@ -157,7 +157,7 @@ impl WriteQueue {
                 (Sent { count, short }, whole)
             }
             Chunk::File(part) => {
-                let sent = sendfile::send(socket, part)?;
+                let sent = sendfile::send(socket, part, sendfile::SLICE)?;
                 queued.file_bytes -= sent.count as u64;
                 (sent, part.remaining == 0)
             }

@@ -8,21 +8,22 @@ use rustix::io::Errno;
 
 use crate::queue::{self, FilePart, Sent};
 
-/// Maximum that one call sends, in bytes: other connections of the worker wait
-/// meanwhile. Half of it costs a fifth more CPU time per byte. Twice as much
-/// makes others wait longer and is hardly cheaper.
-const SLICE: u64 = 1 << 20;
+/// Maximum that one call sends where others wait for the worker, in bytes. Half of
+/// it costs a fifth more CPU time per byte. Twice as much makes others wait longer
+/// and is hardly cheaper.
+pub(crate) const SLICE: u64 = 1 << 20;
 
 /// Read size of the copy path, in bytes.
 const COPY: usize = 64 << 10;
 
-/// Sends some of a file part, and returns how much the socket took.
+/// Sends some of a file part, at most `slice` bytes, and returns how much the socket
+/// took.
 ///
 /// # Errors
 /// `UnexpectedEof`: the file ends before the part does. The connection can then
 /// be closed rather than padded. Otherwise fails as the system calls do.
-pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart) -> io::Result<Sent> {
-    let wanted = usize::try_from(part.remaining.min(SLICE)).unwrap_or(usize::MAX);
+pub(crate) fn send(socket: BorrowedFd<'_>, part: &mut FilePart, slice: u64) -> io::Result<Sent> {
+    let wanted = usize::try_from(part.remaining.min(slice)).unwrap_or(usize::MAX);
     let mut offset = part.offset;
     let sent = if part.file.refuses_sendfile() {
         copy(socket, part, wanted)?

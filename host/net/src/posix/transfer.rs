@@ -21,9 +21,13 @@ use super::socket::{PosixSocket, socket_address};
 pub const MOST_BYTES: usize = 1 << 20;
 
 /// Size from which one call sends no more of a file, in bytes. Each call costs an
-/// interpreter a turn of its event loop, which is dearer than to send a MiB. The
-/// worker's other guests wait for 2 ms at most.
+/// interpreter a turn of its event loop, which is dearer than to send a MiB.
 const MOST_OF_FILE: u64 = 8 << 20;
+
+/// Maximum that one sendfile(2) of a call sends, in bytes: as much as Linux lets a
+/// socket hold unless `net.ipv4.tcp_wmem` says more, so that mostly one suffices. A
+/// program has its worker for itself, and waits for the call in any case.
+const SLICE_OF_FILE: u64 = 4 << 20;
 
 /// Time after which a call sends no more of a file.
 const LONGEST: Duration = Duration::from_millis(1);
@@ -127,7 +131,7 @@ impl PosixSocket {
         };
         let begun = Instant::now();
         let ended = loop {
-            match sendfile::send(self.as_fd(), &mut part) {
+            match sendfile::send(self.as_fd(), &mut part, SLICE_OF_FILE) {
                 Ok(sent) if sent.short || part.remaining == 0 => break None,
                 Ok(_) if part.offset - offset >= MOST_OF_FILE => break None,
                 // It is not in the page cache, or the processor is slow.

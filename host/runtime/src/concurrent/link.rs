@@ -8,8 +8,8 @@ use wasmtime_wasi_http::{p2 as http_p2, p3 as http_p3};
 use crate::concurrent::blobstore;
 use crate::concurrent::state::AsyncState;
 use crate::concurrent::{
-    bindings, files, host, http_error, informing, lookup, opening, outgoing, response, sockets,
-    spin, tcp, tls, tls_engine, transmission, udp,
+    bindings, files, host, http_error, informing, lookup, opening, opening_p2, outgoing, response,
+    sockets, spin, tcp, tls, tls_engine, transmission, udp,
 };
 use crate::kind::Kind;
 use crate::standard;
@@ -50,6 +50,7 @@ pub(crate) fn linker(engine: &Engine, kind: Kind) -> wasmtime::Result<Linker<Asy
     informing::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
     opening::add_to_linker(&mut linker)?;
+    opening_p2::add_to_linker(&mut linker)?;
     outgoing::add_to_linker(&mut linker)?;
     response::add_to_linker(&mut linker)?;
     transmission::add_to_linker(&mut linker)?;

@@ -23,6 +23,7 @@ pub(crate) mod instance;
 pub(crate) mod link;
 mod lookup;
 mod opening;
+mod opening_p2;
 mod outgoing;
 pub(crate) mod permissions;
 pub(crate) mod place;

@@ -11,7 +11,7 @@ use std::fs;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use wasmtime::component::{Accessor, Linker, Resource};
+use wasmtime::component::{Accessor, Linker, Resource, ResourceTableError};
 use wasmtime_wasi::filesystem::{Descriptor, Dir, File, WasiFilesystem, WasiFilesystemView};
 use wasmtime_wasi::p3::bindings::filesystem::types::{
     DescriptorFlags, DescriptorStat, ErrorCode, HostDescriptorWithStore, OpenFlags, PathFlags,
@@ -64,7 +64,7 @@ async fn stat(
             return Ok(None);
         };
         // Found with O_PATH, not opened: opening may wait.
-        let found = beneath(&directory, how, &path, OFlags::PATH).ok();
+        let found = beneath(&directory, follows(how), &path, OFlags::PATH).ok();
         keep(state, directory.perms, found, OpenMode::empty())
     })?;
     let accessor = &accessor.with_getter::<WasiFilesystem>(AsyncState::filesystem);
@@ -91,7 +91,7 @@ async fn open_at(
             let Some(directory) = directory_of(state, &directory) else {
                 return Ok(None);
             };
-            let opened = open_file(&directory, how, &path);
+            let opened = open_file(&directory, follows(how), &path);
             keep(state, directory.perms, opened, OpenMode::READ)
         })?;
         if let Some(opened) = opened {
@@ -104,7 +104,7 @@ async fn open_at(
 
 /// Returns the directory of a handle; `None` if the handle is unknown or a
 /// file's.
-fn directory_of(state: &AsyncState, handle: &Resource<Descriptor>) -> Option<Dir> {
+pub(super) fn directory_of(state: &AsyncState, handle: &Resource<Descriptor>) -> Option<Dir> {
     match state.table.get(handle) {
         Ok(Descriptor::Dir(directory)) => Some(directory.clone()),
         _ => None,
@@ -112,39 +112,44 @@ fn directory_of(state: &AsyncState, handle: &Resource<Descriptor>) -> Option<Dir
 }
 
 /// Gives the guest a file. Reading it does not go to another thread.
-fn keep(
+pub(super) fn keep(
     state: &mut AsyncState,
     permissions: FsPerms,
     file: Option<fs::File>,
     mode: OpenMode,
-) -> FilesystemResult<Option<Resource<Descriptor>>> {
+) -> Result<Option<Resource<Descriptor>>, ResourceTableError> {
     let Some(file) = file else { return Ok(None) };
     let file = File::new(file, permissions, mode, true);
     Ok(Some(state.table.push(Descriptor::File(file))?))
 }
 
 /// Opens a regular file for reading; `None` if there is none.
-fn open_file(directory: &Dir, how: PathFlags, path: &str) -> Option<fs::File> {
+pub(super) fn open_file(directory: &Dir, follow: bool, path: &str) -> Option<fs::File> {
     // Without O_NONBLOCK, opening a FIFO would wait for a writer.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = beneath(directory, how, path, flags).ok()?;
+    let file = beneath(directory, follow, path, flags).ok()?;
     let stat = rustix::fs::fstat(&file).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then_some(file)
 }
 
-/// Calls openat2(2) as wasmtime-wasi does.
-fn beneath(
+/// Calls openat2(2) as wasmtime-wasi does. A link at the end of the path is an error
+/// unless it may `follow` it.
+pub(super) fn beneath(
     directory: &Dir,
-    how: PathFlags,
+    follow: bool,
     path: &str,
     mut flags: OFlags,
 ) -> Result<fs::File, Errno> {
-    if !how.contains(PathFlags::SYMLINK_FOLLOW) {
+    if !follow {
         flags |= OFlags::NOFOLLOW;
     }
     let flags = flags | OFlags::CLOEXEC;
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(&*directory.dir, path, flags, Mode::empty(), resolve).map(fs::File::from)
+}
+
+fn follows(how: PathFlags) -> bool {
+    how.contains(PathFlags::SYMLINK_FOLLOW)
 }
 
 /// Returns the error for the guest, or the trap.
@@ -181,10 +186,10 @@ mod tests {
         .expect("a FIFO");
         let opened = fs::File::open(&inner).expect("the directory");
         let directory = Dir::new(opened, FsPerms::ReadOnly, OpenMode::READ, false);
-        let opens = |how, path| open_file(&directory, how, path).is_some();
+        let opens = |follow, path| open_file(&directory, follow, path).is_some();
 
         for path in ["page", "./page", "sub/../page", "link"] {
-            assert!(opens(PathFlags::SYMLINK_FOLLOW, path), "{path}");
+            assert!(opens(true, path), "{path}");
         }
         // The FIFO has no writer: opening it like a file would wait for one.
         for path in [
@@ -199,9 +204,9 @@ mod tests {
             "none",
             "pa\0ge",
         ] {
-            assert!(!opens(PathFlags::SYMLINK_FOLLOW, path), "{path:?}");
+            assert!(!opens(true, path), "{path:?}");
         }
-        assert!(!opens(PathFlags::empty(), "link"));
-        assert!(opens(PathFlags::empty(), "page"));
+        assert!(!opens(false, "link"));
+        assert!(opens(false, "page"));
     }
 }

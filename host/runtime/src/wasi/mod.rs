@@ -345,7 +345,8 @@ fn table<T: WasiHost>(state: &mut T) -> &mut ResourceTable {
     &mut state.wasi().table
 }
 
-fn instance<'a, T>(
+/// Returns an interface of WASI 0.2 in a linker.
+pub(crate) fn instance<'a, T>(
     linker: &'a mut Linker<T>,
     name: &str,
 ) -> wasmtime::Result<LinkerInstance<'a, T>> {
