@@ -100,8 +100,10 @@ impl Thread {
     /// Converts a duration to ticks, rounded up, plus one because the present
     /// tick has already begun.
     fn ticks(&self, time: Duration) -> Tick {
-        let ticks = time.as_nanos().div_ceil(self.tick.as_nanos().max(1)) + 1;
-        Tick::try_from(ticks).unwrap_or(Tick::MAX)
+        // Events ask for this. A division of 128 bits is a call, and 64 are 584 years.
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let ticks = nanos(time).div_ceil(nanos(self.tick).max(1));
+        ticks.saturating_add(1)
     }
 
     /// Returns the time since a tick, to the resolution of the clock.
