@@ -14,7 +14,7 @@ use crate::cell::with;
 use crate::connection::Shared;
 use crate::executor::Task;
 use crate::host::{DatagramTransport, Transport};
-use crate::http::{Answered, ErrorForm, Forwarded, Later, Method, Response, Verdict, accepted};
+use crate::http::{Answered, Forwarded, Later, Method, Response, Verdict, accepted};
 use crate::slab::Slab;
 use crate::udp::SharedSocket;
 use crate::websocket::{Decided, Message, NotOpened, Opened, Refusal, SharedWebSocket};
@@ -192,8 +192,8 @@ struct Deferral {
     /// True once the call has returned.
     returned: Cell<bool>,
     response: Cell<Option<Response>>,
-    /// Form of an error, for later.
-    form: Cell<ErrorForm>,
+    /// What the client accepts, for an error later.
+    accept: Cell<Vec<u8>>,
 }
 
 /// Lets a task answer: at once if it can, and later if it waits.
@@ -207,7 +207,7 @@ fn defer(later: Later) -> http::Answer {
             let response = answer.await;
             if deferral.returned.get() {
                 drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
-                settle(token as u64, response, deferral.form.get());
+                settle(token as u64, response, deferral.accept.take());
             } else {
                 deferral.response.set(Some(response));
             }
@@ -218,7 +218,7 @@ fn defer(later: Later) -> http::Answer {
         drop(DEFERRED.with(|all| with(all, |all| all.remove(token))));
         return response.in_form(accepted).into_raw().into();
     }
-    deferral.form.set(accepted());
+    deferral.accept.set(accepted());
     if let Some(request) = request {
         request.keep(token as u64);
     }
@@ -234,8 +234,8 @@ fn defer(later: Later) -> http::Answer {
 }
 
 /// Answers a deferred request, or forwards it.
-fn settle(token: u64, response: Response, form: ErrorForm) {
-    let answer: http::Answer = response.in_form(|| form).into_raw().into();
+fn settle(token: u64, response: Response, accept: Vec<u8>) {
+    let answer: http::Answer = response.in_form(|| accept).into_raw().into();
     // Fails if the client has left.
     let _ = match answer {
         http::Answer::Forward(forward) => {
@@ -243,8 +243,8 @@ fn settle(token: u64, response: Response, form: ErrorForm) {
             let refused = forwarded.as_ref().err().map(|error| error.code);
             if refused == Some(types::ErrorCode::InvalidState) {
                 // If its body was read piece by piece, it waits still.
-                let failed = Response::error(500).in_form(|| form);
-                let _ = http::respond(token, failed.into_raw().into());
+                // No page: each guest would have the code for it.
+                let _ = http::respond(token, Response::new(500).into_raw().into());
             }
             forwarded
         }

@@ -62,8 +62,8 @@ pub(crate) enum TlsRole {
 pub(crate) enum Body {
     Empty,
     Bytes(Vec<u8>),
-    /// The reason of an error, to be told in the form that the client accepts.
-    Told(String),
+    /// An error, to be told in the form that the client accepts.
+    Told(crate::http::Told),
     File(File),
     Path(String),
     Stream(crate::http::BodyMaker),

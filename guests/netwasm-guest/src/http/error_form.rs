@@ -1,14 +1,48 @@
-//! The form of an error, by what the client accepts.
+//! Errors in the form that the client accepts.
 
 use super::percent::escape;
+use super::response::reason_phrase;
+
+/// An error whose words are yet to be made.
+pub(crate) struct Told {
+    reason: String,
+    /// Makes them. By a pointer, so that a guest without errors has no code for
+    /// them.
+    words: Words,
+}
+
+/// Makes the media type and the words of an error: by its status, its reason, and
+/// what the client accepts; a page if that is not known.
+type Words = fn(u16, &str, Option<&[u8]>) -> (&'static str, String);
+
+impl Told {
+    pub(super) fn new(reason: &str) -> Self {
+        Self {
+            reason: reason.to_owned(),
+            words: |status, reason, accept| {
+                let form = accept.map_or(ErrorForm::Page, ErrorForm::of);
+                form.tell(status, reason)
+            },
+        }
+    }
+
+    /// Returns the media type, and the words.
+    pub(super) fn words(&self, status: u16, accept: Option<&[u8]>) -> (&'static str, String) {
+        (self.words)(status, &self.reason, accept)
+    }
+
+    /// Returns the bare reason.
+    pub(crate) fn into_reason(self) -> String {
+        self.reason
+    }
+}
 
 /// Form of an error. `Accept` alone decides, by the rules of the host, so that a
 /// client gets one form from a handler and its host.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum ErrorForm {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ErrorForm {
     /// A line of text: for clients that do not tell what they accept, or accept
     /// text.
-    #[default]
     Text,
     /// A page of HTML: for clients that name HTML and prefer nothing else, as
     /// browsers do.
@@ -22,7 +56,7 @@ type Quality = (u8, u16);
 
 impl ErrorForm {
     /// Returns the form for a client, by its `Accept`: RFC 9110, section 12.5.1.
-    pub(crate) fn of(accept: &[u8]) -> Self {
+    fn of(accept: &[u8]) -> Self {
         let [mut json, mut html, mut text]: [Quality; 3] = [(0, 0); 3];
         for range in accept.split(|byte| *byte == b',') {
             let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
@@ -61,37 +95,61 @@ impl ErrorForm {
     }
 
     /// Returns the media type, and the words.
-    pub(super) fn tell(self, status: u16, name: &str, reason: &str) -> (&'static str, String) {
+    fn tell(self, status: u16, reason: &str) -> (&'static str, String) {
+        // What formats numbers would be a third of this.
+        let name = reason_phrase(status);
+        let code = digits(status);
+        let has_reason = !reason.is_empty();
         match self {
             Self::Text => {
-                let colon = if reason.is_empty() { "" } else { ": " };
+                let colon = if has_reason { ": " } else { "" };
                 (
                     "text/plain; charset=utf-8",
-                    format!("{status} {name}{colon}{reason}\n"),
+                    [&*code, " ", name, colon, reason, "\n"].concat(),
                 )
             }
             Self::Page => {
-                let mut page = format!("<h1>{status} {name}</h1>");
-                if !reason.is_empty() {
-                    page += &format!("<p>{}</p>", escape(reason));
-                }
-                ("text/html; charset=utf-8", page)
+                let (before, after) = if has_reason {
+                    ("<p>", "</p>")
+                } else {
+                    ("", "")
+                };
+                let reason = escape(reason);
+                (
+                    "text/html; charset=utf-8",
+                    ["<h1>", &code, " ", name, "</h1>", before, &reason, after].concat(),
+                )
             }
-            Self::Problem => ("application/problem+json", problem(status, name, reason)),
+            Self::Problem => ("application/problem+json", problem(status, reason)),
         }
     }
 }
 
 /// Returns an object of JSON: RFC 9457.
-pub(super) fn problem(status: u16, name: &str, reason: &str) -> String {
-    let mut object = format!("{{\"title\":\"{name}\",\"status\":{status}");
-    if !reason.is_empty() {
-        object.push_str(",\"detail\":\"");
-        push_json(reason, &mut object);
-        object.push('"');
-    }
-    object.push('}');
-    object
+pub(super) fn problem(status: u16, reason: &str) -> String {
+    let (before, after) = match reason {
+        "" => ("", ""),
+        _ => (",\"detail\":\"", "\""),
+    };
+    let name = reason_phrase(status);
+    let (code, reason) = (digits(status), of_json(reason));
+    [
+        "{\"title\":\"",
+        name,
+        "\",\"status\":",
+        &code,
+        before,
+        &reason,
+        after,
+        "}",
+    ]
+    .concat()
+}
+
+/// Returns the three digits of a status.
+fn digits(status: u16) -> String {
+    let digit = |place| char::from(b'0' + u8::try_from(status / place % 10).unwrap_or_default());
+    [100, 10, 1].map(digit).iter().collect()
 }
 
 /// Returns a quality as it is written: up to three digits after a point.
@@ -107,16 +165,21 @@ fn thousandths(given: &[u8]) -> u16 {
     }
 }
 
-/// Appends the content of a string of JSON: RFC 8259, section 7.
-fn push_json(text: &str, out: &mut String) {
+/// Returns text as the content of a string of JSON: RFC 8259, section 7.
+fn of_json(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
-            '"' | '\\' => out.extend(['\\', letter]),
-            '\n' => out.push_str("\\n"),
-            letter if letter.is_control() => out.push(' '),
-            letter => out.push(letter),
+            '"' | '\\' => {
+                escaped.push('\\');
+                escaped.push(letter);
+            }
+            '\n' => escaped.push_str("\\n"),
+            letter if letter.is_control() => escaped.push(' '),
+            letter => escaped.push(letter),
         }
     }
+    escaped
 }
 
 #[cfg(test)]
@@ -142,5 +205,25 @@ mod tests {
         ] {
             assert_eq!(ErrorForm::of(accept.as_bytes()), form, "{accept}");
         }
+    }
+
+    #[test]
+    fn each_form_says_what_went_wrong() {
+        let told = |form: ErrorForm, reason| form.tell(404, reason).1;
+        assert_eq!(told(ErrorForm::Text, ""), "404 Not Found\n");
+        assert_eq!(told(ErrorForm::Text, "a"), "404 Not Found: a\n");
+        assert_eq!(told(ErrorForm::Page, ""), "<h1>404 Not Found</h1>");
+        assert_eq!(
+            told(ErrorForm::Page, "<b>"),
+            "<h1>404 Not Found</h1><p>&lt;b&gt;</p>"
+        );
+        assert_eq!(
+            told(ErrorForm::Problem, "a \"b\"\n\u{7}\\"),
+            r#"{"title":"Not Found","status":404,"detail":"a \"b\"\n \\"}"#
+        );
+        assert_eq!(
+            told(ErrorForm::Problem, ""),
+            r#"{"title":"Not Found","status":404}"#
+        );
     }
 }

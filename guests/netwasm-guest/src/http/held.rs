@@ -8,7 +8,6 @@ use std::cell::{Cell, OnceCell};
 
 use scoped_tls::scoped_thread_local;
 
-use super::ErrorForm;
 use crate::host::{self, RawRequest, RequestHandle};
 use crate::{Info, ProxyInfo, Result};
 
@@ -22,10 +21,11 @@ pub(crate) fn within<T>(request: &RequestHandle, work: impl FnOnce() -> T) -> T 
     CURRENT.set(request, work)
 }
 
-/// Returns the form of an error for the client of the current request.
-pub(crate) fn accepted() -> ErrorForm {
+/// Returns the first line of `Accept` of the current request, empty if there is
+/// none.
+pub(crate) fn accepted() -> Vec<u8> {
     let accept = CURRENT.with(|request| RawRequest::from(request).header("accept"));
-    ErrorForm::of(&accept.unwrap_or_default())
+    accept.unwrap_or_default()
 }
 
 /// A request, which is the current one unless it is kept.

@@ -147,7 +147,7 @@ pub use verdict::{Forwarded, Verdict};
 
 #[doc(hidden)]
 pub use answer::{Answered, Later, Prepared};
-pub(crate) use error_form::ErrorForm;
+pub(crate) use error_form::Told;
 pub(crate) use held::{accepted, within};
 pub(crate) use stream::Maker as BodyMaker;
 #[cfg(target_family = "wasm")]

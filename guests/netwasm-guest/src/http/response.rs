@@ -1,6 +1,6 @@
 //! Responses.
 
-use super::error_form::{self, ErrorForm};
+use super::error_form::{self, Told};
 use super::{Cookie, Method};
 use crate::host::{Body, RawResponse};
 use crate::{Error, ErrorKind, File, log};
@@ -102,13 +102,13 @@ impl Response {
 
     /// Says what went wrong, and why, in the form that the client accepts.
     pub fn error_because(status: u16, reason: &str) -> Self {
-        Self::new(status).body(Body::Told(reason.to_owned()))
+        Self::new(status).body(Body::Told(Told::new(reason)))
     }
 
     /// Makes an object of JSON that says what went wrong, and why, whatever the
     /// client accepts: `application/problem+json` (RFC 9457).
     pub fn problem(status: u16, reason: &str) -> Self {
-        let body = error_form::problem(status, reason_phrase(status), reason);
+        let body = error_form::problem(status, reason);
         Self::bytes("application/problem+json", body).status(status)
     }
 
@@ -150,31 +150,30 @@ impl Response {
     }
 
     /// Makes the body of an error, in the form that the client accepts.
-    pub(crate) fn in_form(self, form: impl FnOnce() -> ErrorForm) -> Self {
+    pub(crate) fn in_form(self, accept: impl FnOnce() -> Vec<u8>) -> Self {
         match self.0.body {
-            Body::Told(_) => self.tell(form()).header("vary", "Accept"),
+            Body::Told(_) => self.tell(Some(&accept())).header("vary", "Accept"),
             _ => self,
         }
     }
 
-    fn tell(mut self, form: ErrorForm) -> Self {
-        let Body::Told(reason) = &self.0.body else {
+    fn tell(mut self, accept: Option<&[u8]>) -> Self {
+        let Body::Told(told) = &self.0.body else {
             return self;
         };
-        let status = self.0.status;
-        let (media_type, text) = form.tell(status, reason_phrase(status), reason);
+        let (media_type, text) = told.words(self.0.status, accept);
         self.0.body = Body::Bytes(text.into_bytes());
         self.header("content-type", media_type)
     }
 
     /// Returns the parts. An error whose client is not known is a page.
     pub(crate) fn into_raw(self) -> RawResponse {
-        self.tell(ErrorForm::Page).0
+        self.tell(None).0
     }
 }
 
 /// Name of a status (RFC 9110, section 15).
-const fn reason_phrase(status: u16) -> &'static str {
+pub(super) const fn reason_phrase(status: u16) -> &'static str {
     match status {
         400 => "Bad Request",
         401 => "Unauthorized",

@@ -88,7 +88,7 @@ impl RequestBuilder<'_> {
     /// Sends the request, and returns the response.
     pub fn send(self) -> Answer {
         let is_head = self.method == Method::Head;
-        let (answered, form) = super::within(&self.data, || {
+        let (answered, accept) = super::within(&self.data, || {
             let request = Request::new(self.method, &self.target, RawRequest(&self.data), true);
             let answered = match &self.client.0 {
                 Prepared::Router(router) => router.respond(request),
@@ -108,7 +108,7 @@ impl RequestBuilder<'_> {
             Answered::Later(later) => crate::testing::block_on(later.answer),
             Answered::Collect => unreachable!("in memory, every request is whole"),
         };
-        let response = response.in_form(|| form);
+        let response = response.in_form(|| accept);
         Answer::new(response.into_raw(), is_head)
     }
 }
@@ -136,7 +136,7 @@ impl Answer {
             Body::Empty => Vec::new(),
             Body::Bytes(bytes) => bytes,
             // It was told before.
-            Body::Told(reason) => reason.into(),
+            Body::Told(told) => told.into_reason().into(),
             Body::Forward(forward) => {
                 forwarded = Some(Forward::from_raw(*forward));
                 Vec::new()

@@ -35,7 +35,7 @@ impl From<RawResponse> for http::Response {
                 Body::Empty | Body::Forward(_) => http::Body::Empty,
                 Body::Bytes(bytes) => http::Body::Bytes(bytes),
                 // It was told before.
-                Body::Told(reason) => http::Body::Bytes(reason.into()),
+                Body::Told(told) => http::Body::Bytes(told.into_reason().into()),
                 Body::File(file) => http::Body::File(file.0),
                 Body::Path(path) => http::Body::Path(path),
                 Body::Stream(maker) => http::Body::Stream(crate::body::start(maker)),
