@@ -232,23 +232,30 @@ impl Topics {
         else {
             return Delivery::default();
         };
-        let refuse = |mailboxes: &[Subscribers]| {
+        let ring = ring.filter(|_| kind == MessageKind::Text);
+        let refuse = |mailboxes: &[Subscribers], ring: Option<&Arc<Ring>>| {
+            if let Some(ring) = ring {
+                // Readers are told that there was one.
+                ring.skip(|number| {
+                    let readers = self.places().mailboxes(&topic);
+                    for (mailbox, _) in readers {
+                        mailbox.lose(&topic, number);
+                    }
+                });
+            }
             let count = mailboxes.iter().map(|(_, count)| count).sum();
             Delivery { count, lost: count }
         };
         if size(data.len()) > most {
             // No mailbox has room for it, so it is not copied.
-            return refuse(&mailboxes);
+            return refuse(&mailboxes, ring.as_ref());
         }
         let text = || std::str::from_utf8(data).ok();
-        let numbered = match kind {
-            MessageKind::Text => ring.and_then(|ring| Some((ring, ring::lines(text()?)))),
-            MessageKind::Binary => None,
-        };
+        let numbered = ring.and_then(|ring| Some((ring, ring::lines(text()?))));
         // Its line ends make the event longer than the text.
         let length = numbered.as_ref().map_or(0, |(_, lines)| lines.len());
         if size(data.len() + length) > most {
-            return refuse(&mailboxes);
+            return refuse(&mailboxes, numbered.as_ref().map(|(ring, _)| ring));
         }
         let copy = Bytes::copy_from_slice(data);
         let push = |event: Option<Event>| {
