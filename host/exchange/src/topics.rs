@@ -53,6 +53,11 @@ pub trait Subscriber {
     /// published before it has been delivered. Only readers of events have a use for
     /// that, as they can get it by other means.
     fn missed(&self, _number: u64) {}
+
+    /// True if it reads events, and so gets what tells of a gap.
+    fn reads_events(&self) -> bool {
+        false
+    }
 }
 
 /// The topics of a service, as a thread sees them.
@@ -198,8 +203,11 @@ impl TopicsOfThread {
                     };
                     match &mail {
                         Mail::Messages(batch) => {
-                            let wanted = batch.iter().filter(|it| it.except != Some(id));
-                            let messages: Vec<_> = wanted.collect();
+                            let is_wanted = |it: &&Arc<Published>| {
+                                it.except != Some(id)
+                                    && (!it.is_notice || subscriber.reads_events())
+                            };
+                            let messages: Vec<_> = batch.iter().filter(is_wanted).collect();
                             if !messages.is_empty() {
                                 subscriber.deliver(&messages);
                             }

@@ -378,6 +378,10 @@ impl Subscriber for EventQueue {
         drop(state);
         self.wake();
     }
+
+    fn reads_events(&self) -> bool {
+        true
+    }
 }
 
 impl Body for EventsBody {

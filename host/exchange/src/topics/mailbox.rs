@@ -82,17 +82,12 @@ impl Mailbox {
         } else if let Some(event) = &message.event {
             queue.lost.insert(Arc::clone(&message.topic), event.number);
         }
-        wake(queue);
-        fits
-    }
-
-    /// Tells readers of events that the event of this number does not come.
-    pub(super) fn lose(&self, topic: &Arc<str>, number: u64) {
-        let mut queue = self.queue();
-        if !queue.closed {
-            queue.lost.insert(Arc::clone(topic), number);
-            wake(queue);
+        let waker = queue.waker.take();
+        drop(queue);
+        if let Some(waker) = waker {
+            waker.wake();
         }
+        fits
     }
 
     /// Takes what is next.
@@ -122,14 +117,5 @@ impl Mailbox {
         }
         queue.bytes -= bytes;
         Poll::Ready(Mail::Messages(batch))
-    }
-}
-
-/// Wakes the thread, for what is in the queue now.
-fn wake(mut queue: MutexGuard<'_, MailQueue>) {
-    let waker = queue.waker.take();
-    drop(queue);
-    if let Some(waker) = waker {
-        waker.wake();
     }
 }

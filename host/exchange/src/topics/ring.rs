@@ -34,7 +34,7 @@ const ID_LINE: usize = 48;
 pub(super) enum Gap {
     /// So many.
     Of(u64),
-    /// Any number, perhaps none: the reader's last ID is of another ring.
+    /// Any number, perhaps none.
     Unknown,
 }
 
@@ -105,8 +105,8 @@ impl Ring {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Numbers and keeps a message, whose lines [`lines`] has made. `send` gets it
-    /// before there is another one.
+    /// Numbers and keeps a message, whose lines [`lines`] or [`Gap::lines`] has made.
+    /// `send` gets it before there is another one.
     pub(super) fn add(&self, lines: String, send: impl FnOnce(Event)) {
         let mut state = self.state();
         state.last += 1;
@@ -117,15 +117,6 @@ impl Ring {
             self.keep_gap(&mut state);
         }
         send(event);
-    }
-
-    /// Numbers a message that nobody gets. `send` gets the number before there is
-    /// another one.
-    pub(super) fn skip(&self, send: impl FnOnce(u64)) {
-        let mut state = self.state();
-        state.last += 1;
-        self.keep_gap(&mut state);
-        send(state.last);
     }
 
     /// Returns the event of a number.
@@ -300,7 +291,7 @@ mod tests {
         let (kept, none) = (ring(2, 10_000), ring(0, 10_000));
         for ring in [&kept, &none] {
             ring.add(lines("one"), drop);
-            ring.skip(|number| assert_eq!(number, 2));
+            ring.add(Gap::Of(1).lines(), |event| assert_eq!(event.number, 2));
         }
         let begin = kept.begin(Some(id(&kept, 0).as_bytes()));
         let told = format!("event: gap\ndata: 1\nid: {}\n\n", id(&kept, 2));

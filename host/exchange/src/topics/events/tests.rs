@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::future::poll_fn;
 
 use netwasm_net::testing::{in_worker, until};
@@ -197,13 +198,42 @@ fn an_event_is_sent_in_pieces_and_readers_are_told_of_one_that_is_beyond_what_ma
         assert_eq!(text.matches("data: \n").count(), 20_001);
         assert_eq!(body.queue.state.borrow().bytes, 0);
         assert_eq!(receive(100_000), 1);
-        assert_eq!(piece(&mut body).await, None, "it comes again");
-        let mut again = read(&topics, Some("line"), Some(last_id(&text)));
         let (prefix, _) = last_id(&text).rsplit_once('-').expect("a number");
-        let told =
-            format!("retry: 1500\nid: {prefix}-2\n\nevent: gap\ndata: 1\nid: {prefix}-3\n\n");
+        let told = format!("event: gap\ndata: 1\nid: {prefix}-3\n\n");
+        assert_eq!(piece(&mut body).await.as_ref(), Some(&told));
+        // One that comes again is told, too.
+        let mut again = read(&topics, Some("line"), Some(last_id(&text)));
+        let told = format!("retry: 1500\nid: {prefix}-2\n\n{told}");
         assert_eq!(piece(&mut again).await, Some(told));
     });
+}
+
+#[test]
+fn readers_alone_are_told_that_messages_of_other_processes_may_be_missing() {
+    in_worker(Limits::default(), async |worker| {
+        let shared = Arc::<Topics>::default();
+        let topics = TopicsOfThread::new(&shared, &worker.thread);
+        let mut body = read(&topics, None, None);
+        let (other, id) = (Rc::new(Other::default()), topics.new_id());
+        let weak = Rc::downgrade(&other);
+        topics.subscribe("news", id, weak).expect("a topic");
+        shared.miss();
+        publish(&topics, "one");
+        let text = read_until(&mut body, "one\n").await;
+        assert!(text.contains("event: gap\ndata: unknown\nid: "), "{text}");
+        until("the message", || other.0.get() > 0).await;
+        assert_eq!(other.0.get(), 1);
+    });
+}
+
+/// A subscriber that reads no events, and counts messages.
+#[derive(Default)]
+struct Other(Cell<usize>);
+
+impl Subscriber for Other {
+    fn deliver(&self, messages: &[&Arc<Published>]) {
+        self.0.set(self.0.get() + messages.len());
+    }
 }
 
 #[test]
