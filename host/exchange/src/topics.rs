@@ -47,7 +47,7 @@ const DELIVERY: usize = 16 << 10;
 /// Gets what is published.
 pub trait Subscriber {
     /// Delivers messages in their order.
-    fn deliver(&self, messages: &[&Arc<Published>]);
+    fn deliver(&self, messages: &[Arc<Published>]);
 
     /// Tells that the event of this number has found no room on its way. What was
     /// published before it has been delivered. Only readers of events have a use for
@@ -202,16 +202,7 @@ impl TopicsOfThread {
                         continue;
                     };
                     match &mail {
-                        Mail::Messages(batch) => {
-                            let is_wanted = |it: &&Arc<Published>| {
-                                it.except != Some(id)
-                                    && (!it.is_notice || subscriber.reads_events())
-                            };
-                            let messages: Vec<_> = batch.iter().filter(is_wanted).collect();
-                            if !messages.is_empty() {
-                                subscriber.deliver(&messages);
-                            }
-                        }
+                        Mail::Messages(batch) => deliver_to(&*subscriber, id, batch),
                         Mail::Lost(_, number) => subscriber.missed(*number),
                         Mail::Closed => {}
                     }
@@ -236,6 +227,21 @@ impl TopicsOfThread {
         let each = found.into_iter().flatten();
         each.map(|(id, subscriber)| (*id, Weak::clone(subscriber)))
             .collect()
+    }
+}
+
+/// Delivers messages to a subscriber, but those that it is not to get.
+fn deliver_to(subscriber: &dyn Subscriber, id: SubscriberId, batch: &[Arc<Published>]) {
+    let is_wanted = |message: &Arc<Published>| {
+        message.except != Some(id) && (!message.is_notice || subscriber.reads_events())
+    };
+    if batch.iter().all(is_wanted) {
+        return subscriber.deliver(batch);
+    }
+    let wanted = batch.iter().filter(|message| is_wanted(message));
+    let wanted: Vec<_> = wanted.cloned().collect();
+    if !wanted.is_empty() {
+        subscriber.deliver(&wanted);
     }
 }
 

@@ -95,7 +95,7 @@ pub trait WebSocketSender: fmt::Debug {
     fn send(&self, kind: MessageKind, data: &[u8]) -> u64;
 
     /// Sends messages of topics, or queues them.
-    fn deliver(&self, messages: &[&Arc<Published>]);
+    fn deliver(&self, messages: &[Arc<Published>]);
 
     /// Sends a close frame. Nothing is sent after it.
     ///
@@ -307,7 +307,7 @@ impl Socket {
 }
 
 impl Subscriber for Socket {
-    fn deliver(&self, messages: &[&Arc<Published>]) {
+    fn deliver(&self, messages: &[Arc<Published>]) {
         if let Some(sender) = self.sender() {
             sender.deliver(messages);
         }

@@ -63,7 +63,7 @@ enum Stage {
     /// A connection that has changed to another protocol, with a server.
     Tunnel(Box<TunnelDriver>),
     /// Like `Tunnel`, with a stream of a server.
-    Relaying(Relaying),
+    Relaying(Box<Relaying>),
     WebSocket(Box<WebSocketConnection>),
     Lingering(Linger),
     Over,

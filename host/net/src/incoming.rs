@@ -83,7 +83,7 @@ impl Incoming {
                 Ok(transport) => {
                     self.acceptor.works();
                     let mut core = transport.core.borrow_mut();
-                    core.client = place;
+                    core.client = place.map(Box::new);
                     if let Some(socket) = &core.socket {
                         socket.try_first();
                     }

@@ -18,9 +18,13 @@ const CHUNK: usize = 64 << 10;
 /// meanwhile.
 const SLICE: usize = 256 << 10;
 
-/// The write queue of a connection.
+/// The write queue of a connection. An idle connection has but the place of a pointer
+/// for it.
 #[derive(Debug, Default)]
-pub(crate) struct WriteQueue {
+pub(crate) struct WriteQueue(Option<Box<QueuedChunks>>);
+
+#[derive(Debug, Default)]
+struct QueuedChunks {
     chunks: VecDeque<Chunk>,
     /// Bytes in memory.
     bytes: u64,
@@ -60,36 +64,39 @@ pub(crate) struct Sent {
 impl WriteQueue {
     /// Returns the bytes queued, in all.
     pub(crate) fn len(&self) -> u64 {
-        self.bytes + self.file_bytes
+        let queued = self.0.as_ref();
+        queued.map_or(0, |queued| queued.bytes + queued.file_bytes)
     }
 
     /// Returns the bytes queued in memory.
     pub(crate) fn in_memory(&self) -> u64 {
-        self.bytes
+        self.0.as_ref().map_or(0, |queued| queued.bytes)
     }
 
     /// Returns the number of file parts queued.
     pub(crate) fn file_parts(&self) -> usize {
-        self.chunks
-            .iter()
+        let chunks = self.0.iter().flat_map(|queued| &queued.chunks);
+        chunks
             .filter(|chunk| matches!(chunk, Chunk::File(_)))
             .count()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty()
+        let queued = self.0.as_ref();
+        queued.is_none_or(|queued| queued.chunks.is_empty())
     }
 
     pub(crate) fn push_bytes(&mut self, data: &[u8]) {
         if data.is_empty() {
             return;
         }
-        self.bytes += data.len() as u64;
-        match self.chunks.back_mut() {
+        let queued = self.0.get_or_insert_default();
+        queued.bytes += data.len() as u64;
+        match queued.chunks.back_mut() {
             Some(Chunk::Bytes { data: last, .. }) if last.len() + data.len() <= CHUNK => {
                 last.extend_from_slice(data);
             }
-            _ => self.chunks.push_back(Chunk::Bytes {
+            _ => queued.chunks.push_back(Chunk::Bytes {
                 data: data.to_vec(),
                 sent: 0,
             }),
@@ -98,18 +105,20 @@ impl WriteQueue {
 
     pub(crate) fn push_file(&mut self, part: FilePart) {
         if part.remaining > 0 {
-            self.file_bytes += part.remaining;
-            self.chunks.push_back(Chunk::File(part));
+            let queued = self.0.get_or_insert_default();
+            queued.file_bytes += part.remaining;
+            queued.chunks.push_back(Chunk::File(part));
         }
     }
 
     /// Takes out the front, for the TLS layer to encrypt. If that is a file not
     /// at its end, the caller puts it back by [`Self::unshift_file`].
     pub(crate) fn shift(&mut self) -> Option<Chunk> {
-        let chunk = self.chunks.pop_front()?;
+        let queued = self.0.as_mut()?;
+        let chunk = queued.chunks.pop_front()?;
         match &chunk {
-            Chunk::Bytes { data, sent } => self.bytes -= (data.len() - sent) as u64,
-            Chunk::File(part) => self.file_bytes -= part.remaining,
+            Chunk::Bytes { data, sent } => queued.bytes -= (data.len() - sent) as u64,
+            Chunk::File(part) => queued.file_bytes -= part.remaining,
         }
         Some(chunk)
     }
@@ -117,8 +126,9 @@ impl WriteQueue {
     /// Puts the rest of a file back to the front.
     pub(crate) fn unshift_file(&mut self, part: FilePart) {
         if part.remaining > 0 {
-            self.file_bytes += part.remaining;
-            self.chunks.push_front(Chunk::File(part));
+            let queued = self.0.get_or_insert_default();
+            queued.file_bytes += part.remaining;
+            queued.chunks.push_front(Chunk::File(part));
         }
     }
 
@@ -128,8 +138,11 @@ impl WriteQueue {
     /// Fails as send(2) and sendfile(2) do. `WouldBlock`: the socket is full.
     /// `UnexpectedEof`: a file is shorter than promised.
     pub(crate) fn send_front(&mut self, socket: BorrowedFd<'_>) -> io::Result<Sent> {
-        let more = self.chunks.len() > 1;
-        let Some(front) = self.chunks.front_mut() else {
+        let Some(queued) = &mut self.0 else {
+            return Ok(Sent::default());
+        };
+        let more = queued.chunks.len() > 1;
+        let Some(front) = queued.chunks.front_mut() else {
             return Ok(Sent::default());
         };
         let (sent, done) = match front {
@@ -138,22 +151,22 @@ impl WriteQueue {
                 let part = rest.get(..SLICE).unwrap_or(rest);
                 let count = send(socket, part, more || part.len() < rest.len())?;
                 *sent += count;
-                self.bytes -= count as u64;
+                queued.bytes -= count as u64;
                 let whole = *sent == data.len();
                 let short = count < part.len();
                 (Sent { count, short }, whole)
             }
             Chunk::File(part) => {
                 let sent = sendfile::send(socket, part)?;
-                self.file_bytes -= sent.count as u64;
+                queued.file_bytes -= sent.count as u64;
                 (sent, part.remaining == 0)
             }
         };
         if done {
-            self.chunks.pop_front();
-            if self.chunks.is_empty() {
+            queued.chunks.pop_front();
+            if queued.chunks.is_empty() {
                 // An idle connection keeps no buffer.
-                self.chunks = VecDeque::new();
+                self.0 = None;
             }
         }
         Ok(sent)

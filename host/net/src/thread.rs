@@ -37,6 +37,8 @@ pub struct Thread {
     pub turns: Rc<Turns>,
     /// Receive buffers; borrowed only during one poll.
     pub scratch: RefCell<Scratch>,
+    /// Empty buffer for small parts that are sent together.
+    pub(crate) joined: RefCell<Vec<u8>>,
     /// Empty pipes for relays.
     pub(crate) pipes: RefCell<Vec<Pipe>>,
     /// True if connections are to end as soon as they can.
@@ -64,6 +66,7 @@ impl Thread {
             meter: env.counters.meters.of_thread(),
             env,
             scratch: RefCell::new(Scratch::default()),
+            joined: RefCell::default(),
             pipes: RefCell::default(),
             draining: Cell::new(false),
             spares_idle: Cell::new(false),
@@ -97,8 +100,10 @@ impl Thread {
     /// Converts a duration to ticks, rounded up, plus one because the present
     /// tick has already begun.
     fn ticks(&self, time: Duration) -> Tick {
-        let ticks = time.as_nanos().div_ceil(self.tick.as_nanos().max(1)) + 1;
-        Tick::try_from(ticks).unwrap_or(Tick::MAX)
+        // Events ask for this. A division of 128 bits is a call, and 64 are 584 years.
+        let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let ticks = nanos(time).div_ceil(nanos(self.tick).max(1));
+        ticks.saturating_add(1)
     }
 
     /// Returns the time since a tick, to the resolution of the clock.
@@ -219,14 +224,26 @@ impl Thread {
 
     /// Returns the entry of the next task, which the task holds. A task without
     /// a layer of futures for that is smaller.
-    pub(crate) fn list(self: &Rc<Self>) -> Listed {
+    fn list(self: &Rc<Self>) -> Listed {
         Listed {
-            key: self.tasks.borrow().vacant_key(),
+            key: self.next_task(),
             thread: Rc::clone(self),
         }
     }
 
-    /// Runs the task that holds the entry made last.
+    /// Returns the place of the next task in the list, which the task holds and is to
+    /// give back by [`Self::unlist`].
+    pub(crate) fn next_task(&self) -> usize {
+        self.tasks.borrow().vacant_key()
+    }
+
+    /// Takes a task out of the list.
+    pub(crate) fn unlist(&self, key: usize) {
+        let handle = self.tasks.borrow_mut().try_remove(key);
+        drop(handle);
+    }
+
+    /// Runs the task that holds the place that is next.
     pub(crate) fn run_listed(&self, task: impl Future<Output = ()> + 'static) -> AbortHandle {
         let handle = tokio::task::spawn_local(task).abort_handle();
         // The task runs later, so the key is still vacant.
@@ -250,7 +267,13 @@ impl Thread {
         }
     }
 
-    fn one_ended(&self) {
+    /// Notes a task that the worker waits for, until [`Self::one_ended`].
+    pub(crate) fn one_began(&self) {
+        self.active.set(self.active.get() + 1);
+    }
+
+    /// Notes the end of a task that the worker waits for.
+    pub(crate) fn one_ended(&self) {
         self.active.set(self.active.get() - 1);
         if self.active.get() == 0 {
             self.ended.notify_one();
@@ -267,15 +290,14 @@ impl Thread {
 
 /// Entry of a task in the list of its thread.
 #[derive(Debug)]
-pub(crate) struct Listed {
+struct Listed {
     thread: Rc<Thread>,
     key: usize,
 }
 
 impl Drop for Listed {
     fn drop(&mut self) {
-        let handle = self.thread.tasks.borrow_mut().try_remove(self.key);
-        drop(handle);
+        self.thread.unlist(self.key);
     }
 }
 
@@ -307,7 +329,7 @@ pub struct Active(Rc<Thread>);
 
 impl Active {
     fn new(thread: &Rc<Thread>) -> Self {
-        thread.active.set(thread.active.get() + 1);
+        thread.one_began();
         Self(Rc::clone(thread))
     }
 }

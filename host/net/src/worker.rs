@@ -28,7 +28,7 @@ use crate::permits::Permit;
 use crate::places::{Places, PresentPlaces};
 use crate::proxy::Proxied;
 use crate::service::{Service, Services};
-use crate::thread::{Active, Listed, Thread, Tick};
+use crate::thread::{Thread, Tick};
 use crate::tls::Tls;
 use crate::transport::{OpenConnection, Transport};
 use crate::turns::{HEAVY, Turn, Turns};
@@ -92,8 +92,8 @@ impl Worker {
         let driving = Driving {
             driver,
             turn: Rc::clone(&transport.turn),
-            _registered: self.register(transport),
-            _listed: self.thread.list(),
+            registered: self.register(transport),
+            task: self.thread.next_task(),
         };
         self.thread.run_listed(driving);
     }
@@ -102,10 +102,10 @@ impl Worker {
     /// upstream: its deadlines and alarms hold until the guard is dropped.
     pub fn register(self: &Rc<Self>, transport: &Rc<Transport>) -> Registered {
         let key = self.transports.borrow_mut().insert(Rc::clone(transport));
+        self.thread.one_began();
         Registered {
             worker: Rc::clone(self),
             key,
-            _active: self.thread.active(),
         }
     }
 
@@ -429,13 +429,11 @@ impl Worker {
     }
 }
 
-/// Registration of a connection with its worker.
+/// Registration of a connection with its worker, which waits for it before it ends.
 #[derive(Debug)]
 pub struct Registered {
     worker: Rc<Worker>,
     key: usize,
-    /// Dropped last: the worker waits for it.
-    _active: Active,
 }
 
 impl Drop for Registered {
@@ -446,16 +444,27 @@ impl Drop for Registered {
         {
             transport.abandon();
         }
+        // Last, since the worker may end after it.
+        self.worker.thread.one_ended();
     }
 }
 
 /// A driver with its registration. It is a future of its own, so that the hot
-/// path has no needless layer.
+/// path has no needless layer. Every connection has one, so it holds no pointer
+/// that another one leads to.
 struct Driving<D> {
     driver: D,
     turn: Rc<Turn>,
-    _registered: Registered,
-    _listed: Listed,
+    registered: Registered,
+    /// Its place in the list of the thread's tasks.
+    task: usize,
+}
+
+impl<D> Drop for Driving<D> {
+    fn drop(&mut self) {
+        // What it holds is dropped before any other task of the thread runs.
+        self.registered.worker.thread.unlist(self.task);
+    }
 }
 
 impl<D: Future<Output = ()> + Unpin> Future for Driving<D> {

@@ -71,7 +71,7 @@ impl ConnectionTopics {
 }
 
 impl Subscriber for ConnectionTopics {
-    fn deliver(&self, messages: &[&Arc<Published>]) {
+    fn deliver(&self, messages: &[Arc<Published>]) {
         if self.transport.is_closing() {
             return;
         }

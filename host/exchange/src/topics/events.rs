@@ -328,7 +328,7 @@ impl QueueState {
 }
 
 impl Subscriber for EventQueue {
-    fn deliver(&self, messages: &[&Arc<Published>]) {
+    fn deliver(&self, messages: &[Arc<Published>]) {
         let limits = &self.thread.env.limits;
         let (slow, then) = (limits.http.websocket.max_queue, limits.http.websocket.slow);
         let meter = &self.thread.meter;

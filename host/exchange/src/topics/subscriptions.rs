@@ -116,7 +116,7 @@ mod tests {
     struct Deaf;
 
     impl Subscriber for Deaf {
-        fn deliver(&self, _: &[&Arc<Published>]) {}
+        fn deliver(&self, _: &[Arc<Published>]) {}
     }
 
     #[test]

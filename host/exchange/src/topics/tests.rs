@@ -10,7 +10,7 @@ use super::*;
 struct Reader(RefCell<Vec<String>>);
 
 impl Subscriber for Reader {
-    fn deliver(&self, messages: &[&Arc<Published>]) {
+    fn deliver(&self, messages: &[Arc<Published>]) {
         let texts = messages.iter();
         let texts = texts.map(|it| String::from_utf8_lossy(it.data()).into_owned());
         self.0.borrow_mut().extend(texts);

@@ -20,40 +20,35 @@ use crate::websocket::session::Session;
 /// Driver of a connection, once the request for it was answered.
 #[derive(Debug)]
 pub(crate) struct WebSocketConnection {
-    transport: Rc<Transport>,
     session: Session,
 }
 
-/// The way to the peer of a connection.
-#[derive(Debug)]
-struct Direct(Rc<Transport>);
-
-impl Outlet for Direct {
+impl Outlet for Transport {
     fn write(&self, parts: &[&[u8]]) {
-        self.0.write_vectored(parts);
+        self.write_vectored(parts);
     }
 
     fn queued(&self) -> u64 {
-        self.0.queued()
+        Self::queued(self)
     }
 
     fn wake(&self) {
-        self.0.nudge();
+        self.nudge();
     }
 
     fn pause(&self, paused: bool) {
         match paused {
-            true => self.0.pause_receiving(),
-            false => self.0.resume_receiving(),
+            true => self.pause_receiving(),
+            false => self.resume_receiving(),
         }
     }
 
     fn fail(&self, reason: ConnectionError) {
-        self.0.fail(reason);
+        Self::fail(self, reason);
     }
 
     fn is_closing(&self) -> bool {
-        self.0.is_closing()
+        Self::is_closing(self)
     }
 }
 
@@ -67,10 +62,9 @@ impl WebSocketConnection {
         agreed: Option<Agreed>,
     ) -> Self {
         let net = Arc::clone(&local.account(&site).net);
-        let outlet = Box::new(Direct(Rc::clone(transport)));
+        let outlet = Rc::clone(transport);
         let (buffers, peer) = (local.messages(), Side::Client);
         Self {
-            transport: Rc::clone(transport),
             session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer),
         }
     }
@@ -83,11 +77,9 @@ impl WebSocketConnection {
     ) -> Self {
         let transport = Rc::clone(accepted.socket.transport());
         let net = Arc::clone(&transport.thread().env);
-        let (site, outlet) = (Site::Own, Box::new(Direct(Rc::clone(&transport))));
-        let peer = Side::Server;
+        let (site, peer) = (Site::Own, Side::Server);
         Self {
-            session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer),
-            transport,
+            session: Session::new(&net, buffers, site, accepted, agreed, transport, peer),
         }
     }
 
@@ -98,7 +90,7 @@ impl WebSocketConnection {
 
     /// Ready at the end of the connection.
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Lost> {
-        let transport = Rc::clone(&self.transport);
+        let transport = Rc::clone(self.session.transport());
         let mut received = None;
         let mut held = false;
         loop {
@@ -120,10 +112,12 @@ impl WebSocketConnection {
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             // `attend` knows what the alarm was set for.
-            transport.alarm_rang();
+            let rang = transport.alarm_rang();
             self.session.await_ends(cx);
             self.session.attend();
-            transport.set_alarm_at(self.session.due());
+            if !self.session.keeps_alarm(rang) {
+                transport.set_alarm_at(self.session.due());
+            }
             if self.session.is_over() || transport.over().is_some() {
                 continue;
             }
@@ -148,23 +142,28 @@ impl WebSocketConnection {
                 self.session.go_on();
                 continue;
             }
-            if let Some(bytes) = received
-                && transport.pauses(cx, bytes)
-            {
-                return Poll::Pending;
+            loop {
+                if let Some(bytes) = received
+                    && transport.pauses(cx, bytes)
+                {
+                    return Poll::Pending;
+                }
+                received = Some(ready!(self.poll_receive(cx)));
+                if !transport.only_receives() || !self.session.only_receives() {
+                    break;
+                }
             }
-            received = Some(ready!(self.poll_receive(cx)));
         }
     }
 
     /// Receives a piece and uses it. Returns its size in bytes.
     fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<usize> {
-        let thread = Rc::clone(self.transport.thread());
-        let mut scratch = thread.scratch.borrow_mut();
-        match ready!(self.transport.poll_receive(cx, &mut scratch)) {
-            Err(reason) => self.transport.fail(reason),
+        let transport = Rc::clone(self.session.transport());
+        let mut scratch = transport.thread().scratch.borrow_mut();
+        match ready!(transport.poll_receive(cx, &mut scratch)) {
+            Err(reason) => transport.fail(reason),
             Ok(received) if received.is_end() => {
-                self.transport.core.borrow_mut().flow.peer_ended();
+                transport.core.borrow_mut().flow.peer_ended();
                 // There is no half-closed WebSocket.
                 self.session.lost(None);
             }
@@ -175,5 +174,24 @@ impl WebSocketConnection {
             }
         }
         Poll::Ready(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::websocket::sender::FrameSender;
+
+    #[test]
+    fn an_idle_connection_is_of_small_blocks() {
+        // The sizes are those of the allocator's blocks, of which the sender's has two
+        // counts, too.
+        let sizes = [
+            (size_of::<WebSocketConnection>(), 224),
+            (size_of::<FrameSender>() + 16, 80),
+        ];
+        for (size, most) in sizes {
+            assert!(size <= most, "{size} of {most}");
+        }
     }
 }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use netwasm_base::config::{Limits, SlowClient};
+use netwasm_base::config::SlowClient;
 use netwasm_base::error::ConnectionError;
 use netwasm_base::meter::Measure;
 use netwasm_exchange::topics::Published;
 use netwasm_exchange::websocket::{MessageKind, WebSocketSender, may_be_sent};
+use netwasm_net::env::Env;
 use netwasm_net::thread::Thread;
 
 use crate::websocket::codec::deflate::{Deflater, LEAST, Packing};
@@ -56,9 +57,10 @@ pub(super) trait Outlet: fmt::Debug {
 
 /// Sends the messages of a guest, and the frames of the host.
 pub(super) struct FrameSender {
-    outlet: Box<dyn Outlet>,
+    outlet: Rc<dyn Outlet>,
     thread: Rc<Thread>,
-    limits: SendLimits,
+    /// Limits and counters of the service.
+    net: Arc<Env>,
     deflater: Option<Box<RefCell<Deflater>>>,
     /// Keys of masks, if the peer is a server.
     keys: Option<Box<RefCell<MaskKeys>>>,
@@ -73,16 +75,6 @@ pub(super) struct FrameSender {
     paused: Cell<bool>,
 }
 
-/// Limits of what is queued for a client, in bytes.
-#[derive(Clone, Copy, Debug)]
-struct SendLimits {
-    high: u64,
-    low: u64,
-    /// Beyond it, the client is slow.
-    slow: u64,
-    then: SlowClient,
-}
-
 impl fmt::Debug for FrameSender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FrameSender").finish_non_exhaustive()
@@ -91,23 +83,17 @@ impl fmt::Debug for FrameSender {
 
 impl FrameSender {
     pub(super) fn new(
-        outlet: Box<dyn Outlet>,
+        outlet: Rc<dyn Outlet>,
         thread: &Rc<Thread>,
-        limits: &Limits,
+        net: &Arc<Env>,
         agreed: Option<Agreed>,
         buffers: &Rc<ThreadBuffers>,
         to: Side,
     ) -> Rc<Self> {
-        let websocket = &limits.http.websocket;
         Rc::new(Self {
             outlet,
             thread: Rc::clone(thread),
-            limits: SendLimits {
-                high: limits.write_high as u64,
-                low: limits.write_low as u64,
-                slow: websocket.max_queue as u64,
-                then: websocket.slow,
-            },
+            net: Arc::clone(net),
             packs_alone: agreed.is_some_and(Agreed::packs_alone),
             deflater: agreed
                 .filter(|agreed| agreed.packs())
@@ -120,15 +106,37 @@ impl FrameSender {
         })
     }
 
+    /// Returns the limits and counters of the service.
+    pub(super) fn net(&self) -> &Arc<Env> {
+        &self.net
+    }
+
+    /// Returns the buffers of the thread.
+    pub(super) fn buffers(&self) -> &Rc<ThreadBuffers> {
+        &self.buffers
+    }
+
+    /// Returns the bytes at which the client's next message waits.
+    fn high(&self) -> u64 {
+        self.net.limits.write_high as u64
+    }
+
     /// True if the client's next message waits: so much is queued for it, or the
     /// guest wants none.
     pub(super) fn holds(&self) -> bool {
-        !self.closed.get() && (self.paused.get() || self.outlet.queued() >= self.limits.high)
+        !self.closed.get() && (self.paused.get() || self.outlet.queued() >= self.high())
+    }
+
+    /// True if no close frame was sent, and the guest neither waits for room nor
+    /// wants no messages.
+    pub(super) fn is_at_rest(&self) -> bool {
+        !self.closed.get() && !self.owes.get() && !self.paused.get()
     }
 
     /// True if the guest is to be told of room. Reported once.
     pub(super) fn has_drained(&self) -> bool {
-        let due = self.owes.get() && !self.closed.get() && self.outlet.queued() <= self.limits.low;
+        let low = self.net.limits.write_low as u64;
+        let due = self.owes.get() && !self.closed.get() && self.outlet.queued() <= low;
         if due {
             self.owes.set(false);
         }
@@ -232,12 +240,13 @@ impl FrameSender {
     fn takes(&self, lengths: impl ExactSizeIterator<Item = usize>) -> bool {
         let meter = &self.thread.meter;
         let count = lengths.len();
-        let is_slow = self.limits.then != SlowClient::Wait
-            && (self.outlet.queued() > self.limits.slow
+        let limits = &self.net.limits.http.websocket;
+        let is_slow = limits.slow != SlowClient::Wait
+            && (self.outlet.queued() > limits.max_queue as u64
                 || !self.outlet.has_room(lengths.map(|it| it + MOST_HEAD).sum()));
         if is_slow {
             meter.add(Measure::MessagesDropped, count as u64);
-            if self.limits.then == SlowClient::Close {
+            if limits.slow == SlowClient::Close {
                 self.outlet.fail(ConnectionError::LimitExceeded(
                     "the client takes its messages too slowly (--max-websocket-queue)",
                 ));
@@ -250,7 +259,7 @@ impl FrameSender {
 
     /// Returns the room, and promises the guest to tell of more if there is none.
     fn room_left(&self) -> u64 {
-        let room = self.limits.high.saturating_sub(self.outlet.queued());
+        let room = self.high().saturating_sub(self.outlet.queued());
         if room == 0 {
             self.owes.set(true);
             self.outlet.wake();
@@ -280,7 +289,7 @@ impl WebSocketSender for FrameSender {
         }
     }
 
-    fn deliver(&self, messages: &[&Arc<Published>]) {
+    fn deliver(&self, messages: &[Arc<Published>]) {
         let lengths = messages.iter().map(|message| message.data().len());
         if self.is_closing() || !self.takes(lengths) {
             return;
@@ -291,6 +300,9 @@ impl WebSocketSender for FrameSender {
                 self.frame(opcode(message.kind()), message.data());
             }
             return;
+        }
+        if let [message] = messages {
+            return self.outlet.write(&[&**self.shared_frame(message)]);
         }
         let frames: Vec<&[u8]> = messages
             .iter()

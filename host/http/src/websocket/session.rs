@@ -21,7 +21,8 @@ use netwasm_exchange::websocket::{ABNORMAL, Accepted, Socket, WebSocketGuest, We
 use netwasm_net::env::Env;
 use netwasm_net::guest::Gone;
 use netwasm_net::thread::{Thread, Tick};
-use netwasm_net::turns::{REQUEST, Turn};
+use netwasm_net::transport::Transport;
+use netwasm_net::turns::REQUEST;
 
 use crate::websocket::codec::fault::{Fault, GOING_AWAY, INTERNAL, NO_STATUS, POLICY, RESTART};
 use crate::websocket::codec::frame::Opcode;
@@ -61,18 +62,14 @@ impl fmt::Debug for Ends {
     }
 }
 
-/// A connection between a client and a guest.
+/// A connection between a client and a guest. There are many that are idle, so it
+/// holds no pointer that another one leads to.
 #[derive(Debug)]
 pub(super) struct Session {
-    /// Limits and counters of the service.
-    net: Arc<Env>,
-    buffers: Rc<ThreadBuffers>,
-    thread: Rc<Thread>,
-    turn: Rc<Turn>,
-    ends: Ends,
+    /// Most connections wait for none.
+    ends: Option<Box<Ends>>,
     /// The service, whose generation lives as long as the connection.
     _site: Site,
-    peer: Side,
     reader: FrameReader,
     sender: Rc<FrameSender>,
     socket: Rc<Socket>,
@@ -80,14 +77,22 @@ pub(super) struct Session {
     stage: SessionStage,
     /// Input that waits until others had their turn.
     kept: Vec<u8>,
-    /// Tick at which the client last sent something.
-    heard: Tick,
-    /// Tick of a ping that the client has not answered.
-    asked: Option<Tick>,
+    silence: Silence,
+    /// True if the alarm was set for nothing but the next ping.
+    awaits_ping: bool,
     /// Progress of the message that has begun, and its tick.
     arriving: Option<(u64, Tick)>,
     /// Messages since a tick.
     rate: (usize, Tick),
+}
+
+/// Time in which the peer has sent nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Silence {
+    /// The tick at which it last sent something.
+    Since(Tick),
+    /// The tick of a ping that it has not answered.
+    Asked(Tick),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,38 +113,33 @@ impl Session {
         site: Site,
         accepted: Accepted,
         agreed: Option<Agreed>,
-        outlet: Box<dyn Outlet>,
+        outlet: Rc<dyn Outlet>,
         peer: Side,
     ) -> Self {
         let Accepted { socket, guest, .. } = accepted;
         let thread = Rc::clone(socket.transport().thread());
         net.counters.websockets_opened.add();
         let reader = FrameReader::new(&net.limits.http.websocket, agreed).of(peer);
-        let sender = FrameSender::new(outlet, &thread, &net.limits, agreed, buffers, peer);
+        let sender = FrameSender::new(outlet, &thread, net, agreed, buffers, peer);
         let now = thread.now();
         let begun: Rc<dyn WebSocketSender> = Rc::<FrameSender>::clone(&sender);
         socket.open(&begun);
         let service = socket.service();
-        let mut ends = Ends::default();
+        let mut ends = None::<Box<Ends>>;
         if !Rc::ptr_eq(service, &thread) {
-            ends.add(service);
+            ends.get_or_insert_default().add(service);
         }
         Self {
             ends,
-            net: Arc::clone(net),
-            buffers: Rc::clone(buffers),
-            turn: Rc::clone(&socket.transport().turn),
-            thread,
             _site: site,
-            peer,
             reader,
             sender,
             socket,
             guest,
             stage: SessionStage::Open,
             kept: Vec::new(),
-            heard: now,
-            asked: None,
+            silence: Silence::Since(now),
+            awaits_ping: false,
             arriving: None,
             rate: (0, now),
         }
@@ -153,17 +153,24 @@ impl Session {
     /// Awaits the end of the listener's run, too: for a connection that its
     /// transport does not wake then.
     pub(super) fn with_end_of_listener(mut self) -> Self {
-        self.ends.add(&self.thread);
+        let ends = self.ends.get_or_insert_default();
+        ends.add(self.socket.transport().thread());
         self
+    }
+
+    /// Returns the connection below.
+    pub(super) fn transport(&self) -> &Rc<Transport> {
+        self.socket.transport()
     }
 
     /// Wakes the task once an end comes that it is not woken for otherwise.
     pub(super) fn await_ends(&mut self, cx: &mut Context<'_>) {
-        let awaited = self.ends.0.len();
-        self.ends
-            .0
-            .retain_mut(|end| end.as_mut().poll(cx).is_pending());
-        if self.ends.0.len() < awaited {
+        let Some(Ends(ends)) = self.ends.as_deref_mut() else {
+            return;
+        };
+        let awaited = ends.len();
+        ends.retain_mut(|end| end.as_mut().poll(cx).is_pending());
+        if ends.len() < awaited {
             cx.waker().wake_by_ref();
         }
     }
@@ -191,16 +198,18 @@ impl Session {
 
     /// Uses what the client has sent.
     pub(super) fn received(&mut self, input: &[u8]) {
-        self.heard = self.thread.now();
-        self.asked = None;
-        let shared = Rc::clone(&self.buffers);
+        let thread = Rc::clone(self.transport().thread());
+        self.silence = Silence::Since(thread.now());
+        let peer = self.reader.peer();
+        let shared = Rc::clone(self.sender.buffers());
         let mut buffers = shared.reading.borrow_mut();
         self.reader.resume(&mut buffers);
         let mut rest = input;
         let mut used = false;
         while !self.is_over() {
             // Input that was read before has its turn, too.
-            if used && !rest.is_empty() && (self.holds() || self.turn.is_over(REQUEST)) {
+            if used && !rest.is_empty() && (self.holds() || self.transport().turn.is_over(REQUEST))
+            {
                 self.kept = rest.to_vec();
                 break;
             }
@@ -211,10 +220,10 @@ impl Session {
                     let deliver = Delivery {
                         sender: &self.sender,
                         guest: &*self.guest,
-                        thread: &self.thread,
+                        thread: &thread,
                         rate: &mut self.rate,
-                        max_rate: match self.peer {
-                            Side::Client => self.net.limits.http.websocket.max_rate,
+                        max_rate: match peer {
+                            Side::Client => self.sender.net().limits.http.websocket.max_rate,
                             Side::Server => None,
                         },
                     };
@@ -227,7 +236,7 @@ impl Session {
             }
         }
         self.reader.rest(&mut buffers);
-        let now = self.thread.now();
+        let now = thread.now();
         let before = self.arriving;
         self.arriving = self.reader.progress().map(|progress| match before {
             Some((known, since)) if known == progress => (known, since),
@@ -241,7 +250,7 @@ impl Session {
         if self.is_over() {
             return;
         }
-        let service = Rc::clone(self.socket.service());
+        let service = self.socket.service();
         if service.is_aborting() {
             return self.end(SessionEnd::Lost);
         }
@@ -250,7 +259,7 @@ impl Session {
         {
             return self.end(SessionEnd::Fault(GONE));
         }
-        let thread = Rc::clone(&self.thread);
+        let thread = self.socket.transport().thread();
         let now = thread.now();
         if self.sender.has_closed() && self.stage == SessionStage::Open {
             self.stage = SessionStage::Closing(now);
@@ -261,20 +270,18 @@ impl Session {
             }
             return;
         }
-        if self.socket.transport().is_leaving() || service.is_draining() {
-            match self.peer {
+        if self.transport().is_leaving() || service.is_draining() {
+            match self.reader.peer() {
                 Side::Client => self.sender.say_close(Some(RESTART), "the service restarts"),
                 Side::Server => self.sender.say_close(Some(GOING_AWAY), ""),
             }
             self.stage = SessionStage::Closing(now);
             return;
         }
-        let net = Arc::clone(&self.net);
-        let limits = &net.limits.http;
+        let limits = &self.sender.net().limits.http;
         if self.holds() {
             // Its answer is not read, nor is the rest of its message.
-            self.heard = now;
-            self.asked = None;
+            self.silence = Silence::Since(now);
             self.arriving = self.arriving.map(|(progress, _)| (progress, now));
         }
         if let Some((_, since)) = self.arriving
@@ -283,37 +290,60 @@ impl Session {
             return self.end(SessionEnd::Fault(TOO_SLOW));
         }
         let websocket = &limits.websocket;
-        match (self.asked, websocket.ping) {
-            (Some(asked), _) if thread.passed(asked, websocket.ping_timeout) => {
+        match (self.silence, websocket.ping) {
+            (Silence::Asked(asked), _) if thread.passed(asked, websocket.ping_timeout) => {
                 tracing::info!(
-                    peer = %self.socket.transport().peer(),
-                    "the {} answers no ping (--websocket-ping-timeout)", name(self.peer)
+                    peer = %self.transport().peer(),
+                    "the {} answers no ping (--websocket-ping-timeout)", name(self.reader.peer())
                 );
                 self.sender.say_close(Some(INTERNAL), "no answer to a ping");
                 self.end(SessionEnd::Lost);
             }
-            (None, Some(limit)) if thread.passed(self.heard, limit) => {
+            (Silence::Since(heard), Some(limit)) if thread.passed(heard, limit) => {
                 self.sender.control(Opcode::Ping, &[]);
-                self.asked = Some(now);
+                self.silence = Silence::Asked(now);
             }
             _ => {}
         }
     }
 
+    /// True if the alarm that is set does: nothing is due but a ping, which whatever the
+    /// peer has sent meanwhile only puts off. `rang` is true if there is none any more.
+    pub(super) fn keeps_alarm(&mut self, rang: bool) -> bool {
+        let is_quiet = self.arriving.is_none() && matches!(self.silence, Silence::Since(_));
+        let awaits_ping = is_quiet && self.stage == SessionStage::Open;
+        std::mem::replace(&mut self.awaits_ping, awaits_ping) && awaits_ping && !rang
+    }
+
+    /// True if receiving is all there is to do, which is the usual case.
+    pub(super) fn only_receives(&self) -> bool {
+        let service = self.socket.service();
+        self.stage == SessionStage::Open
+            && self.awaits_ping
+            && self.arriving.is_none()
+            && !self.has_kept()
+            && self.sender.is_at_rest()
+            && !self.transport().is_leaving()
+            && !service.is_draining()
+            && !service.is_aborting()
+    }
+
     /// Returns the tick at which something is due.
     pub(super) fn due(&self) -> Option<Tick> {
         let after = |since: Tick, limit| {
-            let thread = &self.thread;
+            let thread = self.transport().thread();
             thread.tick_after(limit) - thread.now() + since
         };
-        let limits = &self.net.limits.http;
-        let ping = match (self.stage, self.asked) {
+        let limits = &self.sender.net().limits.http;
+        let ping = match (self.stage, self.silence) {
             (SessionStage::Over, _) => return None,
             (SessionStage::Closing(since), _) => return Some(after(since, CLOSE_WAIT)),
-            (SessionStage::Open, Some(asked)) => Some(after(asked, limits.websocket.ping_timeout)),
-            (SessionStage::Open, None) => {
+            (SessionStage::Open, Silence::Asked(asked)) => {
+                Some(after(asked, limits.websocket.ping_timeout))
+            }
+            (SessionStage::Open, Silence::Since(heard)) => {
                 let ping = limits.websocket.ping;
-                ping.map(|limit| after(self.heard, limit))
+                ping.map(|limit| after(heard, limit))
             }
         };
         let rest = self.arriving;
@@ -326,7 +356,7 @@ impl Session {
         if !self.is_over() {
             let reason = reason.map(ToString::to_string);
             tracing::debug!(
-                peer = %self.socket.transport().peer(),
+                peer = %self.transport().peer(),
                 reason,
                 "a WebSocket connection ends without a close frame"
             );
@@ -346,8 +376,9 @@ impl Session {
             SessionEnd::Fault(fault) => {
                 if fault != GONE {
                     tracing::info!(
-                        peer = %self.socket.transport().peer(),
-                        "the {}'s WebSocket connection is closed: {fault}", name(self.peer)
+                        peer = %self.transport().peer(),
+                        "the {}'s WebSocket connection is closed: {fault}",
+                        name(self.reader.peer())
                     );
                 }
                 self.sender.say_close(Some(fault.code), fault.reason);
@@ -356,7 +387,7 @@ impl Session {
             SessionEnd::Lost => (ABNORMAL, String::new()),
         };
         self.socket.end();
-        self.net.counters.websockets_ended.add();
+        self.sender.net().counters.websockets_ended.add();
         // A trap is already logged.
         let _ = self.guest.closed(code, &reason);
     }

@@ -54,7 +54,7 @@ impl Tunnel {
         let transport = accepted.socket.transport();
         let (thread, turn) = (Rc::clone(transport.thread()), Rc::clone(&transport.turn));
         let queue = queues.queue();
-        let outlet = Box::new(TunnelOutlet(Rc::clone(&queue)));
+        let outlet = Rc::new(TunnelOutlet(Rc::clone(&queue)));
         let net = Arc::clone(&local.account(&site).net);
         let (buffers, peer) = (local.messages(), Side::Client);
         Self {

@@ -1,6 +1,7 @@
 //! Tests of connections, with a guest and clients in one thread.
 
 mod over_http2;
+mod pings;
 mod sending;
 
 use std::cell::{Cell, OnceCell, RefCell};

@@ -27,8 +27,8 @@ use crate::transport::Transport;
 use crate::transport::delivery::{Delivery, Leaving};
 use crate::upstream::Place;
 
-/// Parts of together so many bytes are copied into one and go by send(2), which takes
-/// 0.4 us less than sendmsg(2) does for two parts.
+/// Parts of together so many bytes are copied into a buffer of the thread and go by
+/// send(2), which takes 0.4 us less than sendmsg(2) does for two parts.
 const JOINED: usize = 4 << 10;
 
 /// The mutable state of a [`Transport`].
@@ -79,8 +79,8 @@ pub struct Core {
     pub(super) reads: bool,
     /// Counts the connection against `--max-connections` or `--max-outgoing`.
     pub(super) permit: Option<Permit>,
-    /// Place of an accepted connection among those of its client.
-    pub(crate) client: Option<ClientPlace>,
+    /// Place of an accepted connection among those of its client, if these are limited.
+    pub(crate) client: Option<Box<ClientPlace>>,
     /// Counts it among those of its listener.
     pub(crate) of_listener: Option<OfListener>,
     /// Place of a guest's connection at a server of an upstream group.
@@ -319,22 +319,29 @@ impl Core {
         }
     }
 
-    pub(super) fn write_vectored(&mut self, slices: &[&[u8]]) {
+    /// Sends slices or queues them. `joined` is an empty buffer.
+    pub(super) fn write_vectored(&mut self, slices: &[&[u8]], joined: &mut Vec<u8>) {
         let mut out = Out {
             socket: &self.socket,
             meter: &self.meter,
             queue: &mut self.queue,
             error: None,
         };
-        match &mut self.tls {
-            None if slices.iter().map(|slice| slice.len()).sum::<usize>() <= JOINED => {
-                out.accept(&[IoSlice::new(&slices.concat())]);
+        match (&mut self.tls, slices) {
+            (Some(session), _) => session.write_vectored(slices, &mut out),
+            (None, [slice]) => out.accept(&[IoSlice::new(slice)]),
+            (None, _) if slices.iter().map(|slice| slice.len()).sum::<usize>() <= JOINED => {
+                for slice in slices {
+                    joined.extend_from_slice(slice);
+                }
+                out.accept(&[IoSlice::new(joined)]);
+                joined.clear();
             }
-            None => {
+            (None, [first, second]) => out.accept(&[IoSlice::new(first), IoSlice::new(second)]),
+            (None, _) => {
                 let slices: Vec<_> = slices.iter().map(|slice| IoSlice::new(slice)).collect();
                 out.accept(&slices);
             }
-            Some(session) => session.write_vectored(slices, &mut out),
         }
         if let Some(errno) = out.error {
             self.flow.fail(errno.into());

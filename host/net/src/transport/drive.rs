@@ -418,7 +418,7 @@ impl Transport {
 
     /// True if receiving is all there is to do. This is the usual case, decided
     /// by a few loads.
-    pub(crate) fn only_receives(&self) -> bool {
+    pub fn only_receives(&self) -> bool {
         let core = self.core.borrow();
         core.flow.only_receives()
             && core.queue.is_empty()

@@ -23,7 +23,8 @@ pub const LINGER_MOST: usize = 16 << 20;
 #[derive(Debug)]
 pub struct Linger {
     shut: bool,
-    discarded: usize,
+    /// Bytes.
+    discarded: u32,
 }
 
 impl Linger {
@@ -55,8 +56,9 @@ impl Linger {
         let mut scratch = thread.scratch.borrow_mut();
         loop {
             match ready!(transport.poll_discard(cx, &mut scratch)) {
-                Ok(count @ 1..) if self.discarded < LINGER_MOST => {
-                    self.discarded += count;
+                Ok(count @ 1..) if (self.discarded as usize) < LINGER_MOST => {
+                    let more = u32::try_from(count).unwrap_or(u32::MAX);
+                    self.discarded = self.discarded.saturating_add(more);
                     if transport.pauses(cx, count) {
                         return Poll::Pending;
                     }
@@ -89,7 +91,7 @@ impl Transport {
     /// Notes the places of an accepted connection, which it keeps.
     pub(crate) fn admitted(&self, client: Option<ClientPlace>, of_listener: OfListener) {
         let mut core = self.core.borrow_mut();
-        core.client = client;
+        core.client = client.map(Box::new);
         core.of_listener = Some(of_listener);
     }
 

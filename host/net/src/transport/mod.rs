@@ -192,7 +192,8 @@ impl Transport {
 
     /// Sends several slices or queues them, in one system call if possible.
     pub fn write_vectored(&self, slices: &[&[u8]]) {
-        self.write_with(|core| core.write_vectored(slices));
+        let joined = &mut *self.thread.joined.borrow_mut();
+        self.write_with(|core| core.write_vectored(slices, joined));
     }
 
     /// Returns how many bytes the guest may write before the queue reaches the

@@ -81,3 +81,21 @@ fn a_driver_that_panics_leaves_nothing_behind() {
         assert_eq!(worker.env().counters.connections_lost.get(), 1);
     });
 }
+
+#[test]
+fn the_worker_adds_little_to_the_task_of_a_driver() {
+    // `netwasm_http::h1` tests the size of a driver, and says what for.
+    assert_eq!(size_of::<Driving<()>>(), 32);
+}
+
+#[test]
+fn an_idle_connection_is_of_small_blocks() {
+    // The sizes are those of the allocator's blocks. Two counts go with each value.
+    let sizes = [
+        (size_of::<Transport>() + 16, 448),
+        (size_of::<Turn>() + 16, 112),
+    ];
+    for (size, most) in sizes {
+        assert!(size <= most, "{size} of {most}");
+    }
+}

@@ -231,7 +231,7 @@ fn readers_alone_are_told_that_messages_of_other_processes_may_be_missing() {
 struct Other(Cell<usize>);
 
 impl Subscriber for Other {
-    fn deliver(&self, messages: &[&Arc<Published>]) {
+    fn deliver(&self, messages: &[Arc<Published>]) {
         self.0.set(self.0.get() + messages.len());
     }
 }

@@ -156,7 +156,7 @@ impl Driver {
         let early = std::mem::take(&mut self.exchange.kept);
         match upgrade.join(&self.transport, &early) {
             Ok(ClientTunnel::Native(driver)) => Stage::Tunnel(driver),
-            Ok(ClientTunnel::Copied(relaying)) => Stage::Relaying(relaying),
+            Ok(ClientTunnel::Copied(relaying)) => Stage::Relaying(Box::new(relaying)),
             Err(reason) => {
                 self.transport.fail(reason.clone());
                 self.lose(&Some(reason))

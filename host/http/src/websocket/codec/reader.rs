@@ -108,6 +108,11 @@ impl FrameReader {
         Self { from, ..self }
     }
 
+    /// Returns the side whose frames are read.
+    pub(in crate::websocket) fn peer(&self) -> Side {
+        self.from
+    }
+
     /// Returns a number that grows with the payload of the message or frame under
     /// way, of which more must arrive; `None` if none is. Control frames within a
     /// message do not count.
