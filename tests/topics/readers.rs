@@ -5,7 +5,7 @@ use crate::harness::http2::{ask, settings};
 use crate::harness::{Http2, Run, administered, message, scrape};
 
 #[test]
-fn a_reader_whose_place_is_no_longer_kept_gets_all_that_is() {
+fn a_reader_whose_place_is_no_longer_kept_is_told_and_gets_all_that_is() {
     let server = Run::guest("ws-probe").http().args(["--events-kept", "2"]);
     let server = server.start();
     let mut first = Reader::begin(&server, "/later/news", &[]);
@@ -16,21 +16,49 @@ fn a_reader_whose_place_is_no_longer_kept_gets_all_that_is() {
     }
     first.until("-4\n\n");
     let kept = format!("data: 3\nid: {ring}-3\n\ndata: 4\nid: {ring}-4\n\n");
-    for (seen, begins, rest) in [
+    let mut peer = server.connect_http();
+    for (seen, gap, begins, rest) in [
         // Two are missed for good.
-        ("0", "2", &*kept),
-        ("1", "2", &kept),
-        ("2", "2", &kept),
-        ("4", "4", ""),
+        ("0", "event: gap\ndata: 2\n", "2", &*kept),
+        ("1", "event: gap\ndata: 1\n", "2", &kept),
+        ("2", "", "2", &kept),
+        ("4", "", "4", ""),
         // It has not been yet.
-        ("5", "2", &kept),
+        ("5", "event: gap\ndata: unknown\n", "2", &kept),
     ] {
         let line = format!("Last-Event-ID: {ring}-{seen}");
         let mut again = Reader::begin(&server, "/later/news", &[&line]);
-        let expected = format!("id: {ring}-{begins}\n\n{rest}");
+        let expected = format!("{gap}id: {ring}-{begins}\n\n{rest}");
         assert_eq!(again.until(&expected), expected, "{seen}");
+        // Clients that see the head are told there, too.
+        peer.send(message("HEAD", "/later/news", &[&line]).as_bytes());
+        let head = peer.response_to_head().is(200, "");
+        let begin = format!("{ring}-{begins}");
+        assert_eq!(head.header("last-event-id"), Some(&*begin), "{seen}");
     }
-    drop(first);
+    peer.send(message("HEAD", "/later/news", &[]).as_bytes());
+    let head = peer.response_to_head().is(200, "");
+    assert_eq!(head.header("last-event-id"), None);
+    drop((first, peer));
+    server.stop();
+}
+
+#[test]
+fn a_reader_is_told_of_a_message_that_has_no_room_on_its_way() {
+    let run = Run::guest("ws-probe").http();
+    let server = run.args(["--max-write-buffer", "128KiB"]).start();
+    let mut first = Reader::begin(&server, "/later/news", &[]);
+    let id = first.id("");
+    let (ring, _) = id.split_once('-').expect("a number");
+    assert_eq!(publish(&server, "x".repeat(150_000).as_bytes()), "1");
+    publish(&server, b"after");
+    let told = format!("event: gap\ndata: 1\nid: {ring}-1\n\n");
+    let rest = format!("{told}data: after\nid: {ring}-2\n\n");
+    assert_eq!(first.until("-2\n\n"), rest);
+    let line = format!("Last-Event-ID: {id}");
+    let mut again = Reader::begin(&server, "/later/news", &[&line]);
+    assert_eq!(again.until("-2\n\n"), format!("id: {id}\n\n{rest}"));
+    drop((first, again));
     server.stop();
 }
 

@@ -53,6 +53,11 @@ pub trait Subscriber {
     /// published before it has been delivered. Only readers of events have a use for
     /// that, as they can get it by other means.
     fn missed(&self, _number: u64) {}
+
+    /// True if it reads events, and so gets what tells of a gap.
+    fn reads_events(&self) -> bool {
+        false
+    }
 }
 
 /// The topics of a service, as a thread sees them.
@@ -227,7 +232,9 @@ impl TopicsOfThread {
 
 /// Delivers messages to a subscriber, but those that it is not to get.
 fn deliver_to(subscriber: &dyn Subscriber, id: SubscriberId, batch: &[Arc<Published>]) {
-    let is_wanted = |message: &Arc<Published>| message.except != Some(id);
+    let is_wanted = |message: &Arc<Published>| {
+        message.except != Some(id) && (!message.is_notice || subscriber.reads_events())
+    };
     if batch.iter().all(is_wanted) {
         return subscriber.deliver(batch);
     }

@@ -64,6 +64,10 @@ pub trait User: Send + Sync + 'static {
 
     /// Notes that messages were not sent, or perhaps not.
     fn lost(&self, count: u64);
+
+    /// Notes that messages of other processes may have been missed: the server is
+    /// there again.
+    fn joined_again(&self);
 }
 
 /// Channels of a Redis server. The connection ends once this is dropped.
@@ -347,11 +351,14 @@ async fn serve(shared: &Shared, mut connection: MultiplexedConnection, told: &mu
         return gone(error);
     }
     match std::mem::take(told) {
-        true => tracing::info!(
-            lost,
-            "topics are joined again, over {} (--topics)",
-            shared.url
-        ),
+        true => {
+            shared.user.joined_again();
+            tracing::info!(
+                lost,
+                "topics are joined again, over {} (--topics)",
+                shared.url
+            );
+        }
         false => tracing::info!("topics are joined, over {} (--topics)", shared.url),
     }
     loop {

@@ -122,9 +122,11 @@ pub(crate) fn answer(
                 event: of.event,
                 retry: of.retry.map(Duration::from_nanos),
             };
-            match EventsBody::new(&state.local.topics, &of, asker(state).reader) {
-                Ok(content) => {
-                    mark_as_events(&mut headers);
+            let reader = asker(state).reader;
+            let comes_again = reader.seen.is_some();
+            match EventsBody::new(&state.local.topics, &of, reader) {
+                Ok((content, begin)) => {
+                    mark_as_events(&mut headers, comes_again.then_some(&*begin));
                     Body::Stream(streamed(content, None))
                 }
                 Err(error) => return Ok(Err(error)),
@@ -139,12 +141,21 @@ pub(crate) fn answer(
     }))
 }
 
-/// Adds the fields of a stream of events that the guest has not set.
-fn mark_as_events(headers: &mut Fields) {
-    for (name, value) in [("content-type", MEDIA_TYPE), ("cache-control", "no-store")] {
-        if !headers
+/// Adds the fields of a stream of events that the guest has not set. A client that
+/// comes again is told the ID of the message before its first one (`begin`), as by
+/// draft-dunglas-mercure, section "Reconnection": another than its own tells of a gap.
+fn mark_as_events(headers: &mut Fields, begin: Option<&str>) {
+    let fields = [
+        ("content-type", Some(MEDIA_TYPE)),
+        ("cache-control", Some("no-store")),
+        ("last-event-id", begin),
+    ];
+    for (name, value) in fields {
+        let is_given = headers
             .iter()
-            .any(|(given, _)| given.eq_ignore_ascii_case(name))
+            .any(|(given, _)| given.eq_ignore_ascii_case(name));
+        if let Some(value) = value
+            && !is_given
         {
             headers.push((name.into(), value.into()));
         }

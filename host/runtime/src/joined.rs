@@ -92,4 +92,10 @@ impl User for Receiver {
     fn lost(&self, count: u64) {
         self.counters.joined.lost.add_many(count);
     }
+
+    fn joined_again(&self) {
+        if let Some(topics) = self.topics.upgrade() {
+            topics.miss();
+        }
+    }
 }

@@ -2,8 +2,8 @@
 //! topic as the body of a response, made without a guest.
 //!
 //! Each event has an ID, by which a client that connects again gets what it has
-//! missed, as far as that is kept. An end of the stream is none for the client: it
-//! connects again.
+//! missed, as far as that is kept. An event of the type `gap` tells of what is not. An
+//! end of the stream is none for the client: it connects again.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -27,7 +27,7 @@ use netwasm_net::transport::Transport;
 use crate::content::{Content, FileContent};
 use crate::failure::Failure;
 
-use super::ring::RingBegin;
+use super::ring::{Gap, RingBegin};
 use super::{Published, Subscriber, SubscriberId, TopicsOfThread};
 
 /// Media type of a stream of events.
@@ -102,6 +102,8 @@ struct QueueState {
     /// Number of the last message of the topic that the client has got, or that it
     /// does not want.
     last: u64,
+    /// Messages since the last queued one that the client does not get, as it is slow.
+    dropped: u64,
     /// True if nothing more is queued, as the client is slow.
     full: bool,
     /// True if nothing more is queued, as the next message found no room on its way
@@ -111,7 +113,8 @@ struct QueueState {
 }
 
 impl EventsBody {
-    /// Subscribes to the texts of a topic, for a client.
+    /// Subscribes to the texts of a topic, for a client. Returns the ID of the message
+    /// before the first that it gets, too.
     ///
     /// # Errors
     /// Fails with `InvalidArgument` if the topic's name is empty or too long, or if
@@ -120,7 +123,7 @@ impl EventsBody {
         topics: &Rc<TopicsOfThread>,
         of: &EventsOf,
         reader: Reader,
-    ) -> Result<Self, ConnectionError> {
+    ) -> Result<(Self, String), ConnectionError> {
         let type_line = match &of.event {
             Some(event) if event.contains(['\r', '\n']) => {
                 return Err(ConnectionError::InvalidArgument);
@@ -138,6 +141,7 @@ impl EventsBody {
         let (topic, ring) = topics.read(&of.topic, id, Rc::downgrade(&as_subscriber))?;
         let RingBegin {
             id: begin,
+            gap,
             missed,
             last,
         } = ring.begin(reader.seen.as_deref());
@@ -146,7 +150,11 @@ impl EventsBody {
             // Writing to memory cannot fail.
             let _ = writeln!(head, "retry: {}", retry.as_millis());
         }
-        // It has no data, and so is no event to a client, which keeps the ID.
+        if let Some(gap) = gap {
+            head += &gap.lines();
+        }
+        // Without a gap, it has no data, and so is no event to a client, which keeps
+        // the ID.
         let _ = write!(head, "id: {begin}\n\n");
         let limits = &thread.env.limits;
         let mut ends: Vec<Pin<Box<dyn Future<Output = ()>>>> =
@@ -160,7 +168,7 @@ impl EventsBody {
         let heartbeat = Heartbeat::new(limits, listener.map(|it| &it.env.limits));
         queue.begin(head.into(), missed, last);
         thread.env.counters.event_streams_opened.add();
-        Ok(Self {
+        let body = Self {
             queue,
             topic,
             id,
@@ -170,7 +178,8 @@ impl EventsBody {
             heartbeat,
             ends,
             over: false,
-        })
+        };
+        Ok((body, begin))
     }
 
     /// True if the stream ends once what is queued is sent: the client connects again,
@@ -304,6 +313,11 @@ impl QueueState {
         self.full || self.gap
     }
 
+    fn push(&mut self, text: Bytes) {
+        self.bytes += text.len() + OVERHEAD;
+        self.events.push_back(text);
+    }
+
     /// Drops what is queued.
     fn clear(&mut self) {
         self.events = VecDeque::new();
@@ -334,12 +348,18 @@ impl Subscriber for EventQueue {
             };
             if state.ends() || state.bytes > most {
                 dropped += 1;
+                state.dropped += 1;
                 state.full |= !state.gap && then != SlowClient::Drop;
                 continue;
             }
+            if state.dropped > 0 {
+                // Without an ID: a client that leaves before the next message gets
+                // what is kept of them when it comes again.
+                let gap = Gap::Of(std::mem::take(&mut state.dropped));
+                state.push((gap.lines() + "\n").into());
+            }
             sent += 1;
-            state.bytes += event.text.len() + OVERHEAD;
-            state.events.push_back(event.text.clone());
+            state.push(event.text.clone());
         }
         meter.add(Measure::MessagesSent, sent);
         meter.add(Measure::MessagesDropped, dropped);
@@ -357,6 +377,10 @@ impl Subscriber for EventQueue {
         state.gap |= number > state.last;
         drop(state);
         self.wake();
+    }
+
+    fn reads_events(&self) -> bool {
+        true
     }
 }
 

@@ -15,7 +15,7 @@ use crate::message::MessageKind;
 
 use super::mailbox::Mailbox;
 use super::published::{Published, SubscriberId, size};
-use super::ring::{self, Event, Ring};
+use super::ring::{self, Event, Gap, Ring};
 
 /// Maximum of rings of topics without subscribers.
 const MOST_RESTING: usize = 1024;
@@ -216,6 +216,31 @@ impl Topics {
         self.send(topic, kind, data, None, most).lost
     }
 
+    /// Tells all readers of events that messages of other processes may be missing.
+    pub fn miss(&self) {
+        let rings: Vec<_> = {
+            let places = self.places();
+            let each = places.rings.iter();
+            each.map(|(topic, kept)| (Arc::clone(topic), Arc::clone(&kept.ring)))
+                .collect()
+        };
+        for (topic, ring) in rings {
+            self.tell(&topic, &ring, Gap::Unknown);
+        }
+    }
+
+    /// Tells the readers of a topic of messages that they do not get.
+    fn tell(&self, topic: &Arc<str>, ring: &Ring, gap: Gap) {
+        ring.add(gap.lines(), |event| {
+            let mailboxes = self.places().mailboxes(topic);
+            let notice = Arc::new(Published::notice(Arc::clone(topic), event));
+            for (mailbox, _) in mailboxes {
+                // Without room, readers come again, and get it from the ring.
+                mailbox.push(&notice);
+            }
+        });
+    }
+
     fn send(
         &self,
         topic: &str,
@@ -232,23 +257,24 @@ impl Topics {
         else {
             return Delivery::default();
         };
-        let refuse = |mailboxes: &[Subscribers]| {
+        let ring = ring.filter(|_| kind == MessageKind::Text);
+        let refuse = |mailboxes: &[Subscribers], ring: Option<&Ring>| {
+            if let Some(ring) = ring {
+                self.tell(&topic, ring, Gap::Of(1));
+            }
             let count = mailboxes.iter().map(|(_, count)| count).sum();
             Delivery { count, lost: count }
         };
         if size(data.len()) > most {
             // No mailbox has room for it, so it is not copied.
-            return refuse(&mailboxes);
+            return refuse(&mailboxes, ring.as_deref());
         }
         let text = || std::str::from_utf8(data).ok();
-        let numbered = match kind {
-            MessageKind::Text => ring.and_then(|ring| Some((ring, ring::lines(text()?)))),
-            MessageKind::Binary => None,
-        };
+        let numbered = ring.and_then(|ring| Some((ring, ring::lines(text()?))));
         // Its line ends make the event longer than the text.
         let length = numbered.as_ref().map_or(0, |(_, lines)| lines.len());
         if size(data.len() + length) > most {
-            return refuse(&mailboxes);
+            return refuse(&mailboxes, numbered.as_ref().map(|(ring, _)| &**ring));
         }
         let copy = Bytes::copy_from_slice(data);
         let push = |event: Option<Event>| {

@@ -25,6 +25,8 @@ pub struct Published {
     packed: OnceLock<Bytes>,
     /// It as an event, if the topic is read as events.
     pub(super) event: Option<Event>,
+    /// True if it is for readers of events alone, which it tells of a gap.
+    pub(super) is_notice: bool,
 }
 
 impl Published {
@@ -44,6 +46,15 @@ impl Published {
             plain: OnceLock::new(),
             packed: OnceLock::new(),
             event,
+            is_notice: false,
+        }
+    }
+
+    /// Returns a message for readers of events alone.
+    pub(super) fn notice(topic: Arc<str>, event: Event) -> Self {
+        Self {
+            is_notice: true,
+            ..Self::new(topic, MessageKind::Text, Bytes::new(), None, Some(event))
         }
     }
 

@@ -3,6 +3,9 @@
 //! Each message gets a number, in the order in which all mailboxes get it, and
 //! each ring has a random name: an ID from another process, or from before the
 //! ring was dropped, is known as foreign.
+//!
+//! A message for which there is no room has its number and its place, too: an event
+//! that tells readers of a gap.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -17,11 +20,33 @@ use netwasm_base::config::EventLimits;
 /// Maximum of bytes in all rings of a service.
 const MOST: usize = 64 << 20;
 
+/// Type of the events that tell of messages that a reader does not get.
+const GAP: &str = "gap";
+
 /// Bytes that an event takes besides its text.
 const OVERHEAD: usize = 64;
 
 /// Maximum length of the line with an event's ID, and of the empty one behind it.
 const ID_LINE: usize = 48;
+
+/// Messages that a reader does not get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Gap {
+    /// So many.
+    Of(u64),
+    /// Any number, perhaps none.
+    Unknown,
+}
+
+impl Gap {
+    /// Returns the lines of an event that tells of it.
+    pub(super) fn lines(self) -> String {
+        match self {
+            Self::Of(count) => format!("event: {GAP}\ndata: {count}\n"),
+            Self::Unknown => format!("event: {GAP}\ndata: unknown\n"),
+        }
+    }
+}
 
 /// A message as an event.
 #[derive(Clone, Debug)]
@@ -56,6 +81,8 @@ struct RingState {
 pub(super) struct RingBegin {
     /// ID of the message before the first that it gets.
     pub(super) id: String,
+    /// Messages that it has missed and does not get, before those that it gets.
+    pub(super) gap: Option<Gap>,
     /// Messages that it has missed.
     pub(super) missed: Vec<Bytes>,
     /// Number of the last message so far.
@@ -78,21 +105,37 @@ impl Ring {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Numbers and keeps a message, whose lines [`lines`] has made. `send` gets it
-    /// before there is another one.
-    pub(super) fn add(&self, mut lines: String, send: impl FnOnce(Event)) {
+    /// Numbers and keeps a message, whose lines [`lines`] or [`Gap::lines`] has made.
+    /// `send` gets it before there is another one.
+    pub(super) fn add(&self, lines: String, send: impl FnOnce(Event)) {
         let mut state = self.state();
         state.last += 1;
-        // Writing to memory cannot fail.
-        let _ = write!(lines, "id: {:x}-{}\n\n", self.epoch, state.last);
-        let event = Event {
-            number: state.last,
-            text: lines.into(),
-        };
-        self.keep(&mut state, event.clone());
+        let event = self.event(state.last, lines);
+        if event.text.len() + OVERHEAD <= self.limits.kept_size {
+            self.keep(&mut state, event.clone());
+        } else {
+            self.keep_gap(&mut state);
+        }
         send(event);
     }
 
+    /// Returns the event of a number.
+    fn event(&self, number: u64, mut lines: String) -> Event {
+        // Writing to memory cannot fail.
+        let _ = write!(lines, "id: {:x}-{number}\n\n", self.epoch);
+        Event {
+            number,
+            text: lines.into(),
+        }
+    }
+
+    /// Keeps an event in place of the last message, which has no room.
+    fn keep_gap(&self, state: &mut RingState) {
+        let event = self.event(state.last, Gap::Of(1).lines());
+        self.keep(state, event);
+    }
+
+    /// Keeps an event. Those that are kept have numbers without a hole.
     fn keep(&self, state: &mut RingState, event: Event) {
         let size = event.text.len() + OVERHEAD;
         let fits = |state: &RingState| {
@@ -119,16 +162,18 @@ impl Ring {
     pub(super) fn begin(&self, seen: Option<&[u8]>) -> RingBegin {
         let state = self.state();
         let oldest = state.events.front().map_or(state.last + 1, |it| it.number);
-        let from = match seen {
-            None => state.last,
+        let (from, gap) = match seen {
+            None => (state.last, None),
             Some(id) => match self.number(id) {
-                Some(number) if (oldest - 1..=state.last).contains(&number) => number,
-                _ => oldest - 1,
+                Some(number) if (oldest - 1..=state.last).contains(&number) => (number, None),
+                Some(number) if number < oldest => (oldest - 1, Some(Gap::Of(oldest - 1 - number))),
+                _ => (oldest - 1, Some(Gap::Unknown)),
             },
         };
         let missed = state.events.iter().filter(|it| it.number > from);
         RingBegin {
             id: format!("{:x}-{from}", self.epoch),
+            gap,
             missed: missed.map(|it| it.text.clone()).collect(),
             last: state.last,
         }
@@ -219,25 +264,42 @@ mod tests {
             assert_eq!(begin.last, 5);
             let number = |text: &Bytes| text.get(6).map_or(0, |digit| digit - b'0');
             let missed: Vec<u8> = begin.missed.iter().map(number).collect();
-            (begin.id, missed)
+            (begin.id, begin.gap, missed)
         };
-        assert_eq!(missed(None), (id(&ring, 5), vec![]));
-        assert_eq!(missed(Some(&id(&ring, 5))), (id(&ring, 5), vec![]));
-        assert_eq!(missed(Some(&id(&ring, 4))), (id(&ring, 4), vec![5]));
-        let all = (id(&ring, 2), vec![3, 4, 5]);
-        for seen in [
-            &*id(&ring, 2),
-            &id(&ring, 1),
-            &id(&ring, 6),
-            "1-4",
-            "4",
-            "x",
+        assert_eq!(missed(None), (id(&ring, 5), None, vec![]));
+        assert_eq!(missed(Some(&id(&ring, 5))), (id(&ring, 5), None, vec![]));
+        assert_eq!(missed(Some(&id(&ring, 4))), (id(&ring, 4), None, vec![5]));
+        for (seen, gap) in [
+            (&*id(&ring, 2), None),
+            (&*id(&ring, 1), Some(Gap::Of(1))),
+            (&*id(&ring, 0), Some(Gap::Of(2))),
+            (&*id(&ring, 6), Some(Gap::Unknown)),
+            ("1-4", Some(Gap::Unknown)),
+            ("4", Some(Gap::Unknown)),
+            ("x", Some(Gap::Unknown)),
         ] {
+            let all = (id(&ring, 2), gap, vec![3, 4, 5]);
             assert_eq!(missed(Some(seen)), all, "{seen}");
         }
         let last = ring.begin(Some(id(&ring, 4).as_bytes()));
         let text = format!("data: 5\nid: {}\n\n", id(&ring, 5));
         assert_eq!(last.missed, [text]);
+    }
+
+    #[test]
+    fn a_message_that_nobody_gets_has_its_place_among_those_that_are_kept() {
+        let (kept, none) = (ring(2, 10_000), ring(0, 10_000));
+        for ring in [&kept, &none] {
+            ring.add(lines("one"), drop);
+            ring.add(Gap::Of(1).lines(), |event| assert_eq!(event.number, 2));
+        }
+        let begin = kept.begin(Some(id(&kept, 0).as_bytes()));
+        let told = format!("event: gap\ndata: 1\nid: {}\n\n", id(&kept, 2));
+        assert_eq!((begin.gap, begin.last), (None, 2));
+        assert_eq!(begin.missed.last(), Some(&told.into()));
+        let begin = none.begin(Some(id(&none, 0).as_bytes()));
+        assert_eq!((&*begin.id, begin.gap), (&*id(&none, 2), Some(Gap::Of(2))));
+        assert!(begin.missed.is_empty());
     }
 
     #[test]
@@ -249,8 +311,12 @@ mod tests {
         }
         assert_eq!(ring.total.load(Ordering::Relaxed), ring.state().bytes);
         assert!(ring.state().events.len() >= 4);
+        let last = ring.state().last;
         ring.add(lines(&"x".repeat(1000)), drop);
-        assert!(ring.begin(Some(b"foreign")).missed.is_empty());
+        assert!(ring.state().events.len() >= 4);
+        let begin = ring.begin(Some(id(&ring, last).as_bytes()));
+        let told = format!("event: gap\ndata: 1\nid: {}\n\n", id(&ring, last + 1));
+        assert_eq!((begin.gap, begin.missed), (None, vec![told.into()]));
         let total = Arc::clone(&ring.total);
         ring.add(lines("small"), drop);
         drop(ring);

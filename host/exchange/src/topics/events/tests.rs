@@ -1,3 +1,4 @@
+use std::cell::Cell;
 use std::future::poll_fn;
 
 use netwasm_net::testing::{in_worker, until};
@@ -19,7 +20,8 @@ fn read(topics: &Rc<TopicsOfThread>, event: Option<&str>, seen: Option<&str>) ->
         seen: seen.map(|it| it.as_bytes().to_vec()),
         transport: None,
     };
-    EventsBody::new(topics, &of(event), reader).expect("a topic")
+    let (body, _) = EventsBody::new(topics, &of(event), reader).expect("a topic");
+    body
 }
 
 fn publish(topics: &TopicsOfThread, text: &str) -> u64 {
@@ -88,7 +90,7 @@ fn a_reader_that_comes_again_gets_each_message_once() {
 }
 
 #[test]
-fn what_waits_for_a_slow_reader_is_bounded_and_then_the_stream_ends_or_has_gaps() {
+fn what_waits_for_a_slow_reader_is_bounded_and_then_the_stream_ends_or_tells_of_gaps() {
     for then in [SlowClient::Wait, SlowClient::Drop, SlowClient::Close] {
         let mut limits = Limits::default();
         limits.http.websocket.max_queue = 4 << 10;
@@ -109,7 +111,15 @@ fn what_waits_for_a_slow_reader_is_bounded_and_then_the_stream_ends_or_has_gaps(
             };
             match then {
                 SlowClient::Wait => assert!(!full && bytes > 20 << 10),
-                SlowClient::Drop => assert!(!full && bytes < 7 << 10),
+                SlowClient::Drop => {
+                    assert!(!full && bytes < 7 << 10);
+                    let text = piece(&mut body).await.expect("what has room");
+                    let count = text.matches("data: x").count();
+                    publish(&topics, "after");
+                    let rest = read_until(&mut body, "after\n").await;
+                    let told = format!("event: gap\ndata: {}\n\ndata: after\n", 20 - count);
+                    assert!(rest.starts_with(&told), "{rest}");
+                }
                 SlowClient::Close => {
                     assert_eq!((full, bytes), (true, 0));
                     assert_eq!(piece(&mut body).await, None);
@@ -168,7 +178,7 @@ fn a_stream_ends_before_a_message_that_found_no_room_and_the_reader_comes_again(
 }
 
 #[test]
-fn an_event_is_sent_in_pieces_and_not_sent_if_it_is_beyond_what_may_wait() {
+fn an_event_is_sent_in_pieces_and_readers_are_told_of_one_that_is_beyond_what_may_wait() {
     in_worker(Limits::default(), async |worker| {
         let shared = Arc::<Topics>::default();
         let topics = TopicsOfThread::new(&shared, &worker.thread);
@@ -176,7 +186,7 @@ fn an_event_is_sent_in_pieces_and_not_sent_if_it_is_beyond_what_may_wait() {
         let ends = "\n".repeat(20_000);
         // Each line end is seven bytes of an event.
         let receive = |most| shared.receive("news", MessageKind::Text, ends.as_bytes(), most);
-        assert_eq!((receive(100_000), receive(200_000)), (1, 0));
+        assert_eq!(receive(200_000), 0);
         publish(&topics, "after");
         let mut text = String::new();
         while !text.ends_with("-2\n\n") {
@@ -187,7 +197,43 @@ fn an_event_is_sent_in_pieces_and_not_sent_if_it_is_beyond_what_may_wait() {
         assert_eq!(text.matches("event: line\n").count(), 2);
         assert_eq!(text.matches("data: \n").count(), 20_001);
         assert_eq!(body.queue.state.borrow().bytes, 0);
+        assert_eq!(receive(100_000), 1);
+        let (prefix, _) = last_id(&text).rsplit_once('-').expect("a number");
+        let told = format!("event: gap\ndata: 1\nid: {prefix}-3\n\n");
+        assert_eq!(piece(&mut body).await.as_ref(), Some(&told));
+        // One that comes again is told, too.
+        let mut again = read(&topics, Some("line"), Some(last_id(&text)));
+        let told = format!("retry: 1500\nid: {prefix}-2\n\n{told}");
+        assert_eq!(piece(&mut again).await, Some(told));
     });
+}
+
+#[test]
+fn readers_alone_are_told_that_messages_of_other_processes_may_be_missing() {
+    in_worker(Limits::default(), async |worker| {
+        let shared = Arc::<Topics>::default();
+        let topics = TopicsOfThread::new(&shared, &worker.thread);
+        let mut body = read(&topics, None, None);
+        let (other, id) = (Rc::new(Other::default()), topics.new_id());
+        let weak = Rc::downgrade(&other);
+        topics.subscribe("news", id, weak).expect("a topic");
+        shared.miss();
+        publish(&topics, "one");
+        let text = read_until(&mut body, "one\n").await;
+        assert!(text.contains("event: gap\ndata: unknown\nid: "), "{text}");
+        until("the message", || other.0.get() > 0).await;
+        assert_eq!(other.0.get(), 1);
+    });
+}
+
+/// A subscriber that reads no events, and counts messages.
+#[derive(Default)]
+struct Other(Cell<usize>);
+
+impl Subscriber for Other {
+    fn deliver(&self, messages: &[Arc<Published>]) {
+        self.0.set(self.0.get() + messages.len());
+    }
 }
 
 #[test]
@@ -231,6 +277,10 @@ fn a_ring_rests_for_its_time_without_subscribers() {
         let mut body = read(&topics, None, Some(last_id(&head)));
         let other = piece(&mut body).await.expect("the head");
         assert_ne!(last_id(&other), last_id(&head));
+        assert!(
+            other.starts_with("event: gap\ndata: unknown\nid: "),
+            "{other}"
+        );
         assert!(!other.contains("late"), "{other}");
     });
 }
