@@ -23,6 +23,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt, registry};
 
 use netwasm_base::error::Error;
+use netwasm_base::guarded::is_expected;
 use netwasm_base::spool::{Output, Spool};
 
 use self::kinds::Kinds;
@@ -138,6 +139,10 @@ pub fn start(options: LogOptions) -> io::Result<()> {
         let message = panic.payload_as_str().unwrap_or("no message");
         let place = panic.location().map(ToString::to_string);
         let thread = std::thread::current();
+        if is_expected() {
+            tracing::debug!(place, "a library panicked on broken input: {message}");
+            return;
+        }
         tracing::error!(
             thread = thread.name(),
             place,

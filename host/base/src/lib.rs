@@ -16,6 +16,7 @@
 //! | module | contents |
 //! | --- | --- |
 //! | [`base64`] | Base64 |
+//! | [`guarded`] | panics of libraries on broken input, which are errors here |
 //! | [`line`] | texts in one line, whatever is in them |
 //! | [`caches`] | the user's directory of caches |
 //! | [`users`] | users and groups of the machine |
@@ -49,6 +50,7 @@ pub mod config;
 pub mod counters;
 pub mod descriptors;
 pub mod error;
+pub mod guarded;
 pub mod guest_metrics;
 pub mod identity;
 pub mod limiter;

@@ -7,12 +7,12 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 
 use aws_lc_rs::digest;
+use netwasm_base::guarded::guarded;
 use redb::{
     Builder, ConcurrencyMode, Database, DatabaseError, ReadableDatabase, ReadableTable,
     TableDefinition,
@@ -89,7 +89,7 @@ impl File {
     pub(crate) fn failed(&self, reason: &dyn fmt::Display) -> Error {
         let database = lock(&self.database).take();
         // Closing it may panic, if that is what it did before.
-        let _ = catch_unwind(AssertUnwindSafe(|| drop(database)));
+        let _ = guarded(|| drop(database));
         let path = self.path.display();
         tracing::warn!("the file {path} of --keyvalue fails: {reason}");
         Error::new(format!("the file {path} fails: {reason}"))
@@ -98,8 +98,7 @@ impl File {
     /// Makes an operation. A panic of redb is a failure of the file, which the next
     /// operation opens anew.
     pub(crate) fn guarded<T>(&self, operation: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-        let outcome = catch_unwind(AssertUnwindSafe(operation));
-        outcome.unwrap_or_else(|_| Err(self.failed(&"the store panicked")))
+        guarded(operation).unwrap_or_else(|| Err(self.failed(&"the store panicked")))
     }
 
     /// Reads from the table.
@@ -251,7 +250,7 @@ pub(crate) fn place_of(path: &Path) -> Result<PathBuf, Error> {
 
 /// Opens a store. A panic of redb, as of a broken file, is an error.
 fn opening<T>(path: &Path, open: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+    guarded(open).unwrap_or_else(|| {
         let path = path.display();
         Err(Error::new(format!(
             "cannot open the file {path}: the store panicked"

@@ -13,8 +13,8 @@
 mod plan;
 
 use std::fmt::{self, Display, Formatter};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use netwasm_base::guarded::guarded;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
@@ -62,8 +62,8 @@ impl Display for Wiring {
 pub(crate) fn compose(parts: Vec<Part>) -> Result<(Vec<u8>, Wiring), String> {
     let names = parts.iter().map(|part| part.name.clone()).collect();
     // wac panics on what it was not made for.
-    let composed = catch_unwind(AssertUnwindSafe(|| composed(parts)));
-    let composed = composed.unwrap_or_else(|_| Err("it cannot be composed: wac panicked".into()));
+    let composed = guarded(|| composed(parts));
+    let composed = composed.unwrap_or_else(|| Err("it cannot be composed: wac panicked".into()));
     composed.map(|(bytes, plan)| (bytes, Wiring { names, plan }))
 }
 

@@ -10,8 +10,8 @@ mod go_heap;
 mod sections;
 
 use std::collections::BTreeSet;
-use std::panic::catch_unwind;
 
+use netwasm_base::guarded::guarded;
 use wasi_preview1_component_adapter_provider::{
     WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER,
     WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
@@ -50,8 +50,8 @@ pub(crate) fn component_of(module: &[u8]) -> Result<Vec<u8>, String> {
         .map_err(|error| format!("the adapter of WASI p1 cannot be read: {error}"))?;
     outline.check(&adapted)?;
     // Broken modules are all that the encoder was not made for.
-    let made = catch_unwind(|| made(module, &outline, &adapted))
-        .unwrap_or_else(|_| Err("the encoder panicked".into()));
+    let made = guarded(|| made(module, &outline, &adapted))
+        .unwrap_or_else(|| Err("the encoder panicked".into()));
     made.map_err(|error| {
         let words: Vec<&str> = error.split_whitespace().collect();
         format!(

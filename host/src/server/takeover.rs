@@ -151,6 +151,27 @@ impl Luggage {
         self,
         stream: &tokio::net::UnixStream,
     ) -> io::Result<(Vec<usize>, Handing)> {
+        self.send_within(stream, READY).await
+    }
+
+    async fn send_within(
+        mut self,
+        stream: &tokio::net::UnixStream,
+        limit: Duration,
+    ) -> io::Result<(Vec<usize>, Handing)> {
+        // It may not read, too.
+        let line = tokio::time::timeout(limit, self.hand_over(stream)).await;
+        let line = line.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        let ready: Value = serde_json::from_str(&line).map_err(io::Error::other)?;
+        let unused = ready.get("unused").and_then(Value::as_array);
+        let unused = unused.ok_or_else(|| io::Error::other("it does not say what it takes"))?;
+        let unused = unused.iter().filter_map(Value::as_u64);
+        let unused = unused.filter_map(|number| usize::try_from(number).ok());
+        Ok((unused.collect(), self.handing))
+    }
+
+    /// Sends all, and returns what the other process says once it serves.
+    async fn hand_over(&mut self, stream: &tokio::net::UnixStream) -> io::Result<String> {
         let mut rest = self.description.as_bytes();
         while !rest.is_empty() {
             stream.writable().await?;
@@ -168,15 +189,8 @@ impl Luggage {
             sent += stream.async_io(Interest::WRITABLE, send).await?;
         }
         drop(all);
-        drop(self.sockets);
-        let line = tokio::time::timeout(READY, read_line(stream)).await;
-        let line = line.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        let ready: Value = serde_json::from_str(&line).map_err(io::Error::other)?;
-        let unused = ready.get("unused").and_then(Value::as_array);
-        let unused = unused.ok_or_else(|| io::Error::other("it does not say what it takes"))?;
-        let unused = unused.iter().filter_map(Value::as_u64);
-        let unused = unused.filter_map(|number| usize::try_from(number).ok());
-        Ok((unused.collect(), self.handing))
+        self.sockets.clear();
+        read_line(stream).await
     }
 }
 
@@ -352,5 +366,30 @@ impl Predecessor {
             "ok\n" | "" => Ok(()),
             _ => Err(io::ErrorKind::UnexpectedEof.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_reads_nothing_does_not_hold_up_the_run() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        runtime.block_on(async {
+            let (here, _there) = tokio::net::UnixStream::pair().expect("a pair of sockets");
+            let luggage = Luggage {
+                // More than the kernel keeps.
+                description: "x".repeat(64 << 20),
+                sockets: Vec::new(),
+                handing: Handing(None),
+            };
+            let sent = luggage.send_within(&here, Duration::from_millis(20)).await;
+            let error = sent.expect_err("it is not read");
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        });
     }
 }

@@ -93,8 +93,11 @@ pub(super) struct Mistake {
 
 impl Mistake {
     pub(super) fn at(place: Option<Place>, message: impl Into<String>) -> Self {
-        let message = in_one_line(&message.into());
-        Self { place, message }
+        let message: String = message.into();
+        Self {
+            place,
+            message: in_one_line(&message),
+        }
     }
 }
 
