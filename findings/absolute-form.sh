@@ -33,21 +33,25 @@ def wsgi(environ, start_response):
 PYTHON
 cd "$dir"
 venv/bin/python - <<'PYTHON' | tee seen
+import atexit
 import os
 import re
 import socket
 import subprocess
+import sys
 import time
 
 ASK = b"GET http://localhost/page?x=1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def connect(port):
-    while True:
+def connect(server, port):
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
         try:
             return socket.create_connection(("127.0.0.1", port), 30)
         except OSError:
             time.sleep(0.05)
+    sys.exit(f"{server.args} does not listen, or not within a minute.")
 
 
 for command in (
@@ -64,13 +68,14 @@ for command in (
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    with connect(port) as client:
+    atexit.register(server.terminate)
+    with connect(server, port) as client:
         client.sendall(ASK)
         answer = b"".join(iter(lambda: client.recv(4096), b"")).decode()
     name = re.match(r"(uvicorn --http )?\w+", command)[0]
     print(name, "->", answer.split()[1], answer.partition("\r\n\r\n")[2])
     server.terminate()
-    server.wait()
+    server.wait(30)
 PYTHON
 diff seen - <<'SEEN'
 uvicorn --http httptools -> 200 /page

@@ -15,7 +15,7 @@ trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" -q --disable-pip-version-check install --only-binary :all: \
     aiodns==4.0.4 pycares==5.2.1 dnspython==2.9.2
-"$dir/venv/bin/python" - <<'PYTHON' | tee "$dir/seen"
+timeout -v 120 "$dir/venv/bin/python" - <<'PYTHON' | tee "$dir/seen"
 import asyncio
 import socket
 import subprocess

@@ -18,7 +18,7 @@ python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" -q --disable-pip-version-check install --only-binary :all: \
     aiohttp==3.14.5 websockets==16.0
 cd "$dir"
-timeout 60 venv/bin/python - <<'PYTHON' | tee seen
+timeout -v 120 venv/bin/python - <<'PYTHON' | tee seen
 import asyncio
 import base64
 import hashlib

@@ -12,7 +12,7 @@ trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" -q --disable-pip-version-check install aiohttp==3.14.5
 printf 0123456789 >"$dir/ten"
-"$dir/venv/bin/python" - "$dir/ten" <<'PYTHON' | tee "$dir/seen"
+timeout -v 120 "$dir/venv/bin/python" - "$dir/ten" <<'PYTHON' | tee "$dir/seen"
 import asyncio
 import sys
 

@@ -61,20 +61,24 @@ starlette = Starlette(routes=[Route("/chunks", streamed)])
 PYTHON
 cd "$dir"
 venv/bin/python - <<'PYTHON' | tee seen
+import atexit
 import os
 import socket
 import subprocess
+import sys
 import time
 
 ASK = b"HEAD %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
-def connect(port):
-    while True:
+def connect(server, port):
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
         try:
             return socket.create_connection(("127.0.0.1", port), 30)
         except OSError:
             time.sleep(0.05)
+    sys.exit(f"{server.args} does not listen, or not within a minute.")
 
 
 for name, command, paths in (
@@ -87,14 +91,15 @@ for name, command, paths in (
     words = ("venv/bin/python -m " + command.replace("PORT", str(port))).split()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(words, env=dict(os.environ, PYTHONPATH="."), **quiet)
+    atexit.register(server.terminate)
     for path in paths:
-        with connect(port) as client:
+        with connect(server, port) as client:
             client.sendall(ASK % path)
             got = b"".join(iter(lambda: client.recv(4096), b""))
         head, _, rest = got.partition(b"\r\n\r\n")
         print(name, path.decode(), "->", head.split()[1].decode(), rest)
     server.terminate()
-    server.wait()
+    server.wait(30)
 PYTHON
 diff seen - <<'SEEN'
 aiohttp /whole -> 200 b''

@@ -17,7 +17,7 @@ trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" -q --disable-pip-version-check install --only-binary :all: \
     aioquic==1.7.2 trustme==1.2.1
-"$dir/venv/bin/python" - "$dir" <<'PYTHON' | tee "$dir/seen"
+timeout -v 120 "$dir/venv/bin/python" - "$dir" <<'PYTHON' | tee "$dir/seen"
 import asyncio
 import sys
 

@@ -31,9 +31,11 @@ async def app(scope, receive, send):
 PYTHON
 cd "$dir"
 venv/bin/python - <<'PYTHON' | tee seen
+import atexit
 import os
 import socket
 import subprocess
+import sys
 import time
 
 ASK = (
@@ -44,12 +46,34 @@ ASK = (
 CLOSES = (b"\x88\x82\0\0\0\0\x0f\xa1", b"\x88\x80\0\0\0\0", b"")
 
 
-def connect(port):
-    while True:
+def connect(server, port):
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
         try:
             return socket.create_connection(("127.0.0.1", port), 30)
         except OSError:
             time.sleep(0.05)
+    sys.exit(f"{server.args} does not listen, or not within a minute.")
+
+
+def upgrade(client):
+    client.sendall(ASK)
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        if not (piece := client.recv(1 << 16)):
+            sys.exit(f"The connection ends within the head of the response: {head}")
+        head += piece
+
+
+def codes_of(file, count):
+    """Returns what the application has told, once it has told so many codes."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        codes = open(file).read().split() if os.path.exists(file) else []
+        if len(codes) == count:
+            return codes
+        time.sleep(0.05)
+    sys.exit(f"The application has told {codes} within a minute, and not {count} codes.")
 
 
 for number, command in enumerate((
@@ -66,19 +90,15 @@ for number, command in enumerate((
     environment = dict(os.environ, TOLD=told, PYTHONPATH=".")
     quiet = subprocess.DEVNULL
     server = subprocess.Popen(words, env=environment, stdout=quiet, stderr=quiet)
-    codes = []
+    atexit.register(server.terminate)
     for count, close in enumerate(CLOSES, 1):
-        with connect(port) as client:
-            client.sendall(ASK)
-            while not client.recv(1 << 16).endswith(b"\r\n\r\n"):
-                pass
+        with connect(server, port) as client:
+            upgrade(client)
             client.sendall(close) if close else client.shutdown(socket.SHUT_WR)
-            while len(codes) < count:
-                time.sleep(0.05)
-                codes = open(told).read().split() if os.path.exists(told) else []
+            codes = codes_of(told, count)
     print(command.rpartition(" --")[0], "->", *codes)
     server.terminate()
-    server.wait()
+    server.wait(30)
 PYTHON
 diff seen - <<'SEEN'
 uvicorn --ws websockets -> 4001 1005 1006

@@ -68,8 +68,8 @@ async def main():
 asyncio.run(main())
 PYTHON
 libraries=$dir/root/usr/lib/x86_64-linux-gnu
-PYTHONHOME=$dir/root/usr "$libraries/ld-linux-x86-64.so.2" --library-path "$libraries" \
-    "$dir/root/usr/bin/python3.13" "$dir/slow.py" | tee "$dir/seen"
+PYTHONHOME=$dir/root/usr timeout -v 120 "$libraries/ld-linux-x86-64.so.2" \
+    --library-path "$libraries" "$dir/root/usr/bin/python3.13" "$dir/slow.py" | tee "$dir/seen"
 diff "$dir/seen" - <<'SEEN'
 3.13.5 sent all bytes: True
 many are wrong: True

@@ -65,7 +65,7 @@ async function main() {
 
 main();
 JAVASCRIPT
-timeout 60 node ask.js | tee seen
+timeout -v 120 node ask.js | tee seen
 diff seen - <<'SEEN'
 ws, true: 9 -> 9, 14 -> 14, 15 -> 15
 Bun, true: 9 -> none, 14 -> none, 15 -> 15

@@ -122,13 +122,13 @@ async def main():
         "websockets": by_websockets(port), "Tornado": by_tornado(port),
         "undici": by_node("undici", port), "wsproto": by_wsproto(port),
     }.items():
-        texts, code = await asyncio.wait_for(client, 60)
+        texts, code = await client
         print(f"{name}: {texts} {code}", flush=True)
 
 
 asyncio.run(main())
 PYTHON
-venv/bin/python ask.py | tee seen
+timeout -v 120 venv/bin/python ask.py | tee seen
 diff seen - <<'SEEN'
 aiohttp: ['one', 'two', 'three'] 1000
 ws: ['one', 'two', 'three'] 1000

@@ -32,7 +32,7 @@ call.on("metadata", (it) => {
   console.log("grpc-js", process.argv[3], "->", values.join(" "));
 });
 JAVASCRIPT
-venv/bin/python - <<'PYTHON' | tee seen
+timeout -v 120 venv/bin/python - <<'PYTHON' | tee seen
 import socket
 import subprocess
 import threading

@@ -16,7 +16,7 @@ python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" -q --disable-pip-version-check install --only-binary :all: \
     httpx==0.28.1 httplib2==0.32.1 pycurl==7.49.0 requests==2.34.2 urllib3==2.8.0 \
     aiohttp==3.14.5
-"$dir/venv/bin/python" - <<'PYTHON' | tee "$dir/seen"
+timeout -v 120 "$dir/venv/bin/python" - <<'PYTHON' | tee "$dir/seen"
 import asyncio
 import gzip
 import io
@@ -64,7 +64,7 @@ def with_pycurl(url):
 
 
 server = HTTPServer(("127.0.0.1", 0), Handler)
-threading.Thread(target=server.serve_forever).start()
+threading.Thread(target=server.serve_forever, daemon=True).start()
 url = "http://127.0.0.1:%d/" % server.server_port
 print("requests:", requests.get(url).content)
 print("aiohttp:", asyncio.run(with_aiohttp(url)))

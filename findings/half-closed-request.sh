@@ -43,20 +43,24 @@ def application(arguments):
 PYTHON
 cd "$dir"
 venv/bin/python - <<'PYTHON' | tee seen
+import atexit
 import os
 import socket
 import subprocess
+import sys
 import time
 
 HEAD = b"Host: localhost\r\nConnection: close\r\n\r\n"
 
 
-def connect(port):
-    while True:
+def connect(server, port):
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
         try:
             return socket.create_connection(("127.0.0.1", port), 30)
         except OSError:
             time.sleep(0.05)
+    sys.exit(f"{server.args} does not listen, or not within a minute.")
 
 
 for path, command in (
@@ -71,13 +75,14 @@ for path, command in (
     words = ("venv/bin/python -m " + command.replace("PORT", str(port))).split()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(words, env=dict(os.environ, PYTHONPATH="."), **quiet)
-    with connect(port) as client:
+    atexit.register(server.terminate)
+    with connect(server, port) as client:
         client.sendall(b"GET %s HTTP/1.1\r\n" % path.encode() + HEAD)
         client.shutdown(socket.SHUT_WR)
         got = b"".join(iter(lambda: client.recv(4096), b"")).decode() or "nothing"
     print(command.split()[0], path, "->", got.split()[-1])
     server.terminate()
-    server.wait()
+    server.wait(30)
 PYTHON
 diff seen - <<'SEEN'
 uvicorn / -> ok

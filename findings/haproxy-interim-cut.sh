@@ -24,9 +24,10 @@ done
 export LD_LIBRARY_PATH="$dir/root/usr/lib/x86_64-linux-gnu"
 cd "$dir"
 cat >ask.py <<'PYTHON'
-import os
+import atexit
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -64,7 +65,7 @@ def size(body):
 
 
 def ask(port, number):
-    with socket.create_connection(("127.0.0.1", port), 3) as client:
+    with socket.create_connection(("127.0.0.1", port), 5) as client:
         client.sendall(b"GET /%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % number)
         got, ends = b"", False
         try:
@@ -97,16 +98,20 @@ listen one
     server site 127.0.0.1:{listener.getsockname()[1]}
 """)
 proxy = subprocess.Popen(["root/usr/sbin/haproxy", "-q", "-db", "-f", "configuration"])
+atexit.register(proxy.terminate)
+end = time.monotonic() + 60
 while True:
     try:
-        socket.create_connection(("127.0.0.1", port)).close()
+        socket.create_connection(("127.0.0.1", port), 5).close()
         break
     except OSError:
+        if time.monotonic() > end or proxy.poll() is not None:
+            sys.exit("haproxy does not listen, or not within a minute.")
         time.sleep(0.05)
 for number, name in enumerate(ANSWERS):
     print(name, "->", ask(port, number))
 proxy.terminate()
-proxy.wait()
+proxy.wait(30)
 PYTHON
 python3 ask.py | tee seen
 diff seen - <<'SEEN'

@@ -28,6 +28,7 @@ import csv
 import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 
@@ -76,12 +77,14 @@ backend back
 """)
 run = subprocess.Popen(["root/usr/sbin/haproxy", "-f", "configuration"])
 try:
+    end = time.monotonic() + 60
     while True:
         try:
             socket.create_connection(("127.0.0.1", port), 5).close()
             break
         except ConnectionRefusedError:
-            assert run.poll() is None, "haproxy has ended"
+            if time.monotonic() > end or run.poll() is not None:
+                sys.exit("haproxy does not listen, or not within a minute.")
             time.sleep(0.05)
     with socket.create_connection(("127.0.0.1", port), 10) as client:
         print("first request:", ask(client, b"no"))
@@ -89,6 +92,7 @@ try:
         print("before:", ask(client, b"yes"))
         print("second request:", ask(client, b"no"))
     with socket.socket(socket.AF_UNIX) as stats:
+        stats.settimeout(30)
         stats.connect("stats")
         stats.sendall(b"show stat\n")
         text = b""
@@ -99,7 +103,7 @@ try:
     print("server:", *(f"{name}={one[name]}" for name in ("econ", "eresp", "wretr", "hrsp_5xx")))
 finally:
     run.kill()
-    run.wait()
+    run.wait(30)
 PYTHON
 seen=$(root/usr/sbin/haproxy -v | head -n 1 | cut -d' ' -f 3; python3 ask.py)
 echo "$seen"

@@ -71,7 +71,7 @@ async def main():
 
 asyncio.run(main())
 PYTHON
-venv/bin/python ask.py | tee seen
+timeout -v 120 venv/bin/python ask.py | tee seen
 diff seen - <<'SEEN'
 nats: </one> and </two>
 nats-py: {'Link': '</two>'}

@@ -20,9 +20,11 @@ chmod 755 "$dir"
 cd "$dir"
 echo content >page
 cat >ask.py <<'PYTHON'
+import atexit
 import os
 import socket
 import subprocess
+import sys
 import time
 
 with socket.create_server(("127.0.0.1", 0)) as free:
@@ -39,14 +41,17 @@ http {{
 }}
 """)
 server = subprocess.Popen(["root/usr/sbin/nginx", "-e", "stderr", "-c", f"{here}/configuration"])
+atexit.register(server.terminate)
 
 
 def connect():
-    while True:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
         try:
             return socket.create_connection(("127.0.0.1", port), 10)
         except OSError:
             time.sleep(0.05)
+    sys.exit(f"{server.args} does not listen, or not within a minute.")
 
 
 def response(stream):
@@ -75,7 +80,7 @@ for field in ("Range: bytes=100-", 'If-Match: "other"',
             second = None
         print(field.split(":")[0], "->", *first, "-> then", second[0] if second else "closed")
 server.terminate()
-server.wait()
+server.wait(30)
 PYTHON
 python3 ask.py | tee seen
 diff seen - <<'SEEN'

@@ -45,24 +45,28 @@ def application(_):
 PYTHON
 cd "$dir"
 venv/bin/python - <<'PYTHON' | tee seen
+import atexit
 import os
 import socket
 import subprocess
+import sys
 import time
 
 
-def connect(port):
-    while True:
+def connect(server, port):
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
         try:
-            return socket.create_connection(("127.0.0.1", port), 3)
+            return socket.create_connection(("127.0.0.1", port), 10)
         except OSError:
             time.sleep(0.05)
+    sys.exit(f"{server.args} does not listen, or not within a minute.")
 
 
-def ask(port, field):
+def ask(server, port, field):
     """Returns what follows the head of the response, and whether the end is seen."""
     got = b""
-    with connect(port) as client:
+    with connect(server, port) as client:
         client.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n" + field + b"\r\n")
         try:
             while piece := client.recv(4096):
@@ -85,11 +89,14 @@ for command in (
     words = ("venv/bin/python -m " + command.replace("PORT", str(port))).split()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     server = subprocess.Popen(words, env=dict(os.environ, PYTHONPATH="."), **quiet)
+    atexit.register(server.terminate)
     name = command.partition(" --lifespan")[0].split(" -")[0] + (
         " " + command.split()[2] if "--http " in command else "")
-    print(name, "->", ask(port, b""), "| keep-alive ->", ask(port, b"Connection: keep-alive\r\n"))
+    plain = ask(server, port, b"")
+    kept = ask(server, port, b"Connection: keep-alive\r\n")
+    print(name, "->", plain, "| keep-alive ->", kept)
     server.terminate()
-    server.wait()
+    server.wait(30)
 PYTHON
 diff seen - <<'SEEN'
 uvicorn httptools -> '3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n' | keep-alive -> '3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n'

@@ -32,7 +32,7 @@ for accept in (
     "%s,%s;q=0" % (TEXT, OPEN),
 ):
     request = urllib.request.Request(url, headers={"Accept": accept})
-    with urllib.request.urlopen(request) as response:
+    with urllib.request.urlopen(request, timeout=30) as response:
         print(accept)
         print("  ->", response.headers.get_content_type())
 server.shutdown()

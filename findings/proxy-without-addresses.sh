@@ -23,6 +23,7 @@ def app(environ, start_response):
 PYTHON
 cd "$dir"
 venv/bin/python - <<'PYTHON' | tee seen
+import atexit
 import re
 import socket
 import subprocess
@@ -41,6 +42,7 @@ server = subprocess.Popen(
      "--bind", "fd://%d" % fd, "told:app"],
     pass_fds=[fd],
 )
+atexit.register(server.terminate)
 for name, header in (
     ("TCP4", b"PROXY TCP4 192.0.2.1 192.0.2.2 1111 2222\r\n"),
     ("UNKNOWN", b"PROXY UNKNOWN\r\n"),
@@ -53,7 +55,7 @@ for name, header in (
     status = re.match(r"HTTP/1.1 (\d+)", answer)[1]
     print("gunicorn:", name, "->", status, *[body] * (status == "200"))
 server.terminate()
-server.wait()
+server.wait(30)
 for name, line in (("short", b"PROXY UNKNOWN\r\n"), ("long", LONG)):
     try:
         info, rest = V1Parser().feed(line + ASK)

@@ -41,9 +41,9 @@ with ValkeyServer(port=0, data_dir=Path("data"), unix_socket_path=at):
             told = client.eval(f"server.setresp(3) return {reply}", 0)
             print(f"{sys.argv[1]}, {name}: {told!r}", flush=True)
 PYTHON
-timeout 60 venv/bin/python ask.py without >seen
+timeout -v 120 venv/bin/python ask.py without >seen
 $pip hiredis==3.5.0
-timeout 60 venv/bin/python ask.py with >>seen
+timeout -v 120 venv/bin/python ask.py with >>seen
 cat seen
 diff seen - <<'SEEN'
 without, map: {b'a': 1}

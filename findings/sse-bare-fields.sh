@@ -85,13 +85,13 @@ async def main():
         "httpx-sse": by_httpx_sse(url), "aiosseclient": by_aiosseclient(url),
         "sseclient-py": by_sseclient_py(url),
     }.items():
-        for event in await asyncio.wait_for(client, 60):
+        for event in await client:
             print(f"{name}:", *map(repr, event), flush=True)
 
 
 asyncio.run(main())
 PYTHON
-venv/bin/python ask.py | tee seen
+timeout -v 120 venv/bin/python ask.py | tee seen
 diff seen - <<'SEEN'
 undici: 'message' '1' '7'
 undici: 'message' '2' '7'

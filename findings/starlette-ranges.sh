@@ -32,18 +32,21 @@ async def ten(request):
 listener = socket.create_server(("127.0.0.1", 0))
 config = uvicorn.Config(Starlette(routes=[Route("/", ten)]), log_level="error")
 server = uvicorn.Server(config)
-thread = threading.Thread(target=server.run, args=([listener],))
+thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
 thread.start()
+end = time.monotonic() + 60
 while not server.started:
+    if time.monotonic() > end or not thread.is_alive():
+        sys.exit("uvicorn has not started within a minute.")
     time.sleep(0.01)
 for value in ("bytes=0-3,20-25", "lines=0-0", "bytes=0-3,2-5"):
-    client = http.client.HTTPConnection(*listener.getsockname())
+    client = http.client.HTTPConnection(*listener.getsockname(), timeout=30)
     client.request("GET", "/", headers={"Range": value})
     response = client.getresponse()
     print(value, "->", response.status, response.headers["content-range"])
     client.close()
 server.should_exit = True
-thread.join()
+thread.join(30)
 PYTHON
 diff "$dir/seen" - <<'SEEN'
 bytes=0-3,20-25 -> 416 bytes */10

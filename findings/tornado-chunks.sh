@@ -13,7 +13,7 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" -q --disable-pip-version-check install tornado==6.6.1
-"$dir/venv/bin/python" - <<'PYTHON' | tee "$dir/seen"
+timeout -v 120 "$dir/venv/bin/python" - <<'PYTHON' | tee "$dir/seen"
 import asyncio
 import logging
 import socket

@@ -66,7 +66,7 @@ async function main() {
 
 main();
 JAVASCRIPT
-timeout 60 node ask.js | tee seen
+timeout -v 120 node ask.js | tee seen
 diff seen - <<'SEEN'
 ws: nobody listens: error, close 1006 (3); close() (3)
 ws: status 403: error, close 1006 (3); close() (3)

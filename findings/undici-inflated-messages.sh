@@ -64,7 +64,7 @@ async function main() {
 
 main();
 JAVASCRIPT
-timeout 60 node ask.js ws undici-6.24.1 undici-7.27.0 undici-6.29.1 undici-7.30.2 | tee seen
+timeout -v 120 node ask.js ws undici-6.24.1 undici-7.27.0 undici-6.29.1 undici-7.30.2 | tee seen
 diff seen - <<'SEEN'
 ws
   compressed 4194304: whole (server: 1000)

@@ -24,6 +24,7 @@ async def app(scope, receive, send):
 PYTHON
 "$dir/venv/bin/python" - "$dir" <<'PYTHON' | tee "$dir/seen"
 import asyncio
+import atexit
 import http.client
 import socket
 import statistics
@@ -53,8 +54,12 @@ def median(options, address, fds=()):
     command = [sys.executable, "-m", "uvicorn", "--loop", "asyncio", "--log-level",
                "error", "--lifespan", "off", "--app-dir", sys.argv[1], *options]
     server = subprocess.Popen([*command, "small:app"], pass_fds=fds)
-    client = http.client.HTTPConnection(*address)
+    atexit.register(server.terminate)
+    client = http.client.HTTPConnection(*address, timeout=30)
+    end = time.monotonic() + 60
     while client.sock is None:
+        if time.monotonic() > end or server.poll() is not None:
+            sys.exit(f"uvicorn {options} does not listen, or not within a minute.")
         try:
             client.connect()
         except OSError:
@@ -66,7 +71,7 @@ def median(options, address, fds=()):
         client.getresponse().read()
         times.append(time.perf_counter() - start)
     server.terminate()
-    server.wait()
+    server.wait(30)
     return "slow" if statistics.median(times) > 0.03 else "fast"
 
 

