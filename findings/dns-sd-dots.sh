@@ -8,8 +8,8 @@
 # Seen: both write two labels, `Web 2` and `0`; with the backslash, too, which becomes part
 # of the first. What they read as one label they give without an escape, so that the query
 # for its SRV record is for another name. Two peers of this kind find each other.
-# Why it matters: people name devices, "Hall (2.4 GHz)", and other software announces such
-# names as one label. A browser built on these lists the service and cannot resolve it.
+# Why it matters: people name devices, "Hall (2.4 GHz)", and software that follows the RFC
+# announces one label. A browser built on these lists such a service and asks for another.
 set -euo pipefail
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
