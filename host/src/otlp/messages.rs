@@ -172,7 +172,7 @@ mod tests {
         assert_eq!(answer(1, &"x".repeat(10_000)).why.len(), LONGEST_REASON);
         assert_eq!(answer(-1, "").count, 0);
         for none in [&b""[..], b"{}", b"\xff\xff"] {
-            assert_eq!(self::rejected(none), Rejected::default());
+            assert_eq!(rejected(none), Rejected::default());
         }
     }
 }

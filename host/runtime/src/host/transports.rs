@@ -160,7 +160,7 @@ impl Host for State {
 
     fn set_idle_timeout(&mut self, this: ConnectionId, after: Option<u64>) -> wasmtime::Result<()> {
         self.unless_lost(this, |transport| {
-            transport.set_idle_timeout(after.map(Duration::from_nanos))
+            transport.set_idle_timeout(after.map(Duration::from_nanos));
         })
     }
 
