@@ -327,7 +327,9 @@ async fn attempt(
     let answer = answer.map_err(|_| ConnectionError::Broken);
     let answer = timeout(STEP, Limited::new(answer, ANSWER).collect()).await;
     let answer = answer.ok().and_then(Result::ok);
-    let answer = answer.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let answer = answer
+        .map(http_body_util::Collected::to_bytes)
+        .unwrap_or_default();
     match head.status {
         status if status.is_success() => Ok(messages::rejected(&answer)),
         status => Err(NotTaken {
