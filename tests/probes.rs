@@ -9,8 +9,8 @@ use std::time::Instant;
 use rustix::process::Signal;
 
 use crate::harness::{
-    Http2, Peer, Run, administered, ask_admin as ask, directory, guest, message, probes_of, scrape,
-    text, unix_address,
+    Http2, Peer, Run, administered, ask_admin as ask, directory, eventually, guest, message,
+    probes_of, scrape, text, unix_address,
 };
 
 #[test]
@@ -31,7 +31,10 @@ fn probes_tell_anybody_the_health_and_the_metrics_and_nothing_else() {
     named("/readyz").is(200, "ready");
     let counted = "netwasm_http_requests_total{service=\"router\",protocol=\"HTTP/1\",\
                    status=\"2xx\"}";
-    assert_eq!(scrape(probes)[counted], 1.0);
+    // The client may have its answer before it is counted.
+    eventually("the request is counted", || {
+        (scrape(probes)[counted] == 1.0).then_some(())
+    });
     for path in ["/config", "/connections", "/reload", "/takeover", "/"] {
         assert_eq!(named(path).status, 404, "{path}");
     }

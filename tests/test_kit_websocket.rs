@@ -40,5 +40,6 @@ fn another_message_and_a_refusal_are_failures() {
     let origin = [("Origin", "https://elsewhere.example")];
     let told = failure(|| server.websocket_with("/", &origin));
     assert!(told.contains("HTTP/1.1 403"), "{told}");
+    client.close(1000);
     server.stop();
 }

@@ -72,8 +72,9 @@ pub fn compile(
         kept: false,
         tell,
     };
-    within(limits, &compiling, move |_| {
+    within(limits, &compiling, move |compiles| {
         start_compilers()?;
+        compiles();
         engine
             .precompile_component(&bytes)
             .map_err(|error| component::not_compiled(&format!("{error:#}")))

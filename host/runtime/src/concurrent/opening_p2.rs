@@ -25,11 +25,11 @@ type Handle = Resource<Descriptor>;
 /// Replaces the functions in the linker.
 ///
 /// # Errors
-/// Fails if the interface is not linked yet.
+/// Fails if the interface is not linked yet, or if the linker does not allow
+/// shadowing.
 pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result<()> {
     type ToOpen = (Handle, PathFlags, String, OpenFlags, DescriptorFlags);
     type ToTell = (Handle, PathFlags, String);
-    linker.allow_shadowing(true);
     let mut types = wasi::instance(linker, "wasi:filesystem/types")?;
     types.func_wrap_async(
         "[method]descriptor.open-at",
@@ -58,9 +58,7 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
                 Ok((told(hash)?,))
             })
         },
-    )?;
-    linker.allow_shadowing(false);
-    Ok(())
+    )
 }
 
 async fn open_at(
