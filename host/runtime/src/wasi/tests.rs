@@ -308,8 +308,9 @@ fn waits_for_a_disk_count_together() {
     let read = fs::DescriptorFlags::READ;
     let file = open(&mut files(&mut state.wasi), "file", read).expect("open");
     let pause = Duration::from_millis(5);
+    // Much longer, since the wait may begin after the work.
     let slow = |_: &std::fs::File| -> std::io::Result<()> {
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(100));
         Ok(())
     };
     let (synced,) = sync(&mut state, &file, slow).expect("no trap");
