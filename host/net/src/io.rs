@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::RecvFlags;
@@ -79,6 +80,16 @@ impl Watched {
     #[inline]
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready<'_>>> {
         self.fd.poll_write_ready(cx).map_ok(Ready)
+    }
+
+    /// Asks the kernel whether the descriptor is ready for `flags` now, as the
+    /// runtime may not have looked yet. On error it is: the operation tells.
+    pub(crate) fn is_ready_now(&self, flags: PollFlags) -> bool {
+        let mut watched = [PollFd::new(self, flags)];
+        !matches!(
+            rustix::event::poll(&mut watched, Some(&Timespec::default())),
+            Ok(0)
+        )
     }
 
     /// Waits for any readiness of `interest`, or an error.

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::rc::Weak;
 use std::task::{Context, Poll, Waker, ready};
 
+use rustix::event::PollFlags;
 use rustix::io::Errno;
+use tokio::task::coop::has_budget_remaining;
 
 use netwasm_base::counters::Counted;
 use netwasm_base::error::ConnectionError;
@@ -172,7 +174,7 @@ impl Transport {
         drop(core);
         ready!(self.poll_handshaken(cx));
         let mut core = self.core.borrow_mut();
-        let ready = core.poll_more(cx).is_ready();
+        let ready = core.poll_more(cx).is_ready() || core.is_ready_now(PollFlags::IN);
         core.reads = !ready;
         if ready {
             return Poll::Ready(());
@@ -377,6 +379,13 @@ impl super::Core {
             && self.tls.as_mut().is_none_or(|session| session.is_quiet())
     }
 
+    /// True if the socket is ready for `flags`, which the runtime may not know yet,
+    /// unless others are to have a turn.
+    fn is_ready_now(&self, flags: PollFlags) -> bool {
+        let socket = self.socket.as_ref();
+        has_budget_remaining() && socket.is_some_and(|it| it.is_ready_now(flags))
+    }
+
     fn poll_send_plain(
         &self,
         cx: &mut Context<'_>,
@@ -386,10 +395,10 @@ impl super::Core {
             return Poll::Ready(Err(ConnectionError::Broken));
         };
         if data.is_empty() {
-            return socket
-                .poll_write_ready(cx)
-                .map_ok(|_| 0)
-                .map_err(Into::into);
+            return match socket.poll_write_ready(cx) {
+                Poll::Pending if self.is_ready_now(PollFlags::OUT) => Poll::Ready(Ok(0)),
+                polled => polled.map_ok(|_| 0).map_err(Into::into),
+            };
         }
         // There is mostly room: try before waiting for readiness.
         let sent = match send(socket.fd(), data, false) {
@@ -411,5 +420,47 @@ fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
     match place {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *place = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use netwasm_base::config::Limits;
+
+    use super::*;
+    use crate::testing::{connection, in_worker};
+
+    #[test]
+    fn readiness_shows_before_the_runtime_has_looked() {
+        in_worker(Limits::default(), async |worker| {
+            let (transport, mut there) = connection(&worker);
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(transport.poll_receivable(&mut cx).is_pending());
+            assert!(matches!(
+                transport.poll_send(&mut cx, &[]),
+                Poll::Ready(Ok(0))
+            ));
+            there.write_all(b"here").expect("there is room");
+            assert!(transport.poll_receivable(&mut cx).is_ready());
+        });
+    }
+
+    #[test]
+    fn a_full_socket_is_not_ready_to_send() {
+        in_worker(Limits::default(), async |worker| {
+            let (transport, mut there) = connection(&worker);
+            let mut cx = Context::from_waker(Waker::noop());
+            let piece = vec![0; LITTLE];
+            let mut sent = 0;
+            while let Poll::Ready(count) = transport.poll_send(&mut cx, &piece) {
+                sent += count.expect("the peer is there");
+                assert!(sent < 1 << 30, "it takes all");
+            }
+            assert!(transport.poll_send(&mut cx, &[]).is_pending());
+            let mut all = vec![0; sent];
+            there.read_exact(&mut all).expect("all was sent");
+        });
     }
 }
