@@ -33,6 +33,28 @@ fn the_head_of_a_response_without_contents_ends_its_stream() {
 }
 
 #[test]
+fn the_head_of_a_response_whose_contents_end_at_once_ends_its_stream() {
+    let server = Run::guest("service-probe").http().start();
+    let mut peer = server.connect_http();
+    http2::begin(&mut peer);
+    let mut ask = |stream, path| {
+        let path = http2::literal(":path", path);
+        let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
+        peer.send(&http2::frame(http2::HEADERS, 5, stream, &head));
+        let head = http2::next_of(&mut peer, http2::HEADERS);
+        assert_eq!(head.stream, stream);
+        head.flags & http2::END_STREAM != 0
+    };
+    assert!(ask(1, "/bytes?0"), "nothing was written");
+    // A piece that is there before the head is sent follows it.
+    assert!(!ask(3, "/bytes?3"));
+    let body = http2::next_of(&mut peer, http2::DATA);
+    assert_eq!((body.stream, &*body.payload), (3, &b"xxx"[..]));
+    drop(peer);
+    server.stop();
+}
+
+#[test]
 fn a_client_that_sends_nothing_more_still_gets_its_responses() {
     for (guest, slow, large, length) in [
         ("probe", "/busy?ms=50", "/big?n=60000", "/length"),

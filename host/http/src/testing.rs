@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use netwasm_base::config::HttpLimits;
 use netwasm_exchange::answer::{self, Answer};
 use netwasm_exchange::chunked::Chunked;
-use netwasm_exchange::content::{BoxContent, Content, FileContent};
+use netwasm_exchange::content::{BoxContent, Content, Ended, FileContent};
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::handler::{
     Awaiting, Call, Decision, Handler, Handlers, NoAnswer, Site, Takes, Wanted,
@@ -226,6 +226,16 @@ pub(crate) fn answer(call: &Call, response: http::response::Builder, body: Piece
         response: response.body(body).expect("a response"),
         sent: None,
         trailers: None,
+    }));
+}
+
+/// Like [`answer`], with status 200, and with trailers that come apart from the body.
+pub(crate) fn answer_with_trailers(call: &Call, body: Pieces, trailers: Ended) {
+    let body: BoxContent = Box::new(body);
+    call.reply.answer(Ok(Answered {
+        response: http::Response::new(body),
+        sent: None,
+        trailers: Some(trailers),
     }));
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
 use tokio::task::coop::{has_budget_remaining, poll_proceed};
@@ -202,12 +202,7 @@ impl Acceptor {
 
 /// True if a listener has a connection to accept.
 fn has_come(socket: &Watched) -> bool {
-    let mut watched = [PollFd::new(socket, PollFlags::IN)];
-    // On error, accept(2) tells.
-    !matches!(
-        rustix::event::poll(&mut watched, Some(&Timespec::default())),
-        Ok(0)
-    )
+    socket.is_ready_now(PollFlags::IN)
 }
 
 /// An accepted connection, for this worker or another.

@@ -7,11 +7,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::task::coop::has_budget_remaining;
 
 /// A non-blocking descriptor that the runtime of this thread watches.
 #[derive(Debug)]
@@ -20,6 +22,11 @@ pub struct Watched {
     /// True if the next receive tries before it waits. The runtime knows of no
     /// readiness before it has looked.
     tries: AtomicBool,
+    /// True until the runtime, or the kernel, was seen to know if there is something
+    /// to read.
+    new_to_read: AtomicBool,
+    /// Like `new_to_read`, for writing.
+    new_to_write: AtomicBool,
 }
 
 /// Readiness of a [`Watched`] descriptor, for reading or writing.
@@ -42,6 +49,8 @@ impl Watched {
         Ok(Self {
             fd: watched?,
             tries: AtomicBool::new(false),
+            new_to_read: AtomicBool::new(true),
+            new_to_write: AtomicBool::new(true),
         })
     }
 
@@ -79,6 +88,52 @@ impl Watched {
     #[inline]
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<Ready<'_>>> {
         self.fd.poll_write_ready(cx).map_ok(Ready)
+    }
+
+    /// Like [`Self::poll_read_ready`], but asks the kernel as long as the runtime may
+    /// not have looked at a new descriptor.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.poll_read_ready(cx).map_ok(drop);
+        self.at_first(polled, &self.new_to_read, PollFlags::IN)
+    }
+
+    /// Like [`Self::poll_readable`], for writing.
+    pub(crate) fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = self.poll_write_ready(cx).map_ok(drop);
+        self.at_first(polled, &self.new_to_write, PollFlags::OUT)
+    }
+
+    fn at_first(
+        &self,
+        polled: Poll<io::Result<()>>,
+        is_new: &AtomicBool,
+        flags: PollFlags,
+    ) -> Poll<io::Result<()>> {
+        if !is_new.load(Ordering::Relaxed) {
+            return polled;
+        }
+        if polled.is_pending() {
+            // The runtime shows nothing to a task that is to give way.
+            if !has_budget_remaining() {
+                return polled;
+            }
+            if self.is_ready_now(flags) {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        // From here on, a change of the descriptor wakes the task.
+        is_new.store(false, Ordering::Relaxed);
+        polled
+    }
+
+    /// Asks the kernel if the descriptor is ready for `flags` now. On error it is:
+    /// the operation tells.
+    pub(crate) fn is_ready_now(&self, flags: PollFlags) -> bool {
+        let mut watched = [PollFd::new(self, flags)];
+        !matches!(
+            rustix::event::poll(&mut watched, Some(&Timespec::default())),
+            Ok(0)
+        )
     }
 
     /// Waits for any readiness of `interest`, or an error.

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use h2::client::{self, ResponseFuture, SendRequest};
 use h2::{Reason, RecvStream, SendStream};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 use netwasm_base::config::Limits;
@@ -19,7 +20,9 @@ use netwasm_net::guest::NoGuest;
 use netwasm_net::testing::{in_worker, pass, settle, soon, until};
 use netwasm_net::worker::Worker;
 
-use crate::testing::{AfterAnswer, Busy, Pieces, Script, answer, answer_ok, ok};
+use crate::testing::{
+    AfterAnswer, Busy, Pieces, Script, answer, answer_ok, answer_with_trailers, ok,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -160,6 +163,42 @@ fn handlers_that_await_answer_in_any_order() {
         answer_ok(&one, "one");
         assert_eq!(receive(first).await.expect("a response").1, b"one");
         assert_eq!(script.abandoned(), 0);
+    });
+}
+
+#[test]
+fn a_head_ends_its_stream_if_the_body_ends_at_once() {
+    in_worker(Limits::default(), async |worker| {
+        let script = Script::awaiting();
+        let mut client = Client::new(&script, &worker).await;
+        for piece in [None, Some(Bytes::from_static(b"piece"))] {
+            let response = client.get("/").await;
+            let call = script.call().await;
+            let (told, trailers) = oneshot::channel();
+            told.send(Ok(None)).expect("it is held");
+            let body = Pieces::new(piece.clone().into_iter(), AfterAnswer::Ends);
+            answer_with_trailers(&call, body, trailers);
+            let response = soon("a response", response).await.expect("it comes");
+            let mut body = response.into_body();
+            assert_eq!(body.is_end_stream(), piece.is_none());
+            // The piece that was polled before the head follows it.
+            let first = soon("a piece of a body, or its end", body.data()).await;
+            assert_eq!(first.transpose().expect("in order"), piece);
+        }
+        // Trailers that are yet to come may be some.
+        let response = client.get("/").await;
+        let call = script.call().await;
+        let (told, trailers) = oneshot::channel();
+        let body = Pieces::new(std::iter::empty(), AfterAnswer::Ends);
+        answer_with_trailers(&call, body, trailers);
+        let response = soon("a response", response).await.expect("it comes");
+        let mut body = response.into_body();
+        assert!(!body.is_end_stream());
+        let fields = http::HeaderMap::from_iter([(http::header::ETAG, "x".parse().expect("text"))]);
+        told.send(Ok(Some(fields.clone())))
+            .expect("it is waited for");
+        let trailers = soon("trailers", body.trailers()).await;
+        assert_eq!(trailers.expect("in order"), Some(fields));
     });
 }
 

@@ -369,7 +369,7 @@ impl Core {
             return Poll::Ready(());
         }
         match &self.socket {
-            Some(socket) => socket.poll_read_ready(cx).map(drop),
+            Some(socket) => socket.poll_readable(cx).map(drop),
             None => Poll::Ready(()),
         }
     }

@@ -401,10 +401,7 @@ impl super::Core {
             return Poll::Ready(Err(ConnectionError::Broken));
         };
         if data.is_empty() {
-            return socket
-                .poll_write_ready(cx)
-                .map_ok(|_| 0)
-                .map_err(Into::into);
+            return socket.poll_writable(cx).map_ok(|()| 0).map_err(Into::into);
         }
         // There is mostly room: try before waiting for readiness.
         let sent = match send(socket.fd(), data, false) {
@@ -426,5 +423,48 @@ fn keep(place: &mut Option<Waker>, cx: &Context<'_>) {
     match place {
         Some(waker) => waker.clone_from(cx.waker()),
         None => *place = Some(cx.waker().clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use netwasm_base::config::Limits;
+
+    use super::*;
+    use crate::testing::{connection, in_worker};
+
+    #[test]
+    fn readiness_shows_before_the_runtime_has_looked() {
+        in_worker(Limits::default(), async |worker| {
+            let (transport, mut there) = connection(&worker);
+            let mut cx = Context::from_waker(Waker::noop());
+            for _ in 0..2 {
+                let ready = transport.poll_send(&mut cx, &[]);
+                assert!(matches!(ready, Poll::Ready(Ok(0))));
+            }
+            there.write_all(b"here").expect("there is room");
+            for _ in 0..2 {
+                assert!(transport.poll_receivable(&mut cx).is_ready());
+            }
+        });
+    }
+
+    #[test]
+    fn a_full_socket_is_not_ready_to_send() {
+        in_worker(Limits::default(), async |worker| {
+            let (transport, mut there) = connection(&worker);
+            let mut cx = Context::from_waker(Waker::noop());
+            let piece = vec![0; LITTLE];
+            let mut sent = 0;
+            while let Poll::Ready(count) = transport.poll_send(&mut cx, &piece) {
+                sent += count.expect("the peer is there");
+                assert!(sent < 1 << 30, "it takes all");
+            }
+            assert!(transport.poll_send(&mut cx, &[]).is_pending());
+            let mut all = vec![0; sent];
+            there.read_exact(&mut all).expect("all was sent");
+        });
     }
 }

@@ -9,11 +9,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::SendStream;
 use http::{HeaderMap, Method, header};
-use http_body::Body;
+use http_body::{Body, Frame};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::content::{BoxContent, Ended};
+use netwasm_exchange::failure::Failure;
 use netwasm_exchange::reply::{Answered, Reply, Sent};
 
 use super::AnsweringStream;
@@ -39,12 +40,18 @@ pub(super) struct StreamDownload {
     trailers: Option<Ended>,
     /// Trailers of a response without contents.
     only: Option<HeaderMap>,
+    /// Outcome of the poll of the body that came before the head.
+    first: Option<FirstFrame>,
 }
+
+/// The first frame of a body, or `None` at its end.
+type FirstFrame = Option<Result<Frame<Bytes>, Failure>>;
 
 /// The part that follows the head of a response without contents.
 pub(super) enum Only {
-    /// Something: the response has contents, or may have.
-    Contents,
+    /// Something: the response has contents, or may have. Holds the outcome of the
+    /// first poll of the body, if that was ready.
+    Contents(Option<FirstFrame>),
     /// Trailers, or nothing.
     Trailers(Option<HeaderMap>),
 }
@@ -74,7 +81,18 @@ impl AnsweringStream {
         } = answered;
         let (parts, body) = response.into_parts();
         let is_head = self.head.method == Method::HEAD;
-        let plan = Plan::new(&parts, is_head, None, body.is_end_stream());
+        let (only, first, is_empty) = match only {
+            Only::Trailers(trailers) => {
+                let trailers = trailers.map(without_dropped);
+                let trailers = trailers.filter(|it| !it.is_empty());
+                let is_empty = trailers.is_none();
+                (Some(trailers), None, is_empty)
+            }
+            Only::Contents(first) => (None, first, false),
+        };
+        // A frame that was polled is yet to be sent.
+        let ended = body.is_end_stream() && first.is_none();
+        let plan = Plan::new(&parts, is_head, None, ended);
         let plan = plan.map_err(|fault| fault.to_string())?;
         let mut headers = parts.headers;
         let trailer = headers.remove(header::TRAILER);
@@ -87,28 +105,18 @@ impl AnsweringStream {
         self.link.sign(&mut headers, server, date);
         let given = headers.contains_key(header::CONTENT_LENGTH);
         // The end of the stream tells it.
-        let told = plan
-            .told
-            .filter(|_| given || matches!(only, Only::Contents));
+        let told = plan.told.filter(|_| given || only.is_none());
         match told {
             Some(length) => headers.insert(header::CONTENT_LENGTH, self.link.length(length)),
             // A 204 must not have one (RFC 9110, section 8.6).
             None => headers.remove(header::CONTENT_LENGTH),
         };
-        let (only, is_empty) = match only {
-            Only::Trailers(trailers) => {
-                let trailers = trailers.map(without_dropped);
-                let trailers = trailers.filter(|it| !it.is_empty());
-                let is_empty = trailers.is_none();
-                (trailers, is_empty)
-            }
-            Only::Contents => (None, false),
-        };
+        let only = only.flatten();
         let (length, body) = match plan.has_body && !is_empty {
             true => (plan.length, Some(body)),
             false => (Some(0), None),
         };
-        let ended = body.as_ref().is_none_or(Body::is_end_stream) && only.is_none();
+        let ended = (body.is_none() || ended) && only.is_none();
         let ends = ended && length.is_none_or(|it| it == 0);
         line.status = plan.status;
         self.tells_length = ends || told.is_some();
@@ -127,12 +135,14 @@ impl AnsweringStream {
             told: sent,
             trailers,
             only,
+            first,
         }))
     }
 
     /// Waits for the trailers of a response without contents: if there are none, its
     /// head ends the stream, as the "Trailers-Only" of gRPC must. Trailers that do
-    /// not come within `--response-timeout` are none.
+    /// not come within `--response-timeout` are none. For contents that may be
+    /// empty, it does not wait.
     ///
     /// # Errors
     /// Fails if the guest says that the response is incomplete, or has failed, or if
@@ -141,8 +151,11 @@ impl AnsweringStream {
         let body = answered.response.body();
         let empty = body.size_hint().exact() == Some(0) && !body.is_end_stream();
         let bodiless = response::bodiless(answered.response.status().as_u16());
-        if !empty || bodiless || self.is_forwarded || self.head.method == Method::HEAD {
-            return Ok(Only::Contents);
+        if bodiless || self.is_forwarded || self.head.method == Method::HEAD {
+            return Ok(Only::Contents(None));
+        }
+        if !empty {
+            return self.poll_first(answered).await;
         }
         // The guest may wait for this before it sets its trailers.
         tell_sent(&mut answered.sent);
@@ -166,6 +179,39 @@ impl AnsweringStream {
             },
         );
         told.await.map(Only::Trailers)
+    }
+
+    /// Polls a body of unknown length once, and its trailers if it has ended: many
+    /// guests write nothing to a stream in order to answer without contents.
+    ///
+    /// # Errors
+    /// Fails if the body is empty, and the guest says that it is incomplete or has
+    /// failed.
+    async fn poll_first(&self, answered: &mut Answered) -> Result<Only, Broken> {
+        let body = answered.response.body_mut();
+        let trailers = match &mut answered.trailers {
+            Some(trailers) if !body.is_end_stream() => trailers,
+            // Its length is known, or it has none.
+            _ => return Ok(Only::Contents(None)),
+        };
+        poll_fn(|cx| {
+            let first = match Pin::new(&mut *body).poll_frame(cx) {
+                Poll::Pending => return Poll::Ready(Ok(Only::Contents(None))),
+                Poll::Ready(first) => first,
+            };
+            if first.is_some() {
+                return Poll::Ready(Ok(Only::Contents(Some(first))));
+            }
+            Poll::Ready(match Pin::new(&mut *trailers).poll(cx) {
+                Poll::Pending => Ok(Only::Contents(Some(first))),
+                Poll::Ready(Ok(Err(_))) => Err(Broken::Guest(UNFINISHED)),
+                Poll::Ready(_) if self.reply.is_broken() => Err(Broken::Guest(UNFINISHED)),
+                Poll::Ready(Ok(Ok(trailers))) => Ok(Only::Trailers(trailers)),
+                // The instance ended without setting trailers.
+                Poll::Ready(Err(_)) => Ok(Only::Trailers(None)),
+            })
+        })
+        .await
     }
 
     /// Waits while the guest still reads the request, for example to forward
@@ -250,6 +296,7 @@ impl AnsweringStream {
             told,
             trailers,
             only,
+            first,
         } = download
         else {
             return Ok(());
@@ -274,6 +321,9 @@ impl AnsweringStream {
                 tell_sent(told);
             }
             let next = poll_fn(|cx| {
+                if let Some(frame) = first.take() {
+                    return Poll::Ready(Ok(frame));
+                }
                 if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
                     return Poll::Ready(Ok(frame));
                 }
