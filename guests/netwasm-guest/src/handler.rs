@@ -192,7 +192,7 @@ struct Deferral {
     /// True once the call has returned.
     returned: Cell<bool>,
     response: Cell<Option<Response>>,
-    /// What the client accepts, for an error later.
+    /// `Accept` of the client, for an error later.
     accept: Cell<Vec<u8>>,
 }
 

@@ -67,7 +67,7 @@ pub struct WebSocketClient {
     protocol: Option<String>,
 }
 
-/// What a server sends next.
+/// The next thing that a server sends.
 enum Next {
     Message(WebSocketMessage),
     /// The code of a close frame; `None` if it has none.

@@ -209,7 +209,7 @@ impl Watched {
     }
 
     /// True if nothing has arrived, not even an end, as far as the runtime has looked.
-    /// What has arrived is lost.
+    /// Data that has arrived is lost.
     pub(crate) fn has_nothing(&self, buffer: &mut [u8]) -> bool {
         let received = self.fd.try_io(Interest::READABLE, |fd| {
             let (count, _) = rustix::net::recv(fd, &mut *buffer, RecvFlags::DONTWAIT)?;

@@ -462,7 +462,7 @@ struct Driving<D> {
 
 impl<D> Drop for Driving<D> {
     fn drop(&mut self) {
-        // What it holds is dropped before any other task of the thread runs.
+        // All that it holds is dropped before any other task of the thread runs.
         self.registered.worker.thread.unlist(self.task);
     }
 }

@@ -96,7 +96,7 @@ impl ErrorForm {
 
     /// Returns the media type, and the words.
     fn tell(self, status: u16, reason: &str) -> (&'static str, String) {
-        // What formats numbers would be a third of this.
+        // Code that formats numbers would be a third of this.
         let name = reason_phrase(status);
         let code = digits(status);
         let has_reason = !reason.is_empty();

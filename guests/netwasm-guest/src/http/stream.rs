@@ -126,7 +126,8 @@ impl Events {
 /// The texts that are published to a topic, as server-sent events.
 ///
 /// The host sends them, to any number of clients, without calling a handler. A
-/// client that connects again gets what it has missed.
+/// client that connects again gets what it has missed. In place of messages that it
+/// cannot get, it gets an event of type `gap`, whose data is their number or `unknown`.
 ///
 /// ```
 /// use netwasm_guest::http::{Path, Response, Router, TopicEvents};
