@@ -158,6 +158,10 @@ type OutgoingBody struct {
 // missed, as far as that is kept (`--events-kept`, `--events-kept-size`). It
 // gets all that is kept if its ID is too old, or of another process.
 //
+// In place of messages that a client does not get, it gets an event of type
+// `gap`, whose data is their number, or `unknown`. The response to a client
+// that connects again has `Last-Event-ID`, the ID before its first message.
+//
 // An end of the stream is none for a client, which connects again. The stream
 // ends at the host's shutdown, and before a message that was published faster
 // than the host could take it to the client's thread (see `topics`): no
