@@ -49,6 +49,14 @@ fn a_host_tells_an_error_in_the_form_that_the_client_asks_for() {
             let response = client.exchange(head, b"");
             tells(&response, 500, media_type, body);
         }
+        // Each line counts.
+        let mut head = ask("GET", "/trap");
+        for accept in ["image/png", "text/html"] {
+            let accept = accept.parse().expect("a value");
+            head.headers_mut().append("accept", accept);
+        }
+        let mut client = Http2::connect(server.address("http"));
+        tells(&client.exchange(head, b""), 500, PAGE, page);
     }
 }
 

@@ -35,7 +35,7 @@ impl ErrorForm {
         let lines = accept.into_iter();
         for range in lines.flat_map(|line| line.split(|byte| *byte == b',')) {
             let mut parts = range.split(|byte| *byte == b';').map(<[u8]>::trim_ascii);
-            let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+            let name = parts.next().unwrap_or_default();
             let given =
                 parts.find_map(|it| it.strip_prefix(b"q=").or_else(|| it.strip_prefix(b"Q=")));
             let thousandths = given.map_or(1000, thousandths);
@@ -45,18 +45,26 @@ impl ErrorForm {
                     thousandths,
                 });
             };
-            match &*name {
-                b"*/*" => {
-                    raise(&mut json, 1);
-                    raise(&mut text, 1);
-                }
-                b"application/*" => raise(&mut json, 2),
-                b"text/*" => raise(&mut text, 2),
-                b"application/json" => raise(&mut json, 3),
-                b"text/html" | b"application/xhtml+xml" => raise(&mut html, 3),
-                b"text/plain" => raise(&mut text, 3),
-                name if name.ends_with(b"+json") => raise(&mut json, 3),
-                _ => {}
+            let is = |other: &[u8]| name.eq_ignore_ascii_case(other);
+            let end = name.last_chunk::<5>();
+            if is(b"*/*") {
+                raise(&mut json, 1);
+                raise(&mut text, 1);
+            } else if is(b"application/*") {
+                raise(&mut json, 2);
+            } else if is(b"text/*") {
+                raise(&mut text, 2);
+            } else if is(b"application/xhtml+xml") {
+                // HTML itself counts more, with whatever quality.
+                raise(&mut html, 2);
+            } else if is(b"text/html") {
+                raise(&mut html, 3);
+            } else if is(b"text/plain") {
+                raise(&mut text, 3);
+            } else if is(b"application/json")
+                || end.is_some_and(|it| it.eq_ignore_ascii_case(b"+json"))
+            {
+                raise(&mut json, 3);
             }
         }
         let [json, html, text] = [json, html, text].map(|it| it.thousandths);
@@ -96,16 +104,17 @@ impl ErrorForm {
     }
 }
 
-/// Returns a quality as it is written: up to three digits after a point.
+/// Returns a quality as it is written (RFC 9110, section 12.4.2): up to three digits
+/// after a point. One that is malformed is 0.
 fn thousandths(value: &[u8]) -> u16 {
     match value {
-        [b'0', b'.', digits @ ..] => digits
+        [b'0', b'.', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => digits
             .iter()
             .zip([100, 10, 1])
-            .map(|(digit, place)| u16::from(digit.wrapping_sub(b'0').min(9)) * place)
+            .map(|(digit, place)| u16::from(digit - b'0') * place)
             .sum(),
-        [b'0', ..] => 0,
-        _ => 1000,
+        [b'1'] | [b'1', b'.', ..] => 1000,
+        _ => 0,
     }
 }
 
@@ -161,6 +170,12 @@ mod tests {
             ("text/html;q=0.5, application/json", ErrorForm::Problem),
             ("application/json;q=0.55,text/html;q=0.6", ErrorForm::Page),
             ("text/html;q=0, */*", ErrorForm::Problem),
+            ("text/html;q=0, application/xhtml+xml", ErrorForm::Text),
+            ("application/xhtml+xml, */*;q=0.1", ErrorForm::Page),
+            ("text/html;q=1., application/json;q=1.000", ErrorForm::Page),
+            ("text/html;q=0., */*", ErrorForm::Problem),
+            ("text/html;q=.5, */*", ErrorForm::Problem),
+            ("text/html;q=0.x, application/json;q=", ErrorForm::Text),
             ("text/plain", ErrorForm::Text),
             ("text/*;q=0.5, */*;q=0.1", ErrorForm::Text),
             ("application/json;q=0, */*", ErrorForm::Text),

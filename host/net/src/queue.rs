@@ -120,6 +120,10 @@ impl WriteQueue {
             Chunk::Bytes { data, sent } => queued.bytes -= (data.len() - sent) as u64,
             Chunk::File(part) => queued.file_bytes -= part.remaining,
         }
+        if queued.chunks.is_empty() {
+            // An idle connection keeps no buffer.
+            self.0 = None;
+        }
         Some(chunk)
     }
 
@@ -183,5 +187,23 @@ pub(crate) fn send(socket: impl AsFd, data: &[u8], more: bool) -> Result<usize, 
             Err(Errno::INTR) => {}
             result => return result,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_whose_chunks_were_taken_out_keeps_no_room() {
+        let mut queue = WriteQueue::default();
+        let long = vec![0; CHUNK];
+        queue.push_bytes(b"first");
+        queue.push_bytes(&long);
+        assert!(matches!(queue.shift(), Some(Chunk::Bytes { sent: 0, .. })));
+        assert_eq!((queue.len(), queue.is_empty()), (CHUNK as u64, false));
+        assert!(queue.shift().is_some());
+        assert!(queue.0.is_none() && queue.is_empty());
+        assert!(queue.shift().is_none());
     }
 }

@@ -75,7 +75,10 @@ impl ErrorForm {
                 raise(&mut json, 2);
             } else if is(b"text/*") {
                 raise(&mut text, 2);
-            } else if is(b"text/html") || is(b"application/xhtml+xml") {
+            } else if is(b"application/xhtml+xml") {
+                // HTML itself counts more, with whatever quality.
+                raise(&mut html, 2);
+            } else if is(b"text/html") {
                 raise(&mut html, 3);
             } else if is(b"text/plain") {
                 raise(&mut text, 3);
@@ -152,16 +155,17 @@ fn digits(status: u16) -> String {
     [100, 10, 1].map(digit).iter().collect()
 }
 
-/// Returns a quality as it is written: up to three digits after a point.
+/// Returns a quality as it is written (RFC 9110, section 12.4.2): up to three digits
+/// after a point. One that is malformed is 0.
 fn thousandths(given: &[u8]) -> u16 {
     match given {
-        [_, _, b'0', b'.', digits @ ..] => digits
+        [_, _, b'0', b'.', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => digits
             .iter()
             .zip([100, 10, 1])
-            .map(|(digit, place)| u16::from(digit.wrapping_sub(b'0').min(9)) * place)
+            .map(|(digit, place)| u16::from(digit - b'0') * place)
             .sum(),
-        [_, _, b'0', ..] => 0,
-        _ => 1000,
+        [_, _, b'1'] | [_, _, b'1', b'.', ..] => 1000,
+        _ => 0,
     }
 }
 
@@ -198,6 +202,12 @@ mod tests {
             ("text/html;q=0.5, application/json", ErrorForm::Problem),
             ("application/json;q=0.55,text/html;q=0.6", ErrorForm::Page),
             ("text/html;q=0, */*", ErrorForm::Problem),
+            ("text/html;q=0, application/xhtml+xml", ErrorForm::Text),
+            ("application/xhtml+xml, */*;q=0.1", ErrorForm::Page),
+            ("text/html;q=1., application/json;q=1.000", ErrorForm::Page),
+            ("text/html;q=0., */*", ErrorForm::Problem),
+            ("text/html;q=.5, */*", ErrorForm::Problem),
+            ("text/html;q=0.x, application/json;q=", ErrorForm::Text),
             ("text/*;q=0.5, */*;q=0.1", ErrorForm::Text),
             ("application/json; q=0, */*", ErrorForm::Text),
             ("image/png", ErrorForm::Text),

@@ -103,7 +103,7 @@ struct QueueState {
     /// does not want.
     last: u64,
     /// Messages since the last queued one that the client does not get, as it is slow.
-    dropped: u64,
+    dropped: Option<Gap>,
     /// True if nothing more is queued, as the client is slow.
     full: bool,
     /// True if nothing more is queued, as the next message found no room on its way
@@ -143,6 +143,7 @@ impl EventsBody {
             id: begin,
             gap,
             missed,
+            messages,
             last,
         } = ring.begin(reader.seen.as_deref());
         let mut head = String::new();
@@ -166,6 +167,7 @@ impl EventsBody {
         }
         let listener = reader.transport.as_ref().map(|it| it.thread());
         let heartbeat = Heartbeat::new(limits, listener.map(|it| &it.env.limits));
+        thread.meter.add(Measure::MessagesSent, messages);
         queue.begin(head.into(), missed, last);
         thread.env.counters.event_streams_opened.add();
         let body = Self {
@@ -237,8 +239,6 @@ impl Heartbeat {
 impl EventQueue {
     /// Queues the first lines, and what the client has missed.
     fn begin(&self, head: Bytes, missed: Vec<Bytes>, last: u64) {
-        let count = missed.len() as u64;
-        self.thread.meter.add(Measure::MessagesSent, count);
         let mut state = self.state.borrow_mut();
         state.last = last;
         // The first lines must not have the type of an event before them.
@@ -346,19 +346,21 @@ impl Subscriber for EventQueue {
                 SlowClient::Wait => limits.max_write_buffer,
                 SlowClient::Drop | SlowClient::Close => slow,
             };
+            // What tells of a gap is no message.
+            let messages = u64::from(event.gap.is_none());
             if state.ends() || state.bytes > most {
-                dropped += 1;
-                state.dropped += 1;
+                dropped += messages;
+                let gap = event.gap.unwrap_or(Gap::Of(1));
+                state.dropped = Some(state.dropped.map_or(gap, |it| it.and(gap)));
                 state.full |= !state.gap && then != SlowClient::Drop;
                 continue;
             }
-            if state.dropped > 0 {
+            if let Some(gap) = state.dropped.take() {
                 // Without an ID: a client that leaves before the next message gets
                 // what is kept of them when it comes again.
-                let gap = Gap::Of(std::mem::take(&mut state.dropped));
                 state.push((gap.lines() + "\n").into());
             }
-            sent += 1;
+            sent += messages;
             state.push(event.text.clone());
         }
         meter.add(Measure::MessagesSent, sent);

@@ -69,6 +69,16 @@ impl Places {
         found.collect()
     }
 
+    /// Returns the mailboxes of a topic's subscribers, if its ring is still this one,
+    /// whose numbers they know. If not, all of them have come later.
+    fn mailboxes_by(&self, topic: &str, ring: &Arc<Ring>) -> Vec<Subscribers> {
+        let is_same = |kept: &KeptRing| Arc::ptr_eq(&kept.ring, ring);
+        match self.rings.get(topic).is_some_and(is_same) {
+            true => self.mailboxes(topic),
+            false => Vec::new(),
+        }
+    }
+
     /// Notes that a topic has no subscribers any more. Its ring is kept for a while.
     fn rest(&mut self, topic: &Arc<str>, remote: Option<&dyn Remote>) {
         let Some((name, kept)) = self.rings.get_key_value(topic) else {
@@ -230,9 +240,9 @@ impl Topics {
     }
 
     /// Tells the readers of a topic of messages that they do not get.
-    fn tell(&self, topic: &Arc<str>, ring: &Ring, gap: Gap) {
-        ring.add(gap.lines(), |event| {
-            let mailboxes = self.places().mailboxes(topic);
+    fn tell(&self, topic: &Arc<str>, ring: &Arc<Ring>, gap: Gap) {
+        ring.add_gap(gap, |event| {
+            let mailboxes = self.places().mailboxes_by(topic, ring);
             let notice = Arc::new(Published::notice(Arc::clone(topic), event));
             for (mailbox, _) in mailboxes {
                 // Without room, readers come again, and get it from the ring.
@@ -258,7 +268,7 @@ impl Topics {
             return Delivery::default();
         };
         let ring = ring.filter(|_| kind == MessageKind::Text);
-        let refuse = |mailboxes: &[Subscribers], ring: Option<&Ring>| {
+        let refuse = |mailboxes: &[Subscribers], ring: Option<&Arc<Ring>>| {
             if let Some(ring) = ring {
                 self.tell(&topic, ring, Gap::Of(1));
             }
@@ -267,22 +277,22 @@ impl Topics {
         };
         if size(data.len()) > most {
             // No mailbox has room for it, so it is not copied.
-            return refuse(&mailboxes, ring.as_deref());
+            return refuse(&mailboxes, ring.as_ref());
         }
         let text = || std::str::from_utf8(data).ok();
         let numbered = ring.and_then(|ring| Some((ring, ring::lines(text()?))));
         // Its line ends make the event longer than the text.
         let length = numbered.as_ref().map_or(0, |(_, lines)| lines.len());
         if size(data.len() + length) > most {
-            return refuse(&mailboxes, numbered.as_ref().map(|(ring, _)| &**ring));
+            return refuse(&mailboxes, numbered.as_ref().map(|(ring, _)| ring));
         }
         let copy = Bytes::copy_from_slice(data);
-        let push = |event: Option<Event>| {
-            let mailboxes = match event {
+        let push = |numbered: Option<(&Arc<Ring>, Event)>| {
+            let (mailboxes, event) = match numbered {
                 // Those of now: a reader that came while this one waited for the
                 // ring, and looks into that when the message is there, gets it.
-                Some(_) => self.places().mailboxes(&topic),
-                None => mailboxes,
+                Some((ring, event)) => (self.places().mailboxes_by(&topic, ring), Some(event)),
+                None => (mailboxes, None),
             };
             let message = Arc::new(Published::new(topic, kind, copy, except, event));
             let full = mailboxes.iter().filter(|(its, _)| !its.push(&message));
@@ -295,7 +305,7 @@ impl Topics {
         match numbered {
             // All mailboxes get it before the next one, so that the numbers are in
             // their order.
-            Some((ring, lines)) => ring.add(lines, |event| delivery = push(Some(event))),
+            Some((ring, lines)) => ring.add(lines, |event| delivery = push(Some((&ring, event)))),
             None => delivery = push(None),
         }
         delivery

@@ -46,6 +46,14 @@ impl Gap {
             Self::Unknown => format!("event: {GAP}\ndata: unknown\n"),
         }
     }
+
+    /// Returns both as one.
+    pub(super) fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Of(count), Self::Of(more)) => Self::Of(count + more),
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// A message as an event.
@@ -55,6 +63,8 @@ pub(super) struct Event {
     pub(super) number: u64,
     /// The event with its ID. Its type is not there.
     pub(super) text: Bytes,
+    /// Gap of which it tells; `None` if it is a message.
+    pub(super) gap: Option<Gap>,
 }
 
 /// The last messages of a topic.
@@ -74,6 +84,9 @@ struct RingState {
     last: u64,
     events: VecDeque<Event>,
     bytes: usize,
+    /// Number of the last event that told of [`Gap::Unknown`] and is not kept; 0 if
+    /// there is none.
+    unknown: u64,
 }
 
 /// Where a reader begins.
@@ -83,10 +96,21 @@ pub(super) struct RingBegin {
     pub(super) id: String,
     /// Messages that it has missed and does not get, before those that it gets.
     pub(super) gap: Option<Gap>,
-    /// Messages that it has missed.
+    /// Events that it has missed.
     pub(super) missed: Vec<Bytes>,
+    /// Number of messages among these. The others tell of gaps.
+    pub(super) messages: u64,
     /// Number of the last message so far.
     pub(super) last: u64,
+}
+
+impl RingState {
+    /// Notes that an event is not kept.
+    fn forget(&mut self, event: &Event) {
+        if event.gap == Some(Gap::Unknown) {
+            self.unknown = event.number;
+        }
+    }
 }
 
 impl Ring {
@@ -105,34 +129,44 @@ impl Ring {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Numbers and keeps a message, whose lines [`lines`] or [`Gap::lines`] has made.
-    /// `send` gets it before there is another one.
+    /// Numbers and keeps a message, whose lines [`lines`] has made. `send` gets it
+    /// before there is another one.
     pub(super) fn add(&self, lines: String, send: impl FnOnce(Event)) {
         let mut state = self.state();
         state.last += 1;
-        let event = self.event(state.last, lines);
+        let event = self.event(state.last, lines, None);
         if event.text.len() + OVERHEAD <= self.limits.kept_size {
             self.keep(&mut state, event.clone());
         } else {
-            self.keep_gap(&mut state);
+            let gap = self.gap_event(state.last, Gap::Of(1));
+            self.keep(&mut state, gap);
         }
         send(event);
     }
 
+    /// Numbers and keeps an event that tells of a gap, as [`Self::add`] does a message.
+    pub(super) fn add_gap(&self, gap: Gap, send: impl FnOnce(Event)) {
+        let mut state = self.state();
+        state.last += 1;
+        let event = self.gap_event(state.last, gap);
+        self.keep(&mut state, event.clone());
+        send(event);
+    }
+
     /// Returns the event of a number.
-    fn event(&self, number: u64, mut lines: String) -> Event {
+    fn event(&self, number: u64, mut lines: String, gap: Option<Gap>) -> Event {
         // Writing to memory cannot fail.
         let _ = write!(lines, "id: {:x}-{number}\n\n", self.epoch);
         Event {
             number,
             text: lines.into(),
+            gap,
         }
     }
 
-    /// Keeps an event in place of the last message, which has no room.
-    fn keep_gap(&self, state: &mut RingState) {
-        let event = self.event(state.last, Gap::Of(1).lines());
-        self.keep(state, event);
+    /// Returns the event of a number, which tells of a gap.
+    fn gap_event(&self, number: u64, gap: Gap) -> Event {
+        self.event(number, gap.lines(), Some(gap))
     }
 
     /// Keeps an event. Those that are kept have numbers without a hole.
@@ -146,8 +180,10 @@ impl Ring {
         while !fits(state) {
             let Some(oldest) = state.events.pop_front() else {
                 // It has no room at all.
+                state.forget(&event);
                 return;
             };
+            state.forget(&oldest);
             let freed = oldest.text.len() + OVERHEAD;
             state.bytes -= freed;
             self.total.fetch_sub(freed, Ordering::Relaxed);
@@ -162,19 +198,25 @@ impl Ring {
     pub(super) fn begin(&self, seen: Option<&[u8]>) -> RingBegin {
         let state = self.state();
         let oldest = state.events.front().map_or(state.last + 1, |it| it.number);
+        let gap_after = |number: u64| match state.unknown > number {
+            true => Gap::Unknown,
+            false => Gap::Of(oldest - 1 - number),
+        };
         let (from, gap) = match seen {
             None => (state.last, None),
             Some(id) => match self.number(id) {
                 Some(number) if (oldest - 1..=state.last).contains(&number) => (number, None),
-                Some(number) if number < oldest => (oldest - 1, Some(Gap::Of(oldest - 1 - number))),
+                Some(number) if number < oldest => (oldest - 1, Some(gap_after(number))),
                 _ => (oldest - 1, Some(Gap::Unknown)),
             },
         };
         let missed = state.events.iter().filter(|it| it.number > from);
+        let messages = missed.clone().filter(|it| it.gap.is_none()).count() as u64;
         RingBegin {
             id: format!("{:x}-{from}", self.epoch),
             gap,
             missed: missed.map(|it| it.text.clone()).collect(),
+            messages,
             last: state.last,
         }
     }
@@ -291,15 +333,37 @@ mod tests {
         let (kept, none) = (ring(2, 10_000), ring(0, 10_000));
         for ring in [&kept, &none] {
             ring.add(lines("one"), drop);
-            ring.add(Gap::Of(1).lines(), |event| assert_eq!(event.number, 2));
+            ring.add_gap(Gap::Of(1), |event| assert_eq!(event.number, 2));
         }
         let begin = kept.begin(Some(id(&kept, 0).as_bytes()));
         let told = format!("event: gap\ndata: 1\nid: {}\n\n", id(&kept, 2));
-        assert_eq!((begin.gap, begin.last), (None, 2));
+        assert_eq!((begin.gap, begin.last, begin.messages), (None, 2, 1));
         assert_eq!(begin.missed.last(), Some(&told.into()));
         let begin = none.begin(Some(id(&none, 0).as_bytes()));
         assert_eq!((&*begin.id, begin.gap), (&*id(&none, 2), Some(Gap::Of(2))));
         assert!(begin.missed.is_empty());
+    }
+
+    #[test]
+    fn a_gap_that_nobody_has_counted_is_not_counted_when_it_is_no_longer_kept() {
+        let (ring, none) = (ring(2, 10_000), ring(0, 10_000));
+        let gap = |number| ring.begin(Some(id(&ring, number).as_bytes())).gap;
+        ring.add(lines("one"), drop);
+        ring.add_gap(Gap::Unknown, drop);
+        assert_eq!(gap(0), None);
+        ring.add(lines("three"), drop);
+        assert_eq!(gap(0), Some(Gap::Of(1)));
+        ring.add(lines("four"), drop);
+        let gaps = [0, 1, 2].map(gap);
+        assert_eq!(gaps, [Some(Gap::Unknown), Some(Gap::Unknown), None]);
+        // Another one, which is kept, does not hide it.
+        ring.add_gap(Gap::Unknown, drop);
+        let gaps = [0, 1, 2].map(gap);
+        let three = Some(Gap::Of(1));
+        assert_eq!(gaps, [Some(Gap::Unknown), Some(Gap::Unknown), three]);
+        none.add_gap(Gap::Unknown, drop);
+        let begin = none.begin(Some(id(&none, 0).as_bytes()));
+        assert_eq!(begin.gap, Some(Gap::Unknown));
     }
 
     #[test]

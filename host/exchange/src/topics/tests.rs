@@ -1,4 +1,5 @@
 use std::thread;
+use std::time::Duration;
 
 use netwasm_base::config::{EventLimits, Limits};
 use netwasm_net::testing::{in_worker, until};
@@ -115,6 +116,35 @@ fn a_reader_that_comes_while_a_message_waits_for_its_number_gets_it() {
         publisher.expect("a thread").join().expect("it publishes")
     });
     assert_eq!(delivery, Delivery { count: 1, lost: 0 });
+}
+
+#[test]
+fn a_message_with_a_number_of_a_ring_that_was_dropped_reaches_no_reader_of_the_next_one() {
+    let topics = Topics::default();
+    let limits = EventLimits {
+        kept_time: Duration::ZERO,
+        ..EventLimits::default()
+    };
+    let ring = topics.ring("news", &limits);
+    let mailbox = topics.join(&Arc::new(Mailbox::new(10_000)));
+    let delivery = thread::scope(|scope| {
+        let (mut publisher, shared) = (None, &topics);
+        ring.add(String::new(), |_| {
+            let publish = move || shared.publish("news", MessageKind::Text, b"text", None, 10_000);
+            publisher = Some(scope.spawn(publish));
+            // It has found the ring, whose lock is held here.
+            while Arc::strong_count(&ring) < 3 {
+                thread::yield_now();
+            }
+            topics.add("news", mailbox);
+            topics.remove("news", mailbox);
+            let next = topics.ring("news", &limits);
+            assert!(!Arc::ptr_eq(&ring, &next));
+            topics.add("news", mailbox);
+        });
+        publisher.expect("a thread").join().expect("it publishes")
+    });
+    assert_eq!(delivery, Delivery::default());
 }
 
 #[test]

@@ -59,8 +59,8 @@ struct AnsweringStream {
     link: Rc<Link>,
     /// The head, without its fields.
     head: Parts,
-    /// The first line of `Accept`, of an async guest's request.
-    accept: Option<HeaderValue>,
+    /// Form of an error for the client of an async guest.
+    form: ErrorForm,
     incoming: Rc<Http2Body>,
     outgoing: Option<SendResponse<Bytes>>,
     reply: Rc<Reply>,
@@ -126,7 +126,7 @@ impl AnsweringStream {
         *asked.method_mut() = head.method.clone();
         *asked.uri_mut() = uri(link, &head);
         join_cookies(&mut head.headers);
-        let accept = head.headers.get(header::ACCEPT).cloned();
+        let form = request::error_form(&head);
         *asked.headers_mut() = std::mem::take(&mut head.headers);
         let mut own = link.own.borrow_mut();
         let (reply, requests) = own.begin(
@@ -140,7 +140,7 @@ impl AnsweringStream {
         Self {
             link: Rc::clone(link),
             head,
-            accept,
+            form,
             incoming,
             outgoing: Some(outgoing),
             reply,
@@ -378,7 +378,7 @@ impl AnsweringStream {
         let is_head = self.head.method == Method::HEAD;
         let form = match &self.event {
             Some((request, _)) => request.error_form(),
-            None => ErrorForm::of(self.accept.iter().map(HeaderValue::as_bytes)),
+            None => self.form,
         };
         let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
         self.link.send_ours(is_head, form, answer, outgoing, line)

@@ -130,6 +130,30 @@ fn what_waits_for_a_slow_reader_is_bounded_and_then_the_stream_ends_or_tells_of_
 }
 
 #[test]
+fn a_slow_reader_is_not_told_a_number_if_messages_of_other_processes_may_be_missing() {
+    let mut limits = Limits::default();
+    limits.http.websocket.max_queue = 4 << 10;
+    limits.http.websocket.slow = SlowClient::Drop;
+    in_worker(limits, async |worker| {
+        let shared = Arc::<Topics>::default();
+        let topics = TopicsOfThread::new(&shared, &worker.thread);
+        let meters = &worker.thread.env.counters.meters;
+        let dropped = || meters.totals().of(Measure::MessagesDropped);
+        let mut body = read(&topics, None, None);
+        publish(&topics, &"x".repeat(5 << 10));
+        publish(&topics, "dropped");
+        shared.miss();
+        until("the notice", || body.queue.state.borrow().last == 3).await;
+        assert_eq!(dropped(), 1);
+        piece(&mut body).await.expect("what has room");
+        publish(&topics, "after");
+        let rest = read_until(&mut body, "after\n").await;
+        let told = "event: gap\ndata: unknown\n\ndata: after\n";
+        assert!(rest.starts_with(told), "{rest}");
+    });
+}
+
+#[test]
 fn a_stream_ends_before_a_message_that_found_no_room_and_the_reader_comes_again() {
     let limits = Limits {
         max_write_buffer: 4 << 10,
@@ -223,6 +247,14 @@ fn readers_alone_are_told_that_messages_of_other_processes_may_be_missing() {
         assert!(text.contains("event: gap\ndata: unknown\nid: "), "{text}");
         until("the message", || other.0.get() > 0).await;
         assert_eq!(other.0.get(), 1);
+        // What tells of a gap does not count as a message.
+        let meters = &worker.thread.env.counters.meters;
+        let sent = || meters.totals().of(Measure::MessagesSent);
+        assert_eq!(sent(), 1);
+        let (prefix, _) = last_id(&text).rsplit_once('-').expect("a number");
+        let mut again = read(&topics, None, Some(&format!("{prefix}-0")));
+        read_until(&mut again, "one\n").await;
+        assert_eq!(sent(), 2);
     });
 }
 

@@ -12,6 +12,7 @@ use netwasm_exchange::answer::Answer;
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::forward::Forward;
 use netwasm_exchange::request::Request;
+use netwasm_exchange::told::ErrorForm;
 
 use super::AnsweringStream;
 use crate::exchange;
@@ -96,7 +97,7 @@ impl AnsweringStream {
         Self {
             link: Rc::clone(&line.link),
             head,
-            accept: None,
+            form: ErrorForm::default(),
             incoming,
             outgoing: Some(outgoing),
             reply,

@@ -12,6 +12,7 @@ use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::reply::Answered;
 use netwasm_exchange::request::Request;
+use netwasm_exchange::told::ErrorForm;
 
 use super::AnsweringStream;
 use crate::exchange::{self, Streamed};
@@ -56,7 +57,7 @@ impl AnsweringStream {
         Self {
             link: Rc::clone(&line.link),
             head,
-            accept: None,
+            form: ErrorForm::default(),
             incoming,
             outgoing: Some(outgoing),
             reply,
