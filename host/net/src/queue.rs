@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn a_queue_whose_chunks_were_taken_out_keeps_no_room() {
         let mut queue = WriteQueue::default();
-        let long = vec![0; CHUNK];
+        let long = vec![0_u8; CHUNK];
         queue.push_bytes(b"first");
         queue.push_bytes(&long);
         assert!(matches!(queue.shift(), Some(Chunk::Bytes { sent: 0, .. })));
