@@ -177,7 +177,8 @@ fn a_token_that_is_in_use_traps() {
 
 #[test]
 fn a_drain_waits_for_deferred_requests() {
-    let mut server = probe(&[]);
+    // The one worker has the first request before it answers the second.
+    let mut server = probe(&["--workers", "1"]);
     let mut peer = http1(&server);
     peer.send(message("GET", "/defer?ms=700", &[]).as_bytes());
     http1(&server).fetch("/length").is(200, "0");
