@@ -17,7 +17,7 @@
 //! | --- | --- |
 //! | [`base64`] | Base64 |
 //! | [`guarded`] | panics of libraries on broken input, which are errors here |
-//! | [`line`] | texts in one line, whatever is in them |
+//! | [`mod@line`] | texts in one line, whatever is in them |
 //! | [`caches`] | the user's directory of caches |
 //! | [`users`] | users and groups of the machine |
 //! | [`identity`] | the user that a run goes on as |
