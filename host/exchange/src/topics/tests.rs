@@ -97,23 +97,31 @@ fn what_waits_for_a_thread_is_bounded() {
     });
 }
 
+/// Publishes to "news" by another thread, which waits for its number in the ring of
+/// this topic while `work` is done.
+fn published_meanwhile(topics: &Topics, ring: &Arc<Ring>, work: impl FnOnce()) -> Delivery {
+    thread::scope(|scope| {
+        let mut publisher = None;
+        ring.add(String::new(), |_| {
+            let publish = move || topics.publish("news", MessageKind::Text, b"text", None, 10_000);
+            publisher = Some(scope.spawn(publish));
+            // It has found the ring, whose lock is held here.
+            while Arc::strong_count(ring) < 3 {
+                thread::yield_now();
+            }
+            work();
+        });
+        publisher.expect("a thread").join().expect("it publishes")
+    })
+}
+
 #[test]
 fn a_reader_that_comes_while_a_message_waits_for_its_number_gets_it() {
     let topics = Topics::default();
     let ring = topics.ring("news", &EventLimits::default());
     let mailbox = topics.join(&Arc::new(Mailbox::new(10_000)));
-    let delivery = thread::scope(|scope| {
-        let (mut publisher, shared) = (None, &topics);
-        ring.add(String::new(), |_| {
-            let publish = move || shared.publish("news", MessageKind::Text, b"text", None, 10_000);
-            publisher = Some(scope.spawn(publish));
-            // It has found the ring, whose lock is held here.
-            while Arc::strong_count(&ring) < 3 {
-                thread::yield_now();
-            }
-            topics.add("news", mailbox);
-        });
-        publisher.expect("a thread").join().expect("it publishes")
+    let delivery = published_meanwhile(&topics, &ring, || {
+        topics.add("news", mailbox);
     });
     assert_eq!(delivery, Delivery { count: 1, lost: 0 });
 }
@@ -127,22 +135,12 @@ fn a_message_with_a_number_of_a_ring_that_was_dropped_reaches_no_reader_of_the_n
     };
     let ring = topics.ring("news", &limits);
     let mailbox = topics.join(&Arc::new(Mailbox::new(10_000)));
-    let delivery = thread::scope(|scope| {
-        let (mut publisher, shared) = (None, &topics);
-        ring.add(String::new(), |_| {
-            let publish = move || shared.publish("news", MessageKind::Text, b"text", None, 10_000);
-            publisher = Some(scope.spawn(publish));
-            // It has found the ring, whose lock is held here.
-            while Arc::strong_count(&ring) < 3 {
-                thread::yield_now();
-            }
-            topics.add("news", mailbox);
-            topics.remove("news", mailbox);
-            let next = topics.ring("news", &limits);
-            assert!(!Arc::ptr_eq(&ring, &next));
-            topics.add("news", mailbox);
-        });
-        publisher.expect("a thread").join().expect("it publishes")
+    let delivery = published_meanwhile(&topics, &ring, || {
+        topics.add("news", mailbox);
+        topics.remove("news", mailbox);
+        let next = topics.ring("news", &limits);
+        assert!(!Arc::ptr_eq(&ring, &next));
+        topics.add("news", mailbox);
     });
     assert_eq!(delivery, Delivery::default());
 }
