@@ -5,7 +5,17 @@ use rustix::process::Signal;
 
 use super::{awaiting, probe};
 use crate::harness::http2::{self, ask, read};
-use crate::harness::{Client, Http2, Run};
+use crate::harness::{Client, Http2, Run, TcpPeer};
+
+/// Asks for a path on a stream. True if the head of the response ends the stream.
+fn head_ends(peer: &mut TcpPeer, stream: u32, path: &str) -> bool {
+    let path = http2::literal(":path", path);
+    let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
+    peer.send(&http2::frame(http2::HEADERS, 5, stream, &head));
+    let head = http2::next_of(peer, http2::HEADERS);
+    assert_eq!(head.stream, stream);
+    head.flags & http2::END_STREAM != 0
+}
 
 /// gRPC's "Trailers-Only" is such a head.
 #[test]
@@ -13,19 +23,14 @@ fn the_head_of_a_response_without_contents_ends_its_stream() {
     let server = Run::guest("service-probe").http().start();
     let mut peer = server.connect_http();
     http2::begin(&mut peer);
-    let mut ask = |stream, path| {
-        let path = http2::literal(":path", path);
-        let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
-        peer.send(&http2::frame(http2::HEADERS, 5, stream, &head));
-        let head = http2::next_of(&mut peer, http2::HEADERS);
-        assert_eq!(head.stream, stream);
-        head.flags & http2::END_STREAM != 0
-    };
-    assert!(ask(1, "/status?200"));
-    assert!(ask(3, "/test.Calls/Denied"));
+    assert!(head_ends(&mut peer, 1, "/status?200"));
+    assert!(head_ends(&mut peer, 3, "/test.Calls/Denied"));
     // It is known to fail before its head is sent, so that this is a 500.
-    assert!(!ask(5, "/empty-fails"));
-    assert!(!ask(7, "/empty-trailers"), "trailers follow");
+    assert!(!head_ends(&mut peer, 5, "/empty-fails"));
+    assert!(
+        !head_ends(&mut peer, 7, "/empty-trailers"),
+        "trailers follow"
+    );
     let trailers = http2::next_of(&mut peer, http2::HEADERS);
     assert_eq!((trailers.stream, trailers.flags), (7, 5));
     drop(peer);
@@ -37,17 +42,9 @@ fn the_head_of_a_response_whose_contents_end_at_once_ends_its_stream() {
     let server = Run::guest("service-probe").http().start();
     let mut peer = server.connect_http();
     http2::begin(&mut peer);
-    let mut ask = |stream, path| {
-        let path = http2::literal(":path", path);
-        let head = [b"\x82\x86", &*path, b"\x01\x09localhost"].concat();
-        peer.send(&http2::frame(http2::HEADERS, 5, stream, &head));
-        let head = http2::next_of(&mut peer, http2::HEADERS);
-        assert_eq!(head.stream, stream);
-        head.flags & http2::END_STREAM != 0
-    };
-    assert!(ask(1, "/bytes?0"), "nothing was written");
+    assert!(head_ends(&mut peer, 1, "/bytes?0"), "nothing was written");
     // A piece that is there before the head is sent follows it.
-    assert!(!ask(3, "/bytes?3"));
+    assert!(!head_ends(&mut peer, 3, "/bytes?3"));
     let body = http2::next_of(&mut peer, http2::DATA);
     assert_eq!((body.stream, &*body.payload), (3, &b"xxx"[..]));
     drop(peer);
