@@ -11,6 +11,11 @@ pub const MAX_CONNECTIONS: usize = 65_536;
 /// Half of the limit, if the limit is small.
 const RESERVE: u64 = 64;
 
+/// Least and most directories that listings of objects may have open: a listing
+/// has at most one for each part of an object's name.
+const MIN_LISTINGS: usize = 32;
+const MAX_LISTINGS: usize = 4096;
+
 /// Descriptors that a server without connections needs, approximately.
 pub const LEAST: u64 = 32;
 
@@ -58,9 +63,36 @@ fn connections_below(limit: Option<u64>, both: bool) -> usize {
     connections.clamp(1, MAX_CONNECTIONS)
 }
 
+/// Returns how many directories the listings of objects may have open at once, in
+/// all services together. It is half of what [`connections`] leaves for files.
+#[must_use]
+pub fn listings() -> usize {
+    listings_below(getrlimit(Resource::Nofile).maximum)
+}
+
+fn listings_below(limit: Option<u64>) -> usize {
+    let share = limit.map_or(MAX_LISTINGS, |limit| {
+        usize::try_from(limit / 16).unwrap_or(usize::MAX)
+    });
+    share.clamp(MIN_LISTINGS, MAX_LISTINGS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn listings_have_a_share_of_the_descriptors() {
+        for (limit, directories) in [
+            (None, 4096),
+            (Some(u64::MAX), 4096),
+            (Some(20_000), 1250),
+            (Some(1024), 64),
+            (Some(64), 32),
+        ] {
+            assert_eq!(listings_below(limit), directories, "{limit:?}");
+        }
+    }
 
     #[test]
     fn connections_leave_descriptors_for_other_things() {

@@ -27,6 +27,8 @@ pub(crate) use self::copying::{Going, copy};
 pub(crate) use self::listing::Listing;
 pub(crate) use self::object::Range;
 
+use self::listing::{Places, shared_places};
+
 /// Start of the names of files that are not whole yet. No object has such a
 /// name.
 const UNFINISHED: &str = ".netwasm-unfinished-";
@@ -42,7 +44,7 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 const MAX_NAME: usize = 1024;
 
 /// Most segments of an object's name, the parts between slashes. A listing has a
-/// descriptor for each while it reads that deep.
+/// directory open for each while it reads that deep.
 const MAX_SEGMENTS: usize = 32;
 
 /// Most passes over a container that is cleared, to which others may write.
@@ -62,6 +64,8 @@ pub(crate) struct Container {
     name: Arc<str>,
     directory: Arc<OwnedFd>,
     writable: bool,
+    /// Directories that listings may have open.
+    places: Places,
 }
 
 /// Times and size of an object, or of a container, whose size is 0.
@@ -74,7 +78,7 @@ pub(crate) struct BlobFacts {
 }
 
 /// Reason why an operation failed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Failure {
     /// No `--blobstore` allows the container of this name.
     NotAllowed(String),
@@ -115,6 +119,7 @@ impl Containers {
                 name: container.shown().into(),
                 directory: Arc::new(directory),
                 writable: container.writable,
+                places: shared_places(),
             };
             match &container.name {
                 Some(name) => drop(all.named.insert(name.clone(), opened)),
@@ -138,7 +143,7 @@ impl Containers {
         Ok(Container {
             name: name.into(),
             directory: Arc::new(directory),
-            writable: all.writable,
+            ..all.clone()
         })
     }
 
@@ -249,10 +254,9 @@ impl Container {
     /// Returns a listing of the objects.
     ///
     /// # Errors
-    /// Fails as open(2) does.
+    /// Fails as open(2) does, or if listings have too many directories open.
     pub(crate) fn list(&self, going: &Going) -> Result<Listing, Failure> {
-        let listing = Listing::of(&self.directory, going);
-        listing.map_err(|errno| Failure::told("list", &self.name, errno))
+        Listing::of(self, going)
     }
 
     /// Deletes all objects.
@@ -269,7 +273,7 @@ impl Container {
         for _ in 0..PASSES {
             let mut listing = self.list(going)?;
             let mut found = false;
-            while let Some(name) = listing.next_name(going) {
+            while let Some(name) = listing.next_name(going)? {
                 check()?;
                 self.delete(&name)?;
                 found = true;

@@ -1,29 +1,81 @@
 //! The objects of a container, found one after the other.
 
-use std::os::fd::OwnedFd;
+use std::sync::{Arc, LazyLock};
 
+use netwasm_base::descriptors;
 use rustix::fs::{AtFlags, Dir, FileType, Mode};
+use rustix::io::Errno;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{DIRECTORY, Going, MAX_SEGMENTS, beneath, is_segment};
+use super::{Container, DIRECTORY, Failure, Going, MAX_SEGMENTS, beneath, is_segment};
+
+/// Directories that listings may have open at once. A guest may keep many listings,
+/// which take no descriptors from connections so.
+pub(super) type Places = Arc<Semaphore>;
+
+/// Returns the places that all services share.
+pub(super) fn shared_places() -> Places {
+    static SHARED: LazyLock<Places> =
+        LazyLock::new(|| Arc::new(Semaphore::new(descriptors::listings())));
+    Arc::clone(&SHARED)
+}
 
 /// A listing that is under way. What is made or deleted meanwhile may be in it
 /// or not.
 pub(crate) struct Listing {
-    /// Directories within each other, each with its path.
-    open: Vec<(String, Dir)>,
-    /// Object that is found already.
-    found: Option<String>,
+    /// Name of the container.
+    container: Arc<str>,
+    places: Places,
+    /// Directories within each other.
+    open: Vec<Level>,
+    /// Most of them.
+    deepest: usize,
+    /// True for the names of files that are looked for.
+    is_wanted: fn(&str) -> bool,
+    /// File that is found already, or the failure that ends the listing.
+    found: Option<Result<String, Failure>>,
+}
+
+/// A directory that is being read.
+struct Level {
+    /// Path of the directory with a slash at its end; empty for the container's own.
+    path: String,
+    directory: Dir,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Listing {
-    pub(super) fn of(directory: &OwnedFd, going: &Going) -> rustix::io::Result<Self> {
-        // Its own, as two listings do not share a position.
-        let root = beneath(directory, ".", DIRECTORY, Mode::empty())?;
+    /// Begins a listing of the objects.
+    pub(super) fn of(container: &Container, going: &Going) -> Result<Self, Failure> {
+        Self::begin(container, MAX_SEGMENTS, is_segment, going)
+    }
+
+    fn begin(
+        container: &Container,
+        deepest: usize,
+        is_wanted: fn(&str) -> bool,
+        going: &Going,
+    ) -> Result<Self, Failure> {
         let mut listing = Self {
-            open: vec![(String::new(), Dir::new(root)?)],
+            container: Arc::clone(&container.name),
+            places: Arc::clone(&container.places),
+            open: Vec::new(),
+            deepest,
+            is_wanted,
             found: None,
         };
-        listing.found = listing.search(going);
+        let place = listing.place()?;
+        // Its own, as two listings do not share a position.
+        let root = beneath(&container.directory, ".", DIRECTORY, Mode::empty());
+        let directory = root
+            .and_then(Dir::new)
+            .map_err(|errno| listing.failed(errno))?;
+        listing.open.push(Level {
+            path: String::new(),
+            directory,
+            _place: place,
+        });
+        listing.found = listing.search(going)?.map(Ok);
         Ok(listing)
     }
 
@@ -34,43 +86,101 @@ impl Listing {
 
     /// Returns the name of the next object. Once nobody wants it, the listing is
     /// over.
-    pub(crate) fn next_name(&mut self, going: &Going) -> Option<String> {
-        let name = self.found.take()?;
-        self.found = self.search(going);
-        Some(name)
+    ///
+    /// # Errors
+    /// Fails if a directory cannot be read, and then each time: what is left would
+    /// look whole.
+    pub(crate) fn next_name(&mut self, going: &Going) -> Result<Option<String>, Failure> {
+        match self.found.take() {
+            Some(Ok(name)) => {
+                self.found = self.search(going).transpose();
+                Ok(Some(name))
+            }
+            Some(Err(failure)) => {
+                self.open.clear();
+                self.found = Some(Err(failure.clone()));
+                Err(failure)
+            }
+            None => Ok(None),
+        }
     }
 
-    /// Passes over what is no object: over as much as there is.
-    fn search(&mut self, going: &Going) -> Option<String> {
-        loop {
-            going.check().ok()?;
+    /// Passes over what is not wanted: over as much as there is.
+    fn search(&mut self, going: &Going) -> Result<Option<String>, Failure> {
+        while going.check().is_ok() {
             let depth = self.open.len();
-            let (path, directory) = self.open.last_mut()?;
-            let Some(Ok(entry)) = directory.next() else {
-                self.open.pop();
+            let Some(Level {
+                path, directory, ..
+            }) = self.open.last_mut()
+            else {
+                return Ok(None);
+            };
+            let entry = match directory.next() {
+                Some(Ok(entry)) => entry,
+                Some(Err(errno)) => return Err(self.failed(errno)),
+                None => {
+                    self.open.pop();
+                    continue;
+                }
+            };
+            let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
-            let Some(name) = entry.file_name().to_str().ok().filter(|it| is_segment(it)) else {
+            let (is_wanted, may_have) = ((self.is_wanted)(name), is_segment(name));
+            if !is_wanted && !may_have {
                 continue;
-            };
-            let whole = format!("{path}{name}");
+            }
             let kind = match entry.file_type() {
                 FileType::Unknown => kind_of(directory, name),
                 known => known,
             };
+            let whole = format!("{path}{name}");
             match kind {
-                FileType::RegularFile => return Some(whole),
-                FileType::Directory if depth < MAX_SEGMENTS => {
+                FileType::RegularFile if is_wanted => return Ok(Some(whole)),
+                FileType::Directory if may_have && depth < self.deepest => {
                     let within = directory.fd();
                     let opened = within.and_then(|it| beneath(it, name, DIRECTORY, Mode::empty()));
-                    // It may be gone.
-                    if let Ok(opened) = opened.and_then(Dir::new) {
-                        self.open.push((format!("{whole}/"), opened));
-                    }
+                    self.enter(whole, opened.and_then(Dir::new))?;
                 }
                 _ => {}
             }
         }
+        Ok(None)
+    }
+
+    /// Reads a directory next.
+    fn enter(&mut self, path: String, opened: rustix::io::Result<Dir>) -> Result<(), Failure> {
+        match opened {
+            Ok(directory) => {
+                let place = self.place()?;
+                self.open.push(Level {
+                    path: format!("{path}/"),
+                    directory,
+                    _place: place,
+                });
+                Ok(())
+            }
+            Err(errno @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(self.failed(errno)),
+            // It is gone, or is not for this user.
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Takes a place for a directory.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        place.map_err(|_| {
+            Failure::Told(format!(
+                "cannot list '{}': the listings of all guests have as many directories open as \
+                 the host's limit of open files leaves for them (ulimit -n); drop listings that \
+                 are not read to their end, or try again later",
+                self.container
+            ))
+        })
+    }
+
+    fn failed(&self, errno: Errno) -> Failure {
+        Failure::told("list", &self.container, errno)
     }
 }
 

@@ -26,7 +26,7 @@ fn names(container: &Container) -> Vec<String> {
     let going = Going::default();
     let mut listing = container.list(&going).expect("a listing");
     let mut names = Vec::new();
-    while let Some(name) = listing.next_name(&going) {
+    while let Some(name) = listing.next_name(&going).expect("it is read") {
         names.push(name);
     }
     assert!(listing.is_over());
@@ -276,7 +276,8 @@ fn work_that_nobody_wants_ends_and_leaves_nothing() {
         .expect("copied");
     let mut listing = container.list(&going).expect("a listing");
     drop(wanted);
-    assert!(listing.next_name(&going).is_some(), "it was found before");
+    let name = listing.next_name(&going).expect("no failure");
+    assert!(name.is_some(), "it was found before");
     assert!(listing.is_over());
     assert!(container.list(&going).expect("a listing").is_over());
     let copied = container.copy_from("three", &container, "one", &going);
@@ -286,4 +287,42 @@ fn work_that_nobody_wants_ends_and_leaves_nothing() {
     assert!(container.clear(&going).is_err());
     assert_eq!(names(&container), ["one", "two"]);
     assert_eq!(fs::read_dir(root.path()).expect("it").count(), 2);
+}
+
+#[test]
+fn listings_that_have_too_many_directories_open_are_told_so() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = Container {
+        places: Arc::new(tokio::sync::Semaphore::new(2)),
+        ..containers(root.path(), "c=DIR:rw").get("c").expect("it")
+    };
+    let going = Going::default();
+    put(&container, "x", "1").expect("written");
+    let one = container.list(&going).expect("a listing");
+    let mut other = container.list(&going).expect("a listing");
+    let Err(Failure::Told(told)) = container.list(&going) else {
+        panic!("it has a place")
+    };
+    assert!(told.starts_with("cannot list 'c': "), "{told}");
+    assert!(told.contains("ulimit -n"), "{told}");
+    drop(one);
+    assert!(container.list(&going).is_ok());
+    // One that is read to its end has nothing open.
+    assert!(other.next_name(&going).expect("a name").is_some());
+    assert_eq!(container.places.available_permits(), 2);
+
+    // An object that is too deep is not passed over in silence.
+    put(&container, "a/b/z", "3").expect("written");
+    // Either may be found first.
+    if let Ok(mut listing) = container.list(&going) {
+        let name = listing.next_name(&going).expect("a name");
+        assert_eq!(name.as_deref(), Some("x"));
+        for _ in 0..2 {
+            assert!(!listing.is_over());
+            let failed = listing.next_name(&going);
+            assert!(matches!(failed, Err(Failure::Told(_))), "{failed:?}");
+        }
+    }
+    assert_eq!(container.places.available_permits(), 2);
+    assert!(container.clear(&going).is_err());
 }

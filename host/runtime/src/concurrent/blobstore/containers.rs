@@ -48,7 +48,8 @@ struct ObjectId {
     object: String,
 }
 
-/// The WIT resource `stream-object-names`; `None` while a call reads on.
+/// The WIT resource `stream-object-names`; `None` while a call reads on, and after
+/// one that failed.
 struct Names(Option<Listing>);
 
 type Handle = Resource<Container>;
@@ -221,12 +222,15 @@ fn add_names(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
             let reading = read_on(state, &names, move |listing, going| {
                 let mut read = Vec::new();
                 while (read.len() as u64) < most.min(MOST_NAMES) {
-                    let Some(name) = listing.next_name(going) else {
-                        break;
-                    };
-                    read.push(name);
+                    match listing.next_name(going) {
+                        Ok(Some(name)) => read.push(name),
+                        // The next call fails.
+                        Err(_) if !read.is_empty() => break,
+                        Err(failure) => return Err(failure),
+                        Ok(None) => break,
+                    }
                 }
-                read
+                Ok(read)
             });
             reading.map(Work::made_short)
         },
@@ -238,10 +242,16 @@ fn add_names(linker: &mut Linked<'_>) -> wasmtime::Result<()> {
         |state, (names, count): (Resource<Names>, u64)| {
             read_on(state, &names, move |listing, going| {
                 let mut skipped = 0;
-                while skipped < count && listing.next_name(going).is_some() {
-                    skipped += 1;
+                while skipped < count {
+                    match listing.next_name(going) {
+                        Ok(Some(_)) => skipped += 1,
+                        // The next call fails.
+                        Err(_) if skipped > 0 => break,
+                        Err(failure) => return Err(failure),
+                        Ok(None) => break,
+                    }
                 }
-                skipped
+                Ok(skipped)
             })
         },
         |state, (place, listing, skipped)| Ok((skipped, put_back(state, place, listing)?)),
@@ -290,14 +300,18 @@ fn long_of<A: 'static>(
 fn read_on<A: 'static>(
     state: &mut AsyncState,
     names: &Resource<Names>,
-    call: impl FnOnce(&mut Listing, &Going) -> A + Send + 'static,
+    call: impl FnOnce(&mut Listing, &Going) -> Result<A, Failure> + Send + 'static,
 ) -> wasmtime::Result<Work<(u32, Listing, A)>> {
     let listing = state.table.get_mut(names)?.0.take();
     let place = names.rep();
     Ok(Work::long(move |going| {
-        let busy = || Failure::Told("another call reads these names".into());
-        let mut listing = listing.ok_or_else(busy)?;
-        let read = call(&mut listing, going);
+        let absent = || {
+            let reason = "cannot read these names: another call reads them, or one has failed; \
+                          list the objects again";
+            Failure::Told(reason.into())
+        };
+        let mut listing = listing.ok_or_else(absent)?;
+        let read = call(&mut listing, going)?;
         Ok((place, listing, read))
     }))
 }
