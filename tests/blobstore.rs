@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::harness::{Finished, Run, directory, pattern, text};
+use crate::harness::{Finished, Run, directory, eventually, pattern, text};
 
 /// Runs the probe with `--blobstore NAME=DIR`, as `given` has it, where DIR is
 /// the directory. Its words are those of a line.
@@ -106,4 +106,18 @@ fn many_containers_are_the_sub_directories_of_one_directory() {
     assert!(!root.path().join("new").exists());
     let done = run("create ..");
     assert!(done.stdout.contains("no name of a container"), "{done:#?}");
+}
+
+#[test]
+fn unfinished_files_of_a_killed_process_are_removed_once_the_container_is_used() {
+    let root = directory();
+    let left = root.path().join("a/.netwasm-unfinished-1-1");
+    fs::create_dir(root.path().join("a")).expect("made");
+    fs::write(&left, "half").expect("written");
+    // The first may end before they are.
+    eventually("they are removed", || {
+        let done = probe(root.path(), "c=DIR:rw", "has c one");
+        assert_eq!(printed(&done), "false\n");
+        (!left.exists()).then_some(())
+    });
 }

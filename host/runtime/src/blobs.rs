@@ -7,6 +7,7 @@
 //!
 //! All functions block, and so are called on a thread that may.
 
+mod cleaning;
 mod copying;
 mod listing;
 mod object;
@@ -15,7 +16,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::time::UNIX_EPOCH;
 
 use netwasm_base::config::BlobContainer;
@@ -66,6 +67,8 @@ pub(crate) struct Container {
     writable: bool,
     /// Directories that listings may have open.
     places: Places,
+    /// Done when the removal of unfinished files has begun.
+    cleaned: Arc<Once>,
 }
 
 /// Times and size of an object, or of a container, whose size is 0.
@@ -120,6 +123,7 @@ impl Containers {
                 directory: Arc::new(directory),
                 writable: container.writable,
                 places: shared_places(),
+                cleaned: Arc::default(),
             };
             match &container.name {
                 Some(name) => drop(all.named.insert(name.clone(), opened)),
@@ -129,12 +133,14 @@ impl Containers {
         Ok(all)
     }
 
-    /// Returns a container.
+    /// Returns a container. The first use of a directory begins to remove the files
+    /// that killed processes left unfinished there.
     ///
     /// # Errors
     /// Fails if it is not allowed, or not there.
     pub(crate) fn get(&self, name: &str) -> Result<Container, Failure> {
         if let Some(container) = self.named.get(name) {
+            cleaning::begin(container, false);
             return Ok(container.clone());
         }
         let all = self.any_for(name)?;
@@ -152,6 +158,7 @@ impl Containers {
         let all = self.any.as_ref();
         let all = all.ok_or_else(|| Failure::NotAllowed(name.into()))?;
         check_container_name(name)?;
+        cleaning::begin(all, true);
         Ok(all)
     }
 
@@ -160,8 +167,8 @@ impl Containers {
     /// # Errors
     /// Fails if it is not allowed, or the system refuses it.
     pub(crate) fn create(&self, name: &str) -> Result<Container, Failure> {
-        if let Some(container) = self.named.get(name) {
-            return Ok(container.clone());
+        if self.named.contains_key(name) {
+            return self.get(name);
         }
         let all = self.any_for(name)?;
         all.check_writable()?;
@@ -330,8 +337,13 @@ fn check_container_name(name: &str) -> Result<(), Failure> {
 
 /// True if a name is that of an entry of a directory, and may be an object's.
 fn is_segment(name: &str) -> bool {
-    let is_special = matches!(name, "" | "." | "..") || name.starts_with(UNFINISHED);
+    let is_special = matches!(name, "" | "." | "..") || is_unfinished(name);
     !is_special && !name.contains(['/', '\0'])
+}
+
+/// True if a name is that of a file that is not whole.
+fn is_unfinished(name: &str) -> bool {
+    name.starts_with(UNFINISHED)
 }
 
 #[cfg(test)]

@@ -7,7 +7,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode};
 use rustix::io::Errno;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::{Container, DIRECTORY, Failure, Going, MAX_SEGMENTS, beneath, is_segment};
+use super::{
+    Container, DIRECTORY, Failure, Going, MAX_SEGMENTS, beneath, is_segment, is_unfinished,
+};
 
 /// Directories that listings may have open at once. A guest may keep many listings,
 /// which take no descriptors from connections so.
@@ -48,6 +50,18 @@ impl Listing {
     /// Begins a listing of the objects.
     pub(super) fn of(container: &Container, going: &Going) -> Result<Self, Failure> {
         Self::begin(container, MAX_SEGMENTS, is_segment, going)
+    }
+
+    /// Begins a listing of the files that are not whole yet, or were left so. It shares
+    /// its descriptors with no other.
+    pub(super) fn unfinished(container: &Container, going: &Going) -> Result<Self, Failure> {
+        // The containers may themselves be sub-directories.
+        let deepest = MAX_SEGMENTS + 1;
+        let container = Container {
+            places: Arc::new(Semaphore::new(deepest)),
+            ..container.clone()
+        };
+        Self::begin(&container, deepest, is_unfinished, going)
     }
 
     fn begin(

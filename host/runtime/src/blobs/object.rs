@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 use super::{
     BlobFacts, Container, DIRECTORY, Failure, Going, MAX_NAME, MAX_SEGMENTS, UNFINISHED, beneath,
-    copy, facts, is_segment,
+    cleaning, copy, facts, is_segment,
 };
 
 /// Attempts to write where others delete the directory at the same time.
@@ -131,7 +131,7 @@ impl Container {
         let written = self.put(name, content);
         if written.is_err() {
             // Those that were made for it.
-            self.remove_empty(split(name).0);
+            self.remove_empty(split(name).0, "");
         }
         written
     }
@@ -145,14 +145,15 @@ impl Container {
         let (parent, last) = split(name);
         for attempt in 1.. {
             let directory = self.made(parent).map_err(|errno| failed(errno.into()))?;
-            let (unfinished, file) = match new_file(&directory) {
+            // Open until it has its place: the lock tells others that it is written.
+            let (unfinished, mut file) = match new_file(&directory) {
                 // Another call deleted the directory with its last object.
                 Err(error) if error.kind() == io::ErrorKind::NotFound && attempt < ATTEMPTS => {
                     continue;
                 }
                 made => made.map_err(failed)?,
             };
-            let written = fill(file, content).and_then(|()| {
+            let written = fill(&mut file, content).and_then(|()| {
                 rustix::fs::renameat(&directory, &*unfinished, &directory, last)?;
                 // So that the name is on the disk, too. Some file systems cannot do
                 // that, and the object is there: fsync(2).
@@ -238,14 +239,15 @@ impl Container {
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(()),
             Err(errno) => return Err(failed(errno)),
         }
-        self.remove_empty(parent);
+        self.remove_empty(parent, "");
         Ok(())
     }
 
-    /// Removes a directory and those above it, as far as they are there and empty.
-    fn remove_empty(&self, path: &str) {
+    /// Removes a directory and those above it, as far as they are there and empty, and
+    /// below `top`.
+    pub(super) fn remove_empty(&self, path: &str, top: &str) {
         let mut emptied = path;
-        while !emptied.is_empty() {
+        while emptied != top {
             let (above, own) = split(emptied);
             let removed = self
                 .opened(above)
@@ -272,7 +274,7 @@ impl Container {
     }
 
     /// Opens a directory of the container; its own if the path is empty.
-    fn opened(&self, path: &str) -> rustix::io::Result<OwnedFd> {
+    pub(super) fn opened(&self, path: &str) -> rustix::io::Result<OwnedFd> {
         let path = if path.is_empty() { "." } else { path };
         beneath(&self.directory, path, DIRECTORY, Mode::empty())
     }
@@ -312,17 +314,23 @@ fn new_hidden(directory: &OwnedFd, access: OFlags, mode: u32) -> io::Result<(Str
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{UNFINISHED}{}-{number}", std::process::id());
         let flags = access | OFlags::CREATE | OFlags::EXCL;
-        match beneath(directory, &name, flags, Mode::from_raw_mode(mode)) {
+        let file = match beneath(directory, &name, flags, Mode::from_raw_mode(mode)) {
             // A process of this number was killed.
-            Err(Errno::EXIST) => {}
-            file => return Ok((name, file?.into())),
+            Err(Errno::EXIST) => continue,
+            file => file?,
+        };
+        // Without locks, nobody cleans.
+        let is_own = cleaning::lock(&file).unwrap_or(true);
+        // Until it had the lock, another process may have removed it.
+        if is_own && rustix::fs::fstat(&file)?.st_nlink > 0 {
+            return Ok((name, file.into()));
         }
     }
 }
 
 /// Fills a file, and waits until the disk has it.
-fn fill(mut file: File, content: &mut dyn FnMut(&mut File) -> io::Result<()>) -> io::Result<()> {
-    content(&mut file)?;
+fn fill(file: &mut File, content: &mut dyn FnMut(&mut File) -> io::Result<()>) -> io::Result<()> {
+    content(file)?;
     file.flush()?;
     file.sync_all()
 }
@@ -334,7 +342,7 @@ fn identity(file: &File) -> io::Result<(u64, u64)> {
 }
 
 /// Splits a path into its directory, which may be empty, and its last name.
-fn split(name: &str) -> (&str, &str) {
+pub(super) fn split(name: &str) -> (&str, &str) {
     name.rsplit_once('/').unwrap_or(("", name))
 }
 

@@ -326,3 +326,45 @@ fn listings_that_have_too_many_directories_open_are_told_so() {
     assert_eq!(container.places.available_permits(), 2);
     assert!(container.clear(&going).is_err());
 }
+
+#[test]
+fn files_that_a_killed_process_left_are_removed_and_those_being_written_stay() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = containers(root.path(), "c=DIR:rw").named["c"].clone();
+    put(&container, "kept/one", "1").expect("written");
+    fs::create_dir_all(root.path().join("a/b")).expect("made");
+    let left = |name: &str| File::create(root.path().join(name)).expect("a file");
+    left(".netwasm-unfinished-1-1");
+    left("a/b/.netwasm-unfinished-2-2");
+    // Another process has it: a lock belongs to one who opened the file.
+    let other = left("kept/.netwasm-unfinished-3-3");
+    assert!(cleaning::lock(&other).expect("a lock"));
+    assert_eq!(cleaning::clean(&container, false).expect("cleaned"), 2);
+    assert!(!root.path().join("a").exists());
+    assert!(root.path().join("kept/.netwasm-unfinished-3-3").exists());
+    drop(other);
+    assert_eq!(cleaning::clean(&container, false).expect("cleaned"), 1);
+    assert_eq!(content(&container, "kept/one").expect("it"), "1");
+
+    // One that is written at this time, up to where it has its place.
+    let written = container.write("new", &mut |file| {
+        assert_eq!(cleaning::clean(&container, false).expect("cleaned"), 0);
+        file.write_all(b"whole")
+    });
+    written.expect("written");
+    assert_eq!(content(&container, "new").expect("it"), "whole");
+    assert_eq!(cleaning::clean(&container, false).expect("cleaned"), 0);
+}
+
+#[test]
+fn a_container_stays_when_its_unfinished_files_are_removed() {
+    let root = tempfile::tempdir().expect("a directory");
+    let many = containers(root.path(), "*=DIR:rw").any.expect("containers");
+    fs::create_dir_all(root.path().join("c/a/b")).expect("made");
+    for name in ["c/.netwasm-unfinished-1-1", "c/a/b/.netwasm-unfinished-1-2"] {
+        fs::write(root.path().join(name), "half").expect("written");
+    }
+    assert_eq!(cleaning::clean(&many, true).expect("cleaned"), 2);
+    let container = root.path().join("c");
+    assert_eq!(fs::read_dir(container).expect("it").count(), 0);
+}
