@@ -39,6 +39,7 @@
 //! | [`counters`] | the counters of a service |
 //! | [`trace`] | traces: identities, what is sampled, finished spans |
 //! | [`notify`] | messages to the service manager |
+//! | [`supervised`] | work of a thread, which a panic does not end |
 //! | [`ticker`] | a thread for periodic work |
 //! | [`limiter`] | a limit of lines per second, and a count of the others |
 //! | [`spool`] | a queue of lines that a thread writes to a file |
@@ -64,6 +65,7 @@ pub mod policy;
 pub mod shared_state;
 pub mod spool;
 pub mod stamp;
+pub mod supervised;
 pub mod syslog;
 pub mod ticker;
 pub mod trace;

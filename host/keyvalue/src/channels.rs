@@ -21,6 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use netwasm_base::config::RedisUrl;
+use netwasm_base::supervised::supervise;
 use redis::aio::{MultiplexedConnection, SendError};
 use redis::{
     AsyncConnectionConfig, ErrorKind, ProtocolVersion, PushInfo, PushKind, RedisError, Value, cmd,
@@ -155,7 +156,19 @@ impl Channels {
         let its = Arc::clone(&shared);
         thread::Builder::new()
             .name("topics".into())
-            .spawn(move || runtime.block_on(run(&its)))?;
+            .spawn(move || {
+                let mut begun = false;
+                let ended = supervise(|| {
+                    let again = std::mem::replace(&mut begun, true);
+                    if again {
+                        its.disconnect();
+                    }
+                    runtime.block_on(run(&its, again));
+                });
+                if !ended {
+                    its.disconnect();
+                }
+            })?;
         Ok(Self(shared))
     }
 
@@ -283,9 +296,10 @@ impl Shared {
     }
 }
 
-/// Connects to the server, again and again.
-async fn run(shared: &Arc<Shared>) {
-    let (mut wait, mut told) = (FIRST_WAIT, false);
+/// Connects to the server, again and again. `told` is true if it was logged that the
+/// connection is lost.
+async fn run(shared: &Arc<Shared>, mut told: bool) {
+    let mut wait = FIRST_WAIT;
     loop {
         let its = Arc::clone(shared);
         let take = move |info| {
@@ -453,3 +467,6 @@ async fn tell(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
