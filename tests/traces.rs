@@ -1,17 +1,18 @@
 //! Traces of HTTP requests: W3C Trace Context, and spans by OTLP (`--otlp`).
 
 use std::fs;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::http2;
 use crate::harness::{
-    CollectedSpan, Collector, Configured, Http2, Run, SecureUpstream, Server, Upstream, admin_of,
-    administered, ask_admin, cert, directory, eventually, guest, message, reload, replaced, scrape,
-    text, within,
+    CollectedSpan, Collector, Configured, DEADLINE, Http2, Run, SecureUpstream, Server, Upstream,
+    admin_of, administered, ask_admin, cert, directory, eventually, guest, message, reload,
+    replaced, scrape, text, within,
 };
 
 pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -300,6 +301,65 @@ fn spans_that_a_receiver_rejects_are_told_and_counted() {
     let of = |result: &str| counts[&format!("netwasm_trace_spans_total{{result=\"{result}\"}}")];
     assert_eq!((of("sent"), of("failed"), of("dropped")), (0.0, 1.0, 0.0));
     server.stop();
+}
+
+/// Starts a receiver that first answers with this head, and then with 200. It tells of
+/// each request when it has come.
+fn pausing(head: &'static str) -> (Upstream, mpsc::Receiver<Instant>) {
+    let (come, requests) = mpsc::channel();
+    let is_first = AtomicBool::new(true);
+    let upstream = Upstream::new(move |mut asker, _| {
+        while let Some(asked) = asker.head() {
+            let asked = asked.to_ascii_lowercase();
+            let length = asked.split("\r\ncontent-length: ").nth(1);
+            let length = length.and_then(|it| it.split("\r\n").next());
+            asker.receive(length.and_then(|it| it.parse().ok()).expect("a length"));
+            // Nobody may listen at the end.
+            let _ = come.send(Instant::now());
+            asker.say(match is_first.swap(false, Ordering::Relaxed) {
+                true => head,
+                false => "HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n",
+            });
+        }
+    });
+    (upstream, requests)
+}
+
+#[test]
+fn a_receiver_that_asks_for_a_pause_gets_it() {
+    let (receiver, requests) =
+        pausing("HTTP/1.1 429 X\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n");
+    let run = Run::guest("probe").http();
+    let run = run.args(["--otlp", &receiver.url("/v1/traces")]);
+    let (server, admin) = administered(run);
+    ask(&server, "/count", &[]);
+    let next = || requests.recv_timeout(DEADLINE).expect("a request");
+    let (first, second) = (next(), next());
+    // Without the field, it would be half a second.
+    let pause = second - first;
+    assert!(pause >= Duration::from_millis(1900), "{pause:?}");
+    let counts = eventually("it is taken", || {
+        let counts = scrape(admin);
+        let sent = counts["netwasm_trace_spans_total{result=\"sent\"}"];
+        (sent > 0.0).then_some(counts)
+    });
+    assert!(counts["netwasm_trace_spans_total{result=\"failed\"}"] < 1.0);
+    server.stop();
+}
+
+#[test]
+fn a_pause_that_a_receiver_asks_for_does_not_delay_the_end() {
+    let (receiver, requests) =
+        pausing("HTTP/1.1 503 X\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n");
+    let run = Run::guest("probe").http();
+    let run = run.args(["--otlp", &receiver.url("/v1/traces")]);
+    let server = run.start();
+    ask(&server, "/count", &[]);
+    let next = || requests.recv_timeout(DEADLINE).expect("a request");
+    next();
+    server.stop();
+    // The last attempt, for which the end waits.
+    next();
 }
 
 #[test]

@@ -9,10 +9,10 @@
 //!
 //! No worker ever waits for it.
 
+mod exporting;
 mod messages;
 mod sending;
 
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc as std_mpsc;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -20,20 +20,15 @@ use std::thread;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
-use tokio::time::{Instant, timeout_at};
 
 use netwasm_base::config::{Config, OtlpConfig, OtlpHeader, TlsFiles};
 use netwasm_base::error::Error;
-use netwasm_base::supervised::supervise;
 use netwasm_base::trace::{SignalKind, Sink, Telemetry};
-use netwasm_http::client::Client;
-use netwasm_net::env::Env;
 use netwasm_net::tls::Tls;
-use netwasm_net::worker::Worker;
 
-use self::sending::{Failing, Sending, Target, environment};
+use self::exporting::Exporting;
+use self::sending::{Target, environment};
 
 /// Spans, and reports of guests, that wait to be sent.
 const QUEUE: usize = 4096;
@@ -43,12 +38,6 @@ const QUEUE_REPORTS: usize = QUEUE / 2;
 
 /// Size of these reports, in bytes.
 const QUEUE_BYTES: usize = 8 << 20;
-
-/// Spans and reports that are sent together.
-const BATCH: usize = 512;
-
-/// Time for which spans are gathered.
-const GATHER: Duration = Duration::from_secs(1);
 
 /// Time that the end of a run waits for the last spans.
 const LAST: Duration = Duration::from_secs(2);
@@ -268,139 +257,13 @@ fn sink(target: &Target, counts: &Arc<Counts>, queue: mpsc::Sender<Waiting>) -> 
     })
 }
 
-/// Work of the thread, which goes on with it after a panic.
-struct Exporting {
-    sending: Sending,
-    waiting: mpsc::Receiver<Waiting>,
-    ending: oneshot::Receiver<()>,
-    /// True once the run ends.
-    ends: bool,
-    /// Telemetry that is gathered or sent at present.
-    batch: Vec<Waiting>,
-    /// Number of what was sent, or was not taken, before this batch.
-    done: u64,
-}
-
-impl Exporting {
-    fn new(
-        target: Target,
-        headers: &Headers,
-        counts: &Arc<Counts>,
-        waiting: mpsc::Receiver<Waiting>,
-        ending: oneshot::Receiver<()>,
-    ) -> Self {
-        let sending = Sending {
-            target,
-            headers: headers.clone(),
-            counts: Arc::clone(counts),
-            failing: Failing::default(),
-            rejecting: Failing::default(),
-        };
-        Self {
-            sending,
-            waiting,
-            ending,
-            ends: false,
-            batch: Vec::new(),
-            done: 0,
-        }
-    }
-
-    /// Exports, again after a panic. The rest of the batch that was sent then counts as
-    /// failed: it may be what nobody can send.
-    fn supervised(&mut self, mut export: impl FnMut(&mut Self)) {
-        supervise(|| {
-            let counts = &self.sending.counts;
-            let batch = std::mem::take(&mut self.batch).len() as u64;
-            let lost = batch.saturating_sub(counts.done() - self.done);
-            counts.failed.fetch_add(lost, Ordering::Relaxed);
-            self.done = counts.done();
-            export(self);
-        });
-    }
-
-    /// Sends telemetry until the run ends.
-    fn run(&mut self, env: &Arc<Env>) {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default());
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "traces cannot be sent"),
-        };
-        runtime.block_on(async {
-            let worker = Worker::new(Arc::clone(env));
-            let client = Client::new(&worker);
-            let turns = Rc::clone(&worker.thread.turns);
-            turns.run(self.export(&client)).await;
-        });
-        runtime.shutdown_background();
-    }
-
-    async fn export(&mut self, client: &Client) {
-        loop {
-            self.gather().await;
-            if self.batch.is_empty() {
-                match self.ends {
-                    true => return,
-                    false => continue,
-                }
-            }
-            self.sending.send(client, &self.batch, self.ends).await;
-            self.batch.clear();
-            self.done = self.sending.counts.done();
-            if self.waiting.is_empty() {
-                let counts = &self.sending.counts;
-                counts.is_behind.store(false, Ordering::Relaxed);
-            }
-        }
-    }
-
-    /// Fills a batch within a time, or at the end of the run with what waits.
-    async fn gather(&mut self) {
-        let Self {
-            waiting,
-            ending,
-            ends,
-            batch,
-            ..
-        } = self;
-        if !*ends {
-            tokio::select! {
-                biased;
-                _ = &mut *ending => *ends = true,
-                some = waiting.recv_many(batch, BATCH) => *ends = some == 0,
-            }
-        }
-        let until = Instant::now() + GATHER;
-        while !*ends && batch.len() < BATCH {
-            let room = BATCH - batch.len();
-            tokio::select! {
-                biased;
-                _ = &mut *ending => *ends = true,
-                some = timeout_at(until, waiting.recv_many(batch, room)) => match some {
-                    Ok(0) => *ends = true,
-                    Ok(_) => {}
-                    Err(_elapsed) => break,
-                },
-            }
-        }
-        while *ends && batch.len() < BATCH {
-            match waiting.try_recv() {
-                Ok(next) => batch.push(next),
-                Err(_empty) => break,
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use netwasm_base::trace::{Reported, Tracer};
 
     use super::*;
 
-    fn report(size: usize) -> Telemetry {
+    pub(super) fn report(size: usize) -> Telemetry {
         Telemetry::Reported(Reported {
             kind: SignalKind::Logs,
             service: "a".into(),
@@ -409,7 +272,7 @@ mod tests {
     }
 
     /// Returns what fills a queue, the queue, and the counts.
-    fn filled() -> (Sink, mpsc::Receiver<Waiting>, Arc<Counts>) {
+    pub(super) fn filled() -> (Sink, mpsc::Receiver<Waiting>, Arc<Counts>) {
         let (sender, queue) = mpsc::channel(QUEUE);
         let counts = Arc::<Counts>::default();
         let target = Target::of("http://a").expect("a target");
@@ -449,34 +312,5 @@ mod tests {
         // Telemetry that a guest could not report is counted with the others.
         assert!(!sink(Telemetry::Lost));
         assert_eq!(dropped(&counts), 2);
-    }
-
-    #[test]
-    fn a_panic_while_a_batch_is_sent_loses_the_rest_of_it_alone() {
-        let (sink, queue, counts) = filled();
-        for _ in 0..3 {
-            assert!(sink(report(1)));
-        }
-        let target = Target::of("http://a").expect("a target");
-        let headers = Headers(Arc::default());
-        let (_end, ending) = oneshot::channel();
-        let mut exporting = Exporting::new(target, &headers, &counts, queue, ending);
-        let mut calls = 0;
-        exporting.supervised(|exporting| {
-            calls += 1;
-            let next = exporting.waiting.try_recv();
-            exporting.batch.push(next.expect("telemetry"));
-            if calls == 2 {
-                // The third waits.
-                return;
-            }
-            let next = exporting.waiting.try_recv();
-            exporting.batch.push(next.expect("telemetry"));
-            counts.sent.fetch_add(1, Ordering::Relaxed);
-            panic!("for a test");
-        });
-        assert_eq!(calls, 2);
-        assert_eq!(counts.all(), [("sent", 1), ("dropped", 0), ("failed", 1)]);
-        assert_eq!(exporting.batch.len(), 1);
     }
 }

@@ -38,6 +38,7 @@
 //! | `websocket::codec` | WebSocket: frames, messages, their compression |
 //! | [`local`] | state shared by the HTTP connections of a run and of a thread |
 //! | `response` | check of a response, and the bytes of its head |
+//! | [`retry_after`] | the pause that a response asks for |
 //! | `sink` | frames that `h2` writes to a transport |
 //! | `upload` | body of an HTTP/1.1 request, read by an async guest |
 //! | `forward` | requests that a handler forwards, and their responses |
@@ -63,6 +64,7 @@ pub mod local;
 mod media;
 mod range;
 mod response;
+pub mod retry_after;
 mod sink;
 mod spans;
 pub mod tally;

@@ -3,14 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use send_wrapper::SendWrapper;
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, timeout};
 
 use netwasm_base::config::{ClientRules, DnsConfig, Limits};
 use netwasm_base::counters::Counters;
@@ -19,6 +19,7 @@ use netwasm_base::policy::Policy;
 use netwasm_base::trace::{SignalKind, Telemetry};
 use netwasm_exchange::outgoing::{Exchange, Outgoing as _, SendOptions};
 use netwasm_http::client::Client;
+use netwasm_http::retry_after::retry_after;
 use netwasm_net::clients::Clients;
 use netwasm_net::env::{Env, Settings};
 use netwasm_net::permits::Permits;
@@ -26,6 +27,7 @@ use netwasm_net::places::Places;
 use netwasm_net::tls::Tls;
 use netwasm_net::turns::Steps;
 
+use super::exporting::End;
 use super::messages::Rejected;
 use super::{Counts, Headers, Waiting, messages};
 
@@ -34,6 +36,10 @@ const STEP: Duration = Duration::from_secs(10);
 
 /// Pauses before each further attempt, where the receiver asks to try again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(2)];
+
+/// Longest pause that a receiver may ask for (`Retry-After`): until then, others find
+/// room in the queue.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Largest answer, in bytes.
 const ANSWER: usize = 64 << 10;
@@ -147,23 +153,30 @@ pub(super) struct Sending {
     pub(super) target: Target,
     pub(super) headers: Headers,
     pub(super) counts: Arc<Counts>,
-    pub(super) failing: Failing,
-    /// True for each kind of which the receiver has not taken all of the last request,
-    /// which was logged.
-    pub(super) rejecting: Failing,
+    pub(super) intakes: Intakes,
 }
 
-/// True for each kind of telemetry of which the last request was not taken, which
-/// was logged.
+/// The receiver's ends for each kind of telemetry.
 #[derive(Default)]
-pub(super) struct Failing {
-    traces: bool,
-    logs: bool,
-    metrics: bool,
+pub(super) struct Intakes {
+    traces: Intake,
+    logs: Intake,
+    metrics: Intake,
 }
 
-impl Failing {
-    fn of(&mut self, kind: SignalKind) -> &mut bool {
+/// Behaviour of a receiver towards a kind of telemetry.
+#[derive(Default)]
+struct Intake {
+    /// True if the last request was not taken, which was logged.
+    is_failing: bool,
+    /// True if not all of the last request was taken, which was logged.
+    is_rejecting: bool,
+    /// Time before which it wants no further request.
+    closed_until: Option<Instant>,
+}
+
+impl Intakes {
+    fn of(&mut self, kind: SignalKind) -> &mut Intake {
         match kind {
             SignalKind::Traces => &mut self.traces,
             SignalKind::Logs => &mut self.logs,
@@ -172,23 +185,35 @@ impl Failing {
     }
 }
 
+impl Intake {
+    /// True if it takes nothing, and wants no request yet.
+    fn is_closed(&self) -> bool {
+        self.is_failing
+            && self
+                .closed_until
+                .is_some_and(|until| until > Instant::now())
+    }
+}
+
 /// Why a request was not taken.
 struct NotTaken {
     why: String,
     /// True if it may be sent again.
     again: bool,
+    /// Pause that the receiver asks for, bounded by [`LONGEST_PAUSE`].
+    pause: Option<Duration>,
 }
 
 impl Sending {
     /// Sends a batch: the host's spans first, and then what guests report, each kind
     /// in as few requests as possible. At the end of a run, each is tried once.
-    pub(super) async fn send(&mut self, client: &Client, batch: &[Waiting], ends: bool) {
+    pub(super) async fn send(&mut self, client: &Client, batch: &[Waiting], end: &mut End) {
         let all = || batch.iter().map(|it| &it.telemetry);
         let own = all().filter(|it| matches!(it, Telemetry::Span(_)));
-        self.send_all(client, SignalKind::Traces, own, ends).await;
+        self.send_all(client, SignalKind::Traces, own, end).await;
         for kind in [SignalKind::Traces, SignalKind::Logs, SignalKind::Metrics] {
             let of_kind = all().filter(|it| is_reported(it, kind));
-            self.send_all(client, kind, of_kind, ends).await;
+            self.send_all(client, kind, of_kind, end).await;
         }
     }
 
@@ -198,7 +223,7 @@ impl Sending {
         client: &Client,
         kind: SignalKind,
         all: impl Iterator<Item = &'a Telemetry>,
-        ends: bool,
+        end: &mut End,
     ) {
         let mut left = all.peekable();
         while left.peek().is_some() {
@@ -209,27 +234,35 @@ impl Sending {
                 size += messages::size(next);
                 part.push(next);
             }
-            self.send_part(client, kind, &part, ends).await;
+            self.send_part(client, kind, &part, end).await;
         }
     }
 
     /// Sends a request, several times if need be. While the receiver takes none of
-    /// this kind, it is tried once, so that the other kinds go on.
+    /// this kind, it is tried once, or not at all if the receiver wants a pause, so that
+    /// the other kinds go on.
     async fn send_part(
         &mut self,
         client: &Client,
         kind: SignalKind,
         part: &[&Telemetry],
-        ends: bool,
+        end: &mut End,
     ) {
         let count = part.len() as u64;
         // Telemetry without a URL is not queued.
         let Some(url) = self.target.url(kind) else {
             return;
         };
+        let intake = self.intakes.of(kind);
+        if intake.is_closed() && !end.has_come {
+            self.counts.failed.fetch_add(count, Ordering::Relaxed);
+            return;
+        }
         let body = Bytes::from(messages::encode(part));
-        let failing = self.failing.of(kind);
-        let pauses: &[Duration] = if *failing || ends { &[] } else { &PAUSES };
+        let pauses: &[Duration] = match intake.is_failing || end.has_come {
+            true => &[],
+            false => &PAUSES,
+        };
         let mut pauses = pauses.iter();
         let refused = loop {
             match attempt(client, url, &self.headers, body.clone()).await {
@@ -238,12 +271,12 @@ impl Sending {
                     let some = some.min(count);
                     self.counts.sent.fetch_add(count - some, Ordering::Relaxed);
                     self.counts.failed.fetch_add(some, Ordering::Relaxed);
-                    if std::mem::take(failing) {
+                    if std::mem::take(&mut intake.is_failing) {
                         let url = shown(url);
                         tracing::info!(url, "the receiver takes {kind} again");
                     }
-                    let rejecting = self.rejecting.of(kind);
-                    if !std::mem::replace(rejecting, some > 0) && some > 0 {
+                    let was_rejecting = std::mem::replace(&mut intake.is_rejecting, some > 0);
+                    if some > 0 && !was_rejecting {
                         let url = shown(url);
                         tracing::warn!(
                             url,
@@ -253,15 +286,20 @@ impl Sending {
                     }
                     return;
                 }
-                Err(refused) if refused.again => match pauses.next() {
-                    Some(pause) => sleep(*pause).await,
-                    None => break refused,
-                },
-                Err(refused) => break refused,
+                Err(refused) => {
+                    intake.closed_until = refused.pause.map(|pause| Instant::now() + pause);
+                    let pause = pauses.next().filter(|_| refused.again && !end.has_come);
+                    let Some(pause) = pause else {
+                        break refused;
+                    };
+                    let asked = refused.pause.unwrap_or_default();
+                    // At the end of the run, there is one more attempt, at once.
+                    let _ = timeout(asked.max(*pause), end.comes()).await;
+                }
             }
         };
         self.counts.failed.fetch_add(count, Ordering::Relaxed);
-        if !std::mem::replace(failing, true) {
+        if !std::mem::replace(&mut intake.is_failing, true) {
             let url = shown(url);
             tracing::warn!(
                 url,
@@ -293,7 +331,11 @@ async fn attempt(
     headers: &Headers,
     body: Bytes,
 ) -> Result<Rejected, NotTaken> {
-    let lost = |why: String| NotTaken { why, again: true };
+    let lost = |why: String| NotTaken {
+        why,
+        again: true,
+        pause: None,
+    };
     let place = Arc::new(Semaphore::new(1)).acquire_owned().await;
     let place = place.map_err(|error| lost(error.to_string()))?;
     let length = body.len();
@@ -342,13 +384,51 @@ async fn attempt(
                     | StatusCode::SERVICE_UNAVAILABLE
                     | StatusCode::GATEWAY_TIMEOUT
             ),
+            pause: pause_of(status, &head.headers, SystemTime::now()),
         }),
     }
 }
 
+/// Returns the pause that an answer asks for: RFC 9110, section 10.2.3, and OTLP,
+/// "OTLP/HTTP Throttling".
+fn pause_of(status: StatusCode, headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let is_busy = matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    );
+    let pause = is_busy.then(|| retry_after(headers, now)).flatten();
+    pause.map(|pause| pause.min(LONGEST_PAUSE))
+}
+
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
+
+    #[test]
+    fn a_receiver_may_ask_for_a_pause_but_not_for_any() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        let asked = |status: u16, told: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(told));
+            let status = StatusCode::from_u16(status).expect("a status");
+            let pause = pause_of(status, &headers, now);
+            pause.map(|pause| pause.as_secs())
+        };
+        for (status, told, seconds) in [
+            (503, "7", Some(7)),
+            (429, "0", Some(0)),
+            (503, "86400", Some(30)),
+            (429, "Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            (429, "Sat, 06 Nov 2094 08:49:37 GMT", Some(30)),
+            (503, "Sun, 06 Nov 1994 08:49:29 GMT", None),
+            (503, "soon", None),
+            (502, "7", None),
+        ] {
+            assert_eq!(asked(status, told), seconds, "{status} {told}");
+        }
+    }
 
     #[test]
     fn a_url_without_a_path_has_that_of_otlp() {

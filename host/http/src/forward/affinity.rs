@@ -2,13 +2,15 @@
 //! that keeps a client with its server, and the server's `Retry-After`.
 
 use std::borrow::Cow;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use http::header::{RETRY_AFTER, SET_COOKIE};
+use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use netwasm_exchange::request::Request;
 use netwasm_net::upstream::{Group, Server};
+
+use crate::retry_after::retry_after;
 
 /// Returns the number of the server that the client's cookie names.
 pub(super) fn stuck(group: &Group, request: &Request) -> Option<u64> {
@@ -67,20 +69,9 @@ pub(super) fn heed(server: &Server, status: StatusCode, headers: &HeaderMap) {
     if !busy || !server.heeds_pauses() {
         return;
     }
-    let told = headers.get(RETRY_AFTER).and_then(|it| it.to_str().ok());
-    if let Some(pause) = told.and_then(|it| pause(it, SystemTime::now())) {
+    if let Some(pause) = retry_after(headers, SystemTime::now()) {
         server.asks_for_pause(pause);
     }
-}
-
-/// Returns the time that a `Retry-After` tells: seconds, or a date.
-fn pause(told: &str, now: SystemTime) -> Option<Duration> {
-    if told.bytes().all(|byte| byte.is_ascii_digit()) && !told.is_empty() {
-        // More digits than fit are a long time.
-        return Some(Duration::from_secs(told.parse().unwrap_or(u64::MAX)));
-    }
-    let date = httpdate::parse_http_date(told).ok()?;
-    date.duration_since(now).ok()
 }
 
 /// Returns the pairs of a `Cookie`: RFC 6265, section 4.2.1.
@@ -147,23 +138,5 @@ mod tests {
         let cookie = set(one, &request).expect("a cookie");
         assert!(cookie.ends_with("; Secure"), "{cookie}");
         assert_ne!(set(other, &request), Some(cookie));
-    }
-
-    #[test]
-    fn a_pause_is_told_in_seconds_or_by_a_date() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
-        for (told, seconds) in [
-            ("120", Some(120)),
-            ("0", Some(0)),
-            ("99999999999999999999999", Some(u64::MAX)),
-            ("Sun, 06 Nov 1994 08:50:07 GMT", Some(30)),
-            ("Sun, 06 Nov 1994 08:49:07 GMT", None),
-            ("-1", None),
-            ("1.5", None),
-            ("", None),
-        ] {
-            let seconds = seconds.map(Duration::from_secs);
-            assert_eq!(pause(told, now), seconds, "{told}");
-        }
     }
 }
