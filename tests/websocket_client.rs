@@ -443,6 +443,23 @@ fn a_handful_of_the_cases_of_clients_is_passed() {
 }
 
 #[test]
+fn a_server_that_takes_nothing_is_named_in_the_log() {
+    let (hand, mut client) =
+        Hand::start(&["--max-websocket-queue", "8kB", "--websocket-slow", "close"]);
+    let (mut peer, request) = hand.asked(&mut client, &format!("echo {}", hand.url()));
+    peer.send(hand.answer(&request).as_bytes());
+    hears(&mut client, "opened");
+    // It sends until what comes back, which it does not read, has ended the connection.
+    let message = [&[0x82, 126, 0x4e, 0x20][..], &[0; 20_000]].concat();
+    while peer.get().write_all(&message).is_ok() {}
+    hears(&mut client, "server closed 1006");
+    let slow = ["the server takes its messages too slowly"];
+    hand.probe.log.wait_for(&slow);
+    drop((peer, client));
+    hand.probe.stop();
+}
+
+#[test]
 fn servers_are_told_that_the_host_goes_away() {
     let (mut hand, mut client) = Hand::start(&[]);
     let mut peer = hand.opened(&mut client);

@@ -236,7 +236,7 @@ impl FrameSender {
     }
 
     /// Counts messages by their lengths. Returns false if they are not to be sent,
-    /// as the client is slow.
+    /// as the peer is slow.
     fn takes(&self, lengths: impl ExactSizeIterator<Item = usize>) -> bool {
         let meter = &self.thread.meter;
         let count = lengths.len();
@@ -247,9 +247,11 @@ impl FrameSender {
         if is_slow {
             meter.add(Measure::MessagesDropped, count as u64);
             if limits.slow == SlowClient::Close {
-                self.outlet.fail(ConnectionError::LimitExceeded(
-                    "the client takes its messages too slowly (--max-websocket-queue)",
-                ));
+                let reason = match self.keys {
+                    None => "the client takes its messages too slowly (--max-websocket-queue)",
+                    Some(_) => "the server takes its messages too slowly (--max-websocket-queue)",
+                };
+                self.outlet.fail(ConnectionError::LimitExceeded(reason));
             }
             return false;
         }
