@@ -235,17 +235,29 @@ impl FileBucket {
 /// Returns the whole path of a file, which need not be there.
 ///
 /// # Errors
-/// Fails if its folder is not there.
+/// Fails if its folder is not there, or if it is a folder itself.
 pub(crate) fn place_of(path: &Path) -> Result<PathBuf, Error> {
-    let name = path.file_name().unwrap_or_default();
+    let no_file = || {
+        let (given, within) = (path.display(), path.join("state.redb"));
+        let within = within.display();
+        Error::new(format!(
+            "{given} is a folder: give the path of a file, such as file:{within}"
+        ))
+    };
+    // The root, `.` and `..` have none.
+    let name = path.file_name().ok_or_else(no_file)?;
     let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
     let folder = folder.unwrap_or_else(|| Path::new("."));
     let folder = folder.canonicalize().map_err(|error| {
         let folder = folder.display();
         Error::new(format!("cannot open the folder {folder}: {error}"))
     })?;
-    let path = folder.join(name);
-    Ok(path.canonicalize().unwrap_or(path))
+    let place = folder.join(name);
+    let place = place.canonicalize().unwrap_or(place);
+    match place.is_dir() {
+        true => Err(no_file()),
+        false => Ok(place),
+    }
 }
 
 /// Opens a store. A panic of redb, as of a broken file, is an error.
@@ -304,6 +316,20 @@ mod tests {
     fn runtime() -> tokio::runtime::Runtime {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         runtime.expect("a runtime")
+    }
+
+    #[test]
+    fn a_folder_is_refused_by_the_path_that_was_given() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for given in ["/", "..", folder.path().to_str().expect("text")] {
+            let refused = FileBucket::open(Path::new(given)).expect_err("no file");
+            let within = Path::new(given).join("state.redb");
+            let told = format!(
+                "{given} is a folder: give the path of a file, such as file:{}",
+                within.display()
+            );
+            assert_eq!(refused.to_string(), told);
+        }
     }
 
     #[test]
