@@ -2,6 +2,7 @@
 //! hand.
 
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -138,6 +139,63 @@ fn directories_are_the_ones_that_were_given() {
     for path in ["/data/../note", "/etc/passwd", "note"] {
         let finished = probe(&["read", path]).args(["--dir", &dir]).output();
         assert_eq!(finished.code, Some(1), "{path}: {finished:#?}");
+    }
+}
+
+#[test]
+fn a_file_is_opened_on_the_thread_of_the_program_and_what_is_none_on_another() {
+    let scratch = directory();
+    let inside = scratch.path().join("inside");
+    std::fs::create_dir_all(inside.join("sub")).expect("directories");
+    write(scratch.path(), "secret", "secret");
+    write(&inside, "note", "content");
+    symlink("note", inside.join("link")).expect("a link");
+    symlink("../secret", inside.join("out")).expect("a link");
+    let dir = format!("{}::/data", text(&inside));
+    let trace = scratch.path().join("trace");
+    // `told` is the output, or the kind of error that the standard library has made of it.
+    for (path, is_file, told) in [
+        ("note", true, "content"),
+        ("sub/../note", true, "content"),
+        ("link", true, "content"),
+        ("out", false, "PermissionDenied: "),
+        ("none", false, "NotFound: "),
+        ("sub", false, "IsADirectory: "),
+    ] {
+        let run = probe(&["read", &format!("/data/{path}")]).args(["--dir", &dir]);
+        let calls = "trace=openat2,pread64";
+        let Some(run) = run.traced(&["-e", calls, "-o", text(&trace)]) else {
+            return;
+        };
+        let finished = run.output();
+        let output = match is_file {
+            true => printed(&finished),
+            false => &finished.stderr,
+        };
+        assert!(output.contains(told), "{path}: {finished:#?}");
+        let calls = std::fs::read_to_string(&trace).expect("a trace");
+        // Each with its thread.
+        let with = |needle: &str| {
+            let lines = calls.lines().filter(|line| line.contains(needle));
+            lines
+                .filter_map(|line| line.split_once(' '))
+                .collect::<Vec<_>>()
+        };
+        let opened = with(&format!("\"{path}\", "));
+        let (thread, first) = *opened.first().expect("it is opened");
+        // As `opening` does it, and wasmtime-wasi does not.
+        assert!(first.contains("O_NONBLOCK"), "{path}: {first}");
+        match is_file {
+            true => {
+                assert_eq!(opened.len(), 1, "{path}: {calls}");
+                let read = with("\"content");
+                assert_eq!(read.first().map(|(thread, _)| *thread), Some(thread));
+            }
+            false => {
+                assert_eq!(opened.len(), 2, "{path}: {calls}");
+                assert_ne!(opened[1].0, thread, "{path}: {calls}");
+            }
+        }
     }
 }
 
