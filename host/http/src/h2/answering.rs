@@ -28,7 +28,6 @@ use netwasm_exchange::handler::Awaiting;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, NoResponse, Reply};
 use netwasm_exchange::request::Request;
-use netwasm_exchange::told::ErrorForm;
 
 use self::download::{Broken, SILENT, tell_sent};
 use crate::exchange;
@@ -36,6 +35,7 @@ use crate::forward::{Forwarding, Passed, Upgrade};
 use crate::h2::incoming::{Http2Body, IncomingBody, IncomingEnd};
 use crate::h2::line::LogLine;
 use crate::h2::link::{self, Link};
+use crate::h2::request::AcceptLines;
 use crate::h2::stream::{Outcome, Stream};
 use crate::h2::{request, unread};
 
@@ -59,8 +59,8 @@ struct AnsweringStream {
     link: Rc<Link>,
     /// The head, without its fields.
     head: Parts,
-    /// Form of an error for the client of an async guest.
-    form: ErrorForm,
+    /// Fields that decide how an error is told to the client of an async guest.
+    accept: AcceptLines,
     incoming: Rc<Http2Body>,
     outgoing: Option<SendResponse<Bytes>>,
     reply: Rc<Reply>,
@@ -126,7 +126,7 @@ impl AnsweringStream {
         *asked.method_mut() = head.method.clone();
         *asked.uri_mut() = uri(link, &head);
         join_cookies(&mut head.headers);
-        let form = request::error_form(&head);
+        let accept = AcceptLines::of(&head.headers);
         *asked.headers_mut() = std::mem::take(&mut head.headers);
         let mut own = link.own.borrow_mut();
         let (reply, requests) = own.begin(
@@ -140,7 +140,7 @@ impl AnsweringStream {
         Self {
             link: Rc::clone(link),
             head,
-            form,
+            accept,
             incoming,
             outgoing: Some(outgoing),
             reply,
@@ -378,7 +378,7 @@ impl AnsweringStream {
         let is_head = self.head.method == Method::HEAD;
         let form = match &self.event {
             Some((request, _)) => request.error_form(),
-            None => self.form,
+            None => self.accept.error_form(),
         };
         let (outgoing, line) = (self.outgoing.take()?, self.line.take()?);
         self.link.send_ours(is_head, form, answer, outgoing, line)

@@ -29,8 +29,32 @@ use crate::tally::Spoken;
 
 /// Returns the form of an error for the client.
 pub(super) fn error_form(head: &Parts) -> ErrorForm {
-    let accept = head.headers.get_all(header::ACCEPT);
-    ErrorForm::of(accept.iter().map(HeaderValue::as_bytes))
+    AcceptLines::of(&head.headers).error_form()
+}
+
+/// Lines of a request's `Accept`, kept where its other fields go to a guest. They are
+/// shared, so that keeping them costs less than to read them, which errors alone need.
+#[derive(Default)]
+pub(super) struct AcceptLines {
+    first: Option<HeaderValue>,
+    /// Mostly none.
+    others: Vec<HeaderValue>,
+}
+
+impl AcceptLines {
+    pub(super) fn of(fields: &HeaderMap) -> Self {
+        let mut lines = fields.get_all(header::ACCEPT).iter().cloned();
+        Self {
+            first: lines.next(),
+            others: lines.collect(),
+        }
+    }
+
+    /// Returns the form of an error for the client.
+    pub(super) fn error_form(&self) -> ErrorForm {
+        let lines = self.first.iter().chain(&self.others);
+        ErrorForm::of(lines.map(HeaderValue::as_bytes))
+    }
 }
 
 /// Checks what `h2` leaves unchecked.
@@ -297,6 +321,21 @@ mod tests {
             head.headers.append(name, value);
         }
         check(&mut head, &HttpLimits::default()).map_err(|refusal| refusal.status)
+    }
+
+    #[test]
+    fn an_error_has_a_form_by_all_lines_of_accept() {
+        let mut fields = HeaderMap::new();
+        let form = |fields: &HeaderMap| AcceptLines::of(fields).error_form();
+        assert_eq!(form(&fields), ErrorForm::Text);
+        let add = |fields: &mut HeaderMap, value| {
+            fields.append(header::ACCEPT, HeaderValue::from_static(value));
+        };
+        add(&mut fields, "application/json;q=0.5");
+        assert_eq!(form(&fields), ErrorForm::Problem);
+        add(&mut fields, "image/png");
+        add(&mut fields, "text/html");
+        assert_eq!(form(&fields), ErrorForm::Page);
     }
 
     #[test]

@@ -12,7 +12,6 @@ use netwasm_exchange::answer::Answer;
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::forward::Forward;
 use netwasm_exchange::request::Request;
-use netwasm_exchange::told::ErrorForm;
 
 use super::AnsweringStream;
 use crate::exchange;
@@ -20,6 +19,7 @@ use crate::forward::{Forwarding, Upgrade};
 use crate::h2::incoming::Http2Body;
 use crate::h2::line::LogLine;
 use crate::h2::link;
+use crate::h2::request::AcceptLines;
 use crate::h2::stream::Outcome;
 use crate::response;
 
@@ -97,7 +97,7 @@ impl AnsweringStream {
         Self {
             link: Rc::clone(&line.link),
             head,
-            form: ErrorForm::default(),
+            accept: AcceptLines::default(),
             incoming,
             outgoing: Some(outgoing),
             reply,

@@ -12,13 +12,13 @@ use netwasm_exchange::content::RequestBody;
 use netwasm_exchange::deferred::Deferred;
 use netwasm_exchange::reply::Answered;
 use netwasm_exchange::request::Request;
-use netwasm_exchange::told::ErrorForm;
 
 use super::AnsweringStream;
 use crate::exchange::{self, Streamed};
 use crate::h2::incoming::Http2Body;
 use crate::h2::line::LogLine;
 use crate::h2::link;
+use crate::h2::request::AcceptLines;
 use crate::h2::stream::{Outcome, Stream};
 
 /// A request of an event guest that is answered later.
@@ -57,7 +57,7 @@ impl AnsweringStream {
         Self {
             link: Rc::clone(&line.link),
             head,
-            form: ErrorForm::default(),
+            accept: AcceptLines::default(),
             incoming,
             outgoing: Some(outgoing),
             reply,
