@@ -87,35 +87,68 @@ impl Hasher for NumberHasher {
 }
 
 /// The purposes of connections, in the order of their numbers: the one that was
-/// unused for the longest is first. The next request mostly takes the last.
+/// unused for the longest is first. The next request mostly takes the last, and
+/// with one connection for each client any other: a gap stays there for a while, so
+/// that not half of them move. The first and the last are no gaps.
 #[derive(Debug, Default)]
-struct Ages(VecDeque<(u64, Purpose)>);
+struct Ages {
+    order: VecDeque<(u64, Option<Purpose>)>,
+    gaps: usize,
+}
 
 impl Ages {
     /// Adds a connection, whose number is the largest so far.
     fn add(&mut self, number: u64, purpose: Purpose) {
-        self.0.push_back((number, purpose));
+        self.order.push_back((number, Some(purpose)));
     }
 
     fn remove(&mut self, number: u64) {
-        if self.0.back().is_some_and(|(last, _)| *last == number) {
-            self.0.pop_back();
-        } else if let Ok(place) = self.0.binary_search_by_key(&number, |(other, _)| *other) {
-            self.0.remove(place);
+        if self.order.back().is_some_and(|(last, _)| *last == number) {
+            self.order.pop_back();
+        } else if let Ok(place) = self
+            .order
+            .binary_search_by_key(&number, |(other, _)| *other)
+            && let Some((_, purpose)) = self.order.get_mut(place)
+            && purpose.take().is_some()
+        {
+            self.gaps += 1;
         }
+        self.close_gaps();
     }
 
     fn take_oldest(&mut self) -> Option<Purpose> {
-        self.0.pop_front().map(|(_, purpose)| purpose)
+        let (_, purpose) = self.order.pop_front()?;
+        self.close_gaps();
+        purpose
+    }
+
+    /// Removes the gaps at both ends, and all once there are more than connections.
+    fn close_gaps(&mut self) {
+        if self.gaps == 0 {
+            return;
+        }
+        let is_gap = |entry: &(u64, Option<Purpose>)| entry.1.is_none();
+        while self.order.front().is_some_and(is_gap) {
+            self.order.pop_front();
+            self.gaps -= 1;
+        }
+        while self.order.back().is_some_and(is_gap) {
+            self.order.pop_back();
+            self.gaps -= 1;
+        }
+        if self.gaps > self.len() {
+            self.order.retain(|(_, purpose)| purpose.is_some());
+            self.gaps = 0;
+        }
     }
 
     /// Returns the number of the connection that was unused for the longest.
     fn oldest(&self) -> Option<u64> {
-        self.0.front().map(|(number, _)| *number)
+        self.order.front().map(|(number, _)| *number)
     }
 
     fn len(&self) -> usize {
-        self.0.len()
+        self.order.len() - self.gaps
     }
 }
 
@@ -349,11 +382,59 @@ fn is_open(transport: &Transport) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use netwasm_base::config::Limits;
 
     use super::*;
     use crate::testing::{connection, in_worker, pass};
     use crate::worker::Worker;
+
+    #[test]
+    fn ages_are_in_order_whatever_is_taken_out_of_the_middle() {
+        let purpose = |server| Purpose {
+            server,
+            client: None,
+        };
+        let (mut ages, mut model) = (Ages::default(), BTreeMap::new());
+        // Numbers that look random, and are the same each time.
+        let mut state = 1_u64;
+        let mut random = move |most: usize| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 33) as usize % most
+        };
+        for number in 0..4000 {
+            ages.add(number, purpose(number));
+            model.insert(number, purpose(number));
+            // It grows, is of one size, and shrinks.
+            let removed = match (random(3), number) {
+                (0, ..1600) => 0,
+                (_, ..3000) => 1,
+                (count, _) => count + 1,
+            };
+            for _ in 0..removed.min(model.len()) {
+                let taken = match random(10) {
+                    0 => ages.take_oldest().map(|it| it.server),
+                    1 => model.last_key_value().map(|(last, _)| *last),
+                    _ => model.keys().nth(random(model.len())).copied(),
+                };
+                let taken = taken.expect("there is one");
+                assert!(model.remove(&taken).is_some(), "{taken} is there");
+                ages.remove(taken);
+                // Nothing happens to one that is gone.
+                ages.remove(taken);
+            }
+            assert_eq!(ages.len(), model.len());
+            assert_eq!(ages.oldest(), model.keys().next().copied());
+            assert!(ages.order.len() <= 2 * model.len());
+        }
+        while let Some((_, first)) = model.pop_first() {
+            assert_eq!(ages.take_oldest(), Some(first));
+        }
+        assert_eq!((ages.take_oldest(), ages.order.len()), (None, 0));
+    }
 
     #[test]
     fn a_client_keeps_its_connection_however_many_others_do() {
