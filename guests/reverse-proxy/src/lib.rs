@@ -6,8 +6,10 @@
 //! Bodies are passed on as the streams that they come as: the component never
 //! sees their bytes. A call of the interface costs more than what it does, so there
 //! are few, and a head is changed when the message that it came with is gone: then
-//! the host need not copy it. TRACE and OPTIONS go as far as `Max-Forwards` lets them, and
-//! `OPTIONS *` asks the upstream about itself, as it asked this one.
+//! the host need not copy it.
+//!
+//! TRACE and OPTIONS go as far as `Max-Forwards` lets them, and `OPTIONS *` asks the
+//! upstream about itself, as it asked this one.
 
 mod hops;
 mod later;
@@ -138,11 +140,11 @@ fn returned(response: Response) -> Response {
     let _ = headers.delete(TE);
     let _ = headers.append("via", VIA);
     let (returned, _) = Response::new(headers, Some(body), trailers);
-    // It may be none that there is.
-    match returned.set_status_code(status) {
-        Ok(()) => returned,
-        Err(()) => empty(502),
+    // It is 200 until then, and may be none that there is.
+    if status != 200 && returned.set_status_code(status).is_err() {
+        return empty(502);
     }
+    returned
 }
 
 /// Removes the fields that are for this hop alone.
