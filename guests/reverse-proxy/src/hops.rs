@@ -4,6 +4,8 @@
 use wasip3::http::types::{Fields, Method, Request, Response};
 use wasip3::{wit_future, wit_stream};
 
+use crate::later;
+
 const MAX_FORWARDS: &str = "max-forwards";
 
 /// Fields that a TRACE does not show to whom a script sends it for (RFC 9110,
@@ -21,9 +23,10 @@ pub(crate) enum Hops {
 }
 
 impl Hops {
-    pub(crate) fn of(request: &Request) -> Self {
+    /// Decides about a request of a method.
+    pub(crate) fn of(request: &Request, method: &Method) -> Self {
         // With other methods it means nothing.
-        if !matches!(request.get_method(), Method::Options | Method::Trace) {
+        if !matches!(method, Method::Options | Method::Trace) {
             return Self::Forward(None);
         }
         let values = request.get_headers().get(MAX_FORWARDS);
@@ -52,17 +55,17 @@ pub(crate) fn write(left: u64, headers: &Fields) {
 
 /// The answer of the last proxy: the request itself to a TRACE, and nothing to
 /// OPTIONS.
-pub(crate) fn answer(request: &Request) -> Response {
+pub(crate) fn answer(request: &Request, method: &Method) -> Response {
     let headers = Fields::new();
     let (_, no_trailers) = wit_future::new(|| Ok(None));
-    if !matches!(request.get_method(), Method::Trace) {
+    if !matches!(method, Method::Trace) {
         let _ = headers.append("content-length", b"0");
         return Response::new(headers, None, no_trailers).0;
     }
     let _ = headers.append("content-type", b"message/http");
     let (mut out, body) = wit_stream::new();
     let text = shown(request);
-    wasip3::spawn_local(async move {
+    later::begin(async move {
         out.write_all(text).await;
     });
     Response::new(headers, Some(body), no_trailers).0

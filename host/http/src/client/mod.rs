@@ -39,6 +39,7 @@ use std::time::Duration;
 use http::header::HOST;
 use http::uri::Authority;
 use http::{Method, Request, Response};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::rt::Executor;
@@ -240,6 +241,7 @@ impl KeptLines {
         upload: &Arc<RequestUpload>,
         options: &SendOptions,
     ) -> Result<(Response<Incoming>, Guard), Failed> {
+        let empty = request.body().is_end_stream();
         let captured = capture_connection(&mut request);
         let mut connecting = captured.clone();
         let mut sending = pin!(self.exchanges.request(request));
@@ -257,13 +259,16 @@ impl KeptLines {
         let (guard, kept) = self.guard(&captured, upload);
         upload.begin();
         let limit = options.first_byte_timeout.unwrap_or(RESPONSE_TIMEOUT);
+        // Of a head alone, nothing is left to be acknowledged bit by bit. Its
+        // connection need not be woken and measured.
+        let line = guard.line.as_ref().filter(|_| !empty);
         tokio::select! {
             biased;
             result = &mut sending => {
                 let response = result.map_err(|error| Failed::new(&error, kept))?;
                 self.receive(response, guard, &captured)
             }
-            error = upload.stalled(limit, guard.line.as_ref()) => Err(error.into()),
+            error = upload.stalled(limit, line) => Err(error.into()),
         }
     }
 

@@ -268,6 +268,7 @@ impl Requests {
         self.is_waited_for() || self.running.borrow().len() > 1
     }
 
+    /// Notes the end of a request. To be called by a task of the store.
     fn finished(&self, reply: &Rc<Reply>) {
         self.running
             .borrow_mut()
@@ -275,7 +276,7 @@ impl Requests {
         self.left
             .borrow_mut()
             .retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
-        self.wake();
+        // `serve` need not be woken: its store polls it again when a task ends.
         self.end_if_unwanted();
     }
 

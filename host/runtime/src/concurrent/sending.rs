@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use http::HeaderName;
 use http_body_util::BodyExt as _;
 use netwasm_base::trace::Trace;
 use netwasm_exchange::destination::Destination;
@@ -17,7 +18,8 @@ use tokio::sync::Semaphore;
 use wasmtime::component::{GuestTaskId, Resource};
 use wasmtime_wasi_http::p2::types::HostResponseOutparam;
 use wasmtime_wasi_http::{
-    Error, RequestOptions, Result as HttpResult, WasiBody, WasiHttpCtx, WasiHttpHooks,
+    DEFAULT_FORBIDDEN_HEADERS, Error, RequestOptions, Result as HttpResult, WasiBody, WasiHttpCtx,
+    WasiHttpHooks,
 };
 
 use crate::concurrent::failure::{of_failure, of_guest};
@@ -29,6 +31,10 @@ use crate::moving::Moving;
 /// Largest piece of a body copied out of a guest at once, in bytes. That much
 /// of a body, and a little more, may be in memory.
 const CHUNK: usize = 256 << 10;
+
+/// Fields that no guest gets or sets. A constant would be made anew for each name
+/// that is looked for.
+static FORBIDDEN: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
 
 /// State of an instance for `wasi:http`.
 pub(crate) struct Http {
@@ -187,6 +193,16 @@ impl WasiHttpHooks for Hooks {
             let sent = async move { sent.await.map_err(of_failure) };
             Ok((response.map(received), Box::new(sent) as Box<_>))
         }))
+    }
+
+    /// Answers as the default does, which allocates for each name.
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        FORBIDDEN.contains(name)
+    }
+
+    /// Without it: the client derives `Host` from the URI.
+    fn set_host_header(&mut self) -> bool {
+        false
     }
 
     fn p2_outgoing_body_chunk_size(&mut self) -> usize {
