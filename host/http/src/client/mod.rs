@@ -28,6 +28,7 @@ mod failure;
 mod head;
 mod line;
 mod plain;
+mod received;
 mod websocket;
 
 use std::cell::OnceCell;
@@ -57,9 +58,10 @@ use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
 
 use self::begin::{Beginning, begin};
-use self::body::{ReceivedBody, RequestUpload, SentBody};
+use self::body::{RequestUpload, SentBody};
 use self::connector::Connector;
 use self::line::{ClientLine, Idle};
+use self::received::ReceivedBody;
 use crate::spans::Sent;
 use crate::websocket::codec::ThreadBuffers;
 
@@ -227,7 +229,7 @@ impl KeptLines {
         if !upload.has_ended() {
             self.tasks.execute(send_rest(Arc::clone(&guard), between));
         }
-        let body = ReceivedBody::new(body, between, guard);
+        let body = ReceivedBody::new(body, parts.version, between, guard);
         let body = body.boxed_unsync();
         let sent = upload.watch().ended();
         Ok((Response::from_parts(parts, body), Box::pin(sent)))

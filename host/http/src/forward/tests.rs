@@ -1,6 +1,7 @@
 //! Tests of forwarding, with a handler, clients and servers in one thread.
 
 mod bodies;
+mod cut;
 mod failures;
 mod hops;
 mod http2;

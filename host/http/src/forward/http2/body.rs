@@ -142,11 +142,12 @@ impl StreamedResponse {
         }
     }
 
-    /// Handles an error. A server that has answered may want no more of the
-    /// request: RFC 9113, section 8.1.
+    /// Handles an error. A server may reset the stream without fault once all of
+    /// the response has come: RFC 9113, section 8.1. `h2` reports that as its end
+    /// if the stream has ended, so the length must tell it here.
     fn broken(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
         let done = error.is_reset() && error.reason() == Some(Reason::NO_ERROR);
-        if done && error.is_remote() && self.left.is_none_or(|left| left == 0) {
+        if done && error.is_remote() && self.left == Some(0) {
             self.end();
             return None;
         }
