@@ -82,9 +82,12 @@ const MOST_IDLE: usize = 32;
 pub(super) const MOST_HEAD: u32 = 256 << 10;
 
 /// Maximum that is read ahead of a body in HTTP/2, in bytes: for one stream,
-/// and for all on a connection. There the peer may send ahead.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// and for all on a connection. There the peer may send ahead. Instances share the
+/// connection, so the bodies that one does not read must not use up its window:
+/// it is enough for as many streams as servers allow. Half of it is what `h2`
+/// takes of small frames that wait.
+const STREAM_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
 
 /// Interval of HTTP/2 pings, while the connection has exchanges.
 const PING_INTERVAL: Duration = Duration::from_secs(20);

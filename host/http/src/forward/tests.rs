@@ -9,6 +9,7 @@ mod later;
 mod lines;
 mod servers;
 mod slow;
+mod small_frames;
 mod upgrade;
 
 use std::rc::Rc;
