@@ -5,6 +5,7 @@ mod early;
 mod failures;
 mod http2;
 mod proxying;
+mod slow_readers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};

@@ -69,6 +69,26 @@ fn connections_are_opened_over_http2() {
     server.stop();
 }
 
+/// Each message is a frame of HTTP/2, of which a client may send as many at once as
+/// the windows allow.
+#[test]
+fn a_burst_of_short_messages_does_not_end_the_connection() {
+    let server = Run::guest("ws-echo").http().start();
+    let mut patient = settings();
+    // The echoes are as short.
+    patient.data_frame_budget(usize::MAX);
+    let mut client = Http2::with(server.address("http"), &patient);
+    let (mut to, mut from) = open(&mut client);
+    let count = 5000;
+    for _ in 0..count {
+        say(&mut to, "hi");
+    }
+    let received = receive(&client, &mut from, 4 * count).expect("echoes");
+    assert_eq!(received, b"\x81\x02hi".repeat(count));
+    drop(client);
+    server.stop();
+}
+
 #[test]
 fn streams_of_a_connection_are_bounded_together_and_the_longest_queue_is_cut_off() {
     let server = probe().args(["--max-write-buffer", "300kB"]).start();

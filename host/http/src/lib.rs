@@ -39,7 +39,7 @@
 //! | [`local`] | state shared by the HTTP connections of a run and of a thread |
 //! | `response` | check of a response, and the bytes of its head |
 //! | [`retry_after`] | the pause that a response asks for |
-//! | `sink` | frames that `h2` writes to a transport |
+//! | `sink`, `coalescing` | frames that `h2` writes to a transport; data of its streams, small frames joined |
 //! | `upload` | body of an HTTP/1.1 request, read by an async guest |
 //! | `forward` | requests that a handler forwards, and their responses |
 //! | `exchange` | decisions about a request that HTTP/1.1 and HTTP/2 share |
@@ -51,6 +51,7 @@
 pub mod access_log;
 mod asked;
 pub mod client;
+mod coalescing;
 mod coding;
 mod conditional;
 mod date;

@@ -1,4 +1,4 @@
-//! Bodies of an exchange, between hyper and the guest, and the time limits of
+//! Body of an exchange's request, from the guest to hyper, and the time limits of
 //! each side's waiting.
 
 use std::future::poll_fn;
@@ -12,15 +12,13 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use send_wrapper::SendWrapper;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
-use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::outgoing::WireBody;
 use netwasm_net::health::Health;
 
 use crate::client::line::ClientLine;
-use crate::client::{Guard, failure};
 
 /// Progress of a request's body.
 #[derive(Default)]
@@ -42,7 +40,7 @@ struct Progress {
 
 /// Progress of the response while the request's body is still being sent.
 #[derive(Default)]
-enum ResponseRead {
+pub(super) enum ResponseRead {
     #[default]
     Open,
     Whole,
@@ -118,7 +116,7 @@ impl RequestUpload {
     }
 
     /// Notes that the response has ended, or is no longer read.
-    fn answered(&self, how: ResponseRead) {
+    pub(super) fn answered(&self, how: ResponseRead) {
         let mut progress = self.progress();
         if progress.end.is_none() {
             progress.response = how;
@@ -127,7 +125,7 @@ impl RequestUpload {
     }
 
     /// Notes that nobody wants the exchange any more.
-    fn give_up(&self) {
+    pub(super) fn give_up(&self) {
         self.progress().unwatched = true;
         self.answered(ResponseRead::Dropped(None));
     }
@@ -379,118 +377,5 @@ impl Drop for Sending {
             // The connection was lost, or the exchange dropped.
             _ => Err(None),
         });
-    }
-}
-
-/// Body of a response, from hyper to the guest.
-pub(super) struct ReceivedBody {
-    /// `None` after a failure: the connection must not be used any more.
-    body: Option<Incoming>,
-    limit: Duration,
-    /// Timer of the next frame.
-    late: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
-    /// `None` once the body has ended.
-    guard: Option<Arc<Guard>>,
-}
-
-impl ReceivedBody {
-    pub(super) fn new(body: Incoming, limit: Duration, guard: Arc<Guard>) -> Self {
-        let ended = body.is_end_stream();
-        let mut received = Self {
-            body: Some(body),
-            limit,
-            late: None,
-            waiting: false,
-            guard: Some(guard),
-        };
-        if ended {
-            received.end();
-        }
-        received
-    }
-
-    /// Notes the end of the body.
-    fn end(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            guard.upload.answered(ResponseRead::Whole);
-        }
-    }
-
-    /// Ready once nothing has arrived for too long.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let due = Instant::now() + self.limit;
-        let late = self
-            .late
-            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if !self.waiting {
-            self.waiting = true;
-            late.as_mut().reset(due);
-        }
-        late.as_mut().poll(cx)
-    }
-}
-
-impl Body for ReceivedBody {
-    type Data = Bytes;
-    type Error = Failure;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        let Some(body) = &mut self.body else {
-            return Poll::Ready(None);
-        };
-        let failure = match Pin::new(body).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
-                self.waiting = false;
-                return Poll::Ready(Some(Ok(proper(frame))));
-            }
-            Poll::Ready(None) => {
-                self.end();
-                return Poll::Ready(None);
-            }
-            Poll::Ready(Some(Err(error))) => failure::of_body(&error),
-            Poll::Pending => {
-                std::task::ready!(self.poll_late(cx));
-                Failure::ConnectionReadTimeout
-            }
-        };
-        self.body = None;
-        if let Some(guard) = self.guard.take() {
-            guard.upload.give_up();
-        }
-        Poll::Ready(Some(Err(failure)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.body {
-            Some(body) => body.size_hint(),
-            None => SizeHint::with_exact(0),
-        }
-    }
-}
-
-/// Returns a frame without forbidden trailers. A guest might copy them into the
-/// head of another message.
-fn proper(frame: Frame<Bytes>) -> Frame<Bytes> {
-    match frame.into_trailers() {
-        Ok(trailers) => Frame::trailers(without_dropped(trailers)),
-        Err(frame) => frame,
-    }
-}
-
-impl Drop for ReceivedBody {
-    fn drop(&mut self) {
-        if let Some(guard) = self.guard.take() {
-            guard
-                .upload
-                .answered(ResponseRead::Dropped(self.body.take()));
-        }
     }
 }

@@ -28,6 +28,7 @@ mod failure;
 mod head;
 mod line;
 mod plain;
+mod received;
 mod websocket;
 
 use std::cell::OnceCell;
@@ -58,9 +59,10 @@ use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
 
 use self::begin::{Beginning, begin};
-use self::body::{ReceivedBody, RequestUpload, SentBody};
+use self::body::{RequestUpload, SentBody};
 use self::connector::Connector;
 use self::line::{ClientLine, Idle};
+use self::received::ReceivedBody;
 use crate::spans::Sent;
 use crate::websocket::codec::ThreadBuffers;
 
@@ -81,9 +83,12 @@ const MOST_IDLE: usize = 32;
 pub(super) const MOST_HEAD: u32 = 256 << 10;
 
 /// Maximum that is read ahead of a body in HTTP/2, in bytes: for one stream,
-/// and for all on a connection. There the peer may send ahead.
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// and for all on a connection. There the peer may send ahead. Instances share the
+/// connection, so the bodies that one does not read must not use up its window:
+/// it is enough for as many streams as servers allow. Half of it is what `h2`
+/// takes of small frames that wait.
+const STREAM_WINDOW: u32 = 512 << 10;
+const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
 
 /// Interval of HTTP/2 pings, while the connection has exchanges.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
@@ -228,7 +233,7 @@ impl KeptLines {
         if !upload.has_ended() {
             self.tasks.execute(send_rest(Arc::clone(&guard), between));
         }
-        let body = ReceivedBody::new(body, between, guard);
+        let body = ReceivedBody::new(body, parts.version, between, guard);
         let body = body.boxed_unsync();
         let sent = upload.watch().ended();
         Ok((Response::from_parts(parts, body), Box::pin(sent)))

@@ -15,6 +15,7 @@ use netwasm_base::error::ConnectionError;
 use netwasm_net::transport::Transport;
 use netwasm_net::tunnel::TunnelDriver;
 
+use crate::coalescing::Coalescing;
 use crate::forward::line::Line;
 use crate::forward::outcome::{ServerEnd, Upgrade};
 
@@ -35,6 +36,9 @@ trait End {
     /// Returns what has arrived; nothing is the end.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Cut>>;
 
+    /// Keeps what arrives together, while the other end takes nothing.
+    fn hold(&mut self, _cx: &mut Context<'_>) {}
+
     /// True if it takes another piece.
     fn has_room(&self) -> bool {
         true
@@ -52,7 +56,7 @@ trait End {
 
 /// A stream of HTTP/2.
 pub(in crate::forward) struct StreamEnd {
-    from: RecvStream,
+    from: Coalescing,
     to: SendStream<Bytes>,
     /// Holdings that last as long as the stream.
     _held: Box<dyn Any>,
@@ -79,7 +83,7 @@ impl StreamEnd {
         held: Box<dyn Any>,
     ) -> Self {
         Self {
-            from,
+            from: Coalescing::new(from),
             to,
             _held: held,
         }
@@ -96,18 +100,14 @@ impl End for StreamEnd {
     }
 
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Result<Bytes, Cut>> {
-        loop {
-            match std::task::ready!(self.from.poll_data(cx)) {
-                Some(Ok(piece)) if piece.is_empty() => {}
-                Some(Ok(piece)) => {
-                    let window = self.from.flow_control();
-                    let released = window.release_capacity(piece.len());
-                    return Poll::Ready(released.map(|()| piece).map_err(|_| Cut));
-                }
-                Some(Err(_)) => return Poll::Ready(Err(Cut)),
-                None => return Poll::Ready(Ok(Bytes::new())),
-            }
+        match std::task::ready!(self.from.poll_data(cx)) {
+            Some(piece) => Poll::Ready(piece.map_err(|_| Cut)),
+            None => Poll::Ready(Ok(Bytes::new())),
         }
+    }
+
+    fn hold(&mut self, cx: &mut Context<'_>) {
+        self.from.hold(cx);
     }
 
     fn send(&mut self, cx: &mut Context<'_>, piece: &mut Bytes) -> Result<usize, Cut> {
@@ -233,7 +233,11 @@ impl Direction {
         to: &mut impl End,
     ) -> Result<usize, Cut> {
         if self.pending.is_empty() {
-            if self.has_ended || !to.has_room() {
+            if self.has_ended {
+                return Ok(0);
+            }
+            if !to.has_room() {
+                from.hold(cx);
                 return Ok(0);
             }
             match from.poll_piece(cx) {
@@ -246,6 +250,9 @@ impl Direction {
             }
         }
         let count = to.send(cx, &mut self.pending)?;
+        if !self.pending.is_empty() {
+            from.hold(cx);
+        }
         self.passed += count as u64;
         Ok(count)
     }

@@ -1,6 +1,7 @@
 //! Tests of forwarding, with a handler, clients and servers in one thread.
 
 mod bodies;
+mod cut;
 mod failures;
 mod hops;
 mod http2;
@@ -8,6 +9,7 @@ mod later;
 mod lines;
 mod servers;
 mod slow;
+mod small_frames;
 mod upgrade;
 
 use std::rc::Rc;

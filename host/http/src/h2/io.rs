@@ -70,6 +70,7 @@ impl Gate {
         self.received.set(0);
         self.over.set(false);
         self.dry.set(false);
+        self.meter.borrow_mut().begin_turn();
     }
 
     /// True if the client has half-closed and `h2` does not know yet.
@@ -168,7 +169,8 @@ impl Io {
             };
         }
         let received = self.gate.received.take();
-        if received > 0 && self.transport.turn.is_over(received) {
+        let is_over = received > 0 && self.transport.turn.is_over(received);
+        if is_over || self.gate.meter.borrow().has_many_small() {
             match self.transport.poll_receivable(cx) {
                 Poll::Ready(()) => self.gate.over.set(true),
                 Poll::Pending => self.gate.dry.set(true),

@@ -16,6 +16,7 @@ use h2::Reason;
 
 use netwasm_net::thread::Tick;
 
+use crate::coalescing::SMALL;
 use crate::h2::stream::{MOST_STREAMS, PREFACE};
 
 /// Maximum of such frames at once.
@@ -26,6 +27,14 @@ const RATE: u32 = 100;
 
 /// Sent bytes that allow the client one more WINDOW_UPDATE.
 const UPDATE: usize = 64;
+
+/// Small DATA frames after which streams have their turn before more is read, as
+/// `h2` counts them: in bytes by which they are shorter than [`SMALL`].
+const SMALL_AT_ONCE: usize = 512 << 10;
+
+/// Maximum of small DATA frames that no stream has taken. Beyond it, `h2` ends the
+/// connection. There must be room for those of a turn and of a receive.
+pub(super) const SMALL_FRAMES: usize = 4 * SMALL_AT_ONCE;
 
 /// Maximum of unfinished requests remembered.
 const MOST_UNFINISHED: usize = 2 * MOST_STREAMS as usize;
@@ -57,6 +66,8 @@ pub(super) struct Meter {
     sent: usize,
     /// Payload bytes of DATA frames, with padding.
     payload: u64,
+    /// Small DATA frames of this turn, as `h2` counts them.
+    small: usize,
     flood: Option<&'static str>,
     /// Streams whose requests have not arrived whole.
     unfinished: BTreeSet<u32>,
@@ -73,6 +84,7 @@ impl Default for Meter {
             allowance: BURST,
             sent: 0,
             payload: 0,
+            small: 0,
             flood: None,
             unfinished: BTreeSet::new(),
         }
@@ -114,6 +126,7 @@ impl Meter {
         self.ahead = usize::try_from(length).unwrap_or(usize::MAX);
         if kind == DATA {
             self.payload += u64::from(length);
+            self.small += SMALL.saturating_sub(self.ahead);
         }
         match kind {
             HEADERS if flags & END_STREAM == 0 => {
@@ -155,6 +168,16 @@ impl Meter {
                 });
             }
         }
+    }
+
+    /// Begins a turn of the connection.
+    pub(super) fn begin_turn(&mut self) {
+        self.small = 0;
+    }
+
+    /// True if streams are to take small DATA frames before more is read.
+    pub(super) fn has_many_small(&self) -> bool {
+        self.small > SMALL_AT_ONCE
     }
 
     /// Adds to the bytes sent to the client.
@@ -239,6 +262,21 @@ mod tests {
             meter.received(&frame(PING, 0, 8), 0);
             assert_eq!(meter.flood(), Some("PING frames"));
         }
+    }
+
+    #[test]
+    fn small_frames_of_a_turn_are_counted_by_what_they_lack() {
+        let mut meter = begun();
+        let small = frame(DATA, 0, 6);
+        for _ in 0..SMALL_AT_ONCE / (SMALL - 6) {
+            meter.received(&small, 0);
+        }
+        meter.received(&frame(DATA, 0, SMALL), 0);
+        assert!(!meter.has_many_small());
+        meter.received(&small, 0);
+        assert!(meter.has_many_small());
+        meter.begin_turn();
+        assert!(!meter.has_many_small());
     }
 
     #[test]

@@ -130,6 +130,7 @@ impl Connection {
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .max_send_buffer_size(sending::PIECE)
+            .data_frame_budget(meter::SMALL_FRAMES)
             .handshake(Io::new(transport, &gate, kept));
         Self {
             stage: Setup::Preface(handshake),

@@ -17,6 +17,7 @@ use netwasm_net::env::Env;
 use netwasm_net::upstream::Group;
 
 use super::stream::UpstreamStream;
+use crate::coalescing::Coalescing;
 use crate::forward::upload::{ForwardedUpload, Unsent};
 
 /// The body of a response. While it is polled, the rest of the request is sent,
@@ -24,7 +25,7 @@ use crate::forward::upload::{ForwardedUpload, Unsent};
 pub(in crate::forward) struct StreamedResponse {
     /// `None` once the response has ended.
     stream: Option<UpstreamStream>,
-    body: RecvStream,
+    body: Coalescing,
     upload: ForwardedUpload,
     /// Bytes that have yet to come, if the length is known.
     left: Option<u64>,
@@ -49,14 +50,13 @@ impl StreamedResponse {
             left: length,
             is_broken: false,
             stream: Some(stream),
-            body,
+            body: Coalescing::new(body),
             upload,
             env: Arc::clone(forward.worker.env()),
             group: Arc::clone(&forward.group),
         };
-        if response.body.is_end_stream() {
-            response.stream = None;
-            response.left = Some(0);
+        if response.body.is_at_end() {
+            response.end();
         }
         response
     }
@@ -105,48 +105,40 @@ impl StreamedResponse {
         Failure::HttpResponseIncomplete
     }
 
-    /// Returns the next piece of the body.
+    /// Returns the next piece of the body. The window opens as the client takes
+    /// what has come.
     fn poll_piece(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        loop {
-            match self.body.poll_data(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some(Ok(piece))) => {
-                    // The window opens as the client takes what has come. An error
-                    // shows in the next poll.
-                    let _ = self.body.flow_control().release_capacity(piece.len());
-                    if let Some(left) = &mut self.left {
-                        *left = left.saturating_sub(piece.len() as u64);
-                    }
-                    if self.body.is_end_stream() {
-                        self.end();
-                    } else if piece.is_empty() {
-                        continue;
-                    }
-                    return Poll::Ready(Some(Ok(Frame::data(piece))));
+        match std::task::ready!(self.body.poll_data(cx)) {
+            Some(Ok(piece)) => {
+                if let Some(left) = &mut self.left {
+                    *left = left.saturating_sub(piece.len() as u64);
                 }
-                Poll::Ready(Some(Err(error))) => return Poll::Ready(self.broken(error)),
-                Poll::Ready(None) => {}
-            }
-            return match std::task::ready!(self.body.poll_trailers(cx)) {
-                Ok(trailers) => {
+                if self.body.is_at_end() {
                     self.end();
-                    Poll::Ready(
-                        trailers.map(|it: HeaderMap| Ok(Frame::trailers(without_dropped(it)))),
-                    )
                 }
-                Err(error) => Poll::Ready(self.broken(error)),
-            };
+                return Poll::Ready(Some(Ok(Frame::data(piece))));
+            }
+            Some(Err(error)) => return Poll::Ready(self.broken(error)),
+            None => {}
+        }
+        match std::task::ready!(self.body.poll_trailers(cx)) {
+            Ok(trailers) => {
+                self.end();
+                Poll::Ready(trailers.map(|it: HeaderMap| Ok(Frame::trailers(without_dropped(it)))))
+            }
+            Err(error) => Poll::Ready(self.broken(error)),
         }
     }
 
-    /// Handles an error. A server that has answered may want no more of the
-    /// request: RFC 9113, section 8.1.
+    /// Handles an error. A server may reset the stream without fault once all of
+    /// the response has come: RFC 9113, section 8.1. `h2` reports that as its end
+    /// if the stream has ended, so the length must tell it here.
     fn broken(&mut self, error: h2::Error) -> Option<Result<Frame<Bytes>, h2::Error>> {
         let done = error.is_reset() && error.reason() == Some(Reason::NO_ERROR);
-        if done && error.is_remote() && self.left.is_none_or(|left| left == 0) {
+        if done && error.is_remote() && self.left == Some(0) {
             self.end();
             return None;
         }
@@ -197,6 +189,9 @@ impl Content for StreamedResponse {
     fn poll_beside(&mut self, cx: &mut Context<'_>) {
         if self.send_on(cx).is_err() {
             cx.waker().wake_by_ref();
+        }
+        if self.stream.is_some() {
+            self.body.hold(cx);
         }
     }
 }

@@ -30,6 +30,11 @@ const WINDOW: u32 = 128 << 10;
 /// Maximum of a response's header in bytes, as HPACK counts it.
 const MOST_HEADER: u32 = 256 << 10;
 
+/// Maximum of small DATA frames that wait on a connection, as `h2` counts them: in
+/// bytes by which they are shorter than 256. Bodies that clients do not take are
+/// joined (`crate::coalescing`), so only a server that floods exceeds it.
+const SMALL_FRAMES: usize = 32 << 20;
+
 /// Maximum handed to `h2` at once for a stream, in bytes.
 pub(super) const PIECE: usize = 64 << 10;
 
@@ -271,6 +276,7 @@ impl MultiplexedPool {
             .initial_connection_window_size(WINDOW * most)
             .max_header_list_size(MOST_HEADER)
             .max_send_buffer_size(PIECE)
+            .data_frame_budget(SMALL_FRAMES)
             // Clients that leave reset streams for which the server still sends:
             // that is no fault of the server's, whose excess the frames show.
             .max_concurrent_reset_streams(MOST_RESET)
