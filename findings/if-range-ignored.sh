@@ -147,13 +147,13 @@ TRIES = [
     ("tornado", "ETag"),
     ("whitenoise", "ETag"),
 ]
-PYTHON = ("starlette", "aiohttp", "tornado", "whitenoise")
+IN_PYTHON = ("starlette", "aiohttp", "tornado", "whitenoise")
 
 
 @contextlib.contextmanager
 def serve(name, root):
     """Runs a server of the files in root, and gives its port."""
-    run = ["venv/bin/python", "serve.py"] if name in PYTHON else ["node", "serve.js"]
+    run = ["venv/bin/python", "serve.py"] if name in IN_PYTHON else ["node", "serve.js"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     server = subprocess.Popen([*run, name, root], **pipes)
     yield int(server.stdout.readline())
