@@ -198,8 +198,10 @@ fn respond(
         .map(|(name, value)| (name.to_owned(), value.into_bytes()))
         .collect();
     let headers = Fields::from_list(&headers).expect("proper headers");
-    let (_, no_trailers) = wit_future::new(|| Ok(None));
+    let (ended, no_trailers) = wit_future::new(|| Ok(None));
     let (response, _sent) = Response::new(headers, content, no_trailers);
+    // It is told as this is dropped: at once, now that the host listens.
+    drop(ended);
     response.set_status_code(status).expect("a status");
     response
 }

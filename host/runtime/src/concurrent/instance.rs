@@ -21,6 +21,7 @@ use netwasm_net::stream::Stream;
 use netwasm_net::thread::{Active, Thread};
 use netwasm_net::transport::Transport;
 
+use crate::concurrent::at_once::at_once;
 use crate::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
 use crate::concurrent::handles::ConnectionHandle;
 use crate::concurrent::program::{Entry, Program};
@@ -193,7 +194,8 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
     settle(&store, health, &Served::default(), ended);
 }
 
-/// Runs an instance's loop, one turn a poll.
+/// Runs an instance's loop, one turn a poll. If it wakes itself, its next turn comes
+/// at once.
 ///
 /// A guest may make many host calls in a poll. With tokio's budget for a task,
 /// the 129th would find nothing ready, and a guest of WASI 0.2 that has just
@@ -205,14 +207,14 @@ pub(super) async fn in_turns<R>(
     running: impl Future<Output = R>,
 ) -> R {
     let mut running = pin!(unconstrained(running));
-    poll_fn(|cx| {
+    let turn = poll_fn(|cx| {
         health.begin_turn();
         let timed = Timed::begin(thread);
         let polled = running.as_mut().poll(cx);
         timed.end(thread);
         polled
-    })
-    .await
+    });
+    at_once(&thread.turns, turn).await
 }
 
 /// A call, as a task of its store.
