@@ -403,3 +403,23 @@ fn tls_over_a_unix_socket() {
     peer.send(b"both");
     assert_eq!(peer.take(4), b"both");
 }
+
+#[test]
+fn a_file_without_an_end_is_no_certificate_and_no_key() {
+    let (good, key) = (cert("cert.pem"), cert("key.pem"));
+    for flags in [
+        ["--cert", "/dev/zero", "--key", text(&key)],
+        ["--cert", text(&good), "--key", "/dev/zero"],
+        ["--client-ca", "/dev/zero", "--ca", text(&good)],
+        ["--tls-authority", "a=/dev/zero", "--ca", text(&good)],
+        ["--tls-identity", "a=/dev/zero", "--ca", text(&good)],
+        ["--ca", "/dev/zero", "--ca", text(&good)],
+    ] {
+        let run = match flags[0] {
+            "--cert" => Run::guest("echo").listen("--tls", "127.0.0.1:0"),
+            _ => Run::guest("echo").tls(),
+        };
+        let finished = run.args(flags).output();
+        finished.refused(1, &["cannot read /dev/zero: it has more than 16 MiB"]);
+    }
+}

@@ -6,6 +6,7 @@ mod failures;
 mod http2;
 mod proxying;
 mod slow_readers;
+mod wire;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};

@@ -10,7 +10,6 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{MIB, PROBES, SAID, ask, probe};
 use crate::harness::{SecureUpstream, Secured, cert, serve_agreed, text};
@@ -62,30 +61,6 @@ fn a_request_that_its_server_did_not_take_is_sent_once_more() {
     }
 }
 
-/// Only END_STREAM, or the last byte of a length, ends a body: RFC 9113, section
-/// 8.1. Hyper takes a reset with NO_ERROR for its end.
-#[test]
-fn a_body_whose_stream_is_reset_without_an_error_does_not_look_whole() {
-    // `:status: 200`, and a length of 10.
-    for (head, framing) in [(&b"\x88"[..], "stream"), (b"\x88\x0f\x0d\x0210", "length")] {
-        let upstream = SecureUpstream::new(&["h2"], move |stream| cut(stream, head));
-        for guest in PROBES {
-            let server = probe(guest, "127.0.0.1:*")
-                .args(["--allow-connect", "localhost:*"])
-                .args(["--ca", text(&cert("ca.pem"))])
-                .start();
-            let url = format!("https://localhost:{}/", upstream.address.port());
-            let said = ask(&server, &format!("/get?{url}"));
-            assert!(said.starts_with(&format!("200 {framing} ")), "{said}");
-            assert!(
-                said.ends_with("error: ErrorCode::HttpResponseIncomplete"),
-                "{said}"
-            );
-            server.stop();
-        }
-    }
-}
-
 #[test]
 fn a_large_body_passes_both_ways_by_http_2() {
     let upstream = versions(&["h2"]);
@@ -133,38 +108,6 @@ async fn refuse(stream: Secured) {
             }
         }
         refuses = !refuses;
-    }
-}
-
-/// Answers each request with a part of a response, whose head this is, and
-/// resets the stream with NO_ERROR.
-async fn cut(mut stream: Secured, head: &'static [u8]) {
-    let frame = |kind: u8, flags: u8, number: &[u8], payload: &[u8]| {
-        let length = u8::try_from(payload.len()).expect("a short one");
-        [&[0, 0, length, kind, flags][..], number, payload].concat()
-    };
-    let mut preface = [0; 24];
-    if stream.read_exact(&mut preface).await.is_err() {
-        return;
-    }
-    // The client may leave at any time.
-    let _ = stream.write_all(&frame(0x4, 0, &[0; 4], b"")).await;
-    let mut header = [0; 9];
-    while stream.read_exact(&mut header).await.is_ok() {
-        let [high, middle, low, kind, _, number @ ..] = header;
-        let length = u32::from_be_bytes([0, high, middle, low]);
-        let mut payload = vec![0; length as usize];
-        if stream.read_exact(&mut payload).await.is_err() {
-            return;
-        }
-        if kind == 0x1 {
-            let answer = [
-                frame(0x1, 0x4, &number, head),
-                frame(0x0, 0, &number, b"hello"),
-                frame(0x3, 0, &number, &[0; 4]),
-            ];
-            let _ = stream.write_all(&answer.concat()).await;
-        }
     }
 }
 

@@ -90,6 +90,9 @@ pub(super) const MOST_HEAD: u32 = 256 << 10;
 const STREAM_WINDOW: u32 = 512 << 10;
 const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
 
+/// Number of reset streams whose late frames are expected, for a second each.
+const MOST_RESET: usize = 1000;
+
 /// Interval of HTTP/2 pings, while the connection has exchanges.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -178,6 +181,10 @@ impl KeptLines {
             // `head::receive` refuses more than `MOST_HEAD`: h2 would not say
             // why.
             .http2_max_header_list_size(2 * MOST_HEAD)
+            // Guests that leave reset streams for which the server still sends: that
+            // is no fault of the server's.
+            .http2_max_concurrent_reset_streams(MOST_RESET)
+            .http2_max_local_error_reset_streams(None)
             .http2_keep_alive_interval(PING_INTERVAL)
             .build(Connector::new(worker));
         Self {

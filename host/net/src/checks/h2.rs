@@ -97,10 +97,20 @@ pub(super) fn response(mut input: &[u8]) -> Came {
                 Some(status) => return Came::Status(status),
                 None => return Came::Malformed,
             },
-            (RST_STREAM, 1) | (GOAWAY, 0) => return Came::Ended,
+            (RST_STREAM, 1) => return Came::Ended,
+            (GOAWAY, 0) if !still_answers(payload) => return Came::Ended,
             _ => {}
         }
         input = rest;
+    }
+}
+
+/// True if a server that leaves, by this GOAWAY, answers the request before: RFC
+/// 9113, section 6.8.
+fn still_answers(goaway: &[u8]) -> bool {
+    match goaway {
+        [a, b, c, d, 0, 0, 0, 0, ..] => u32::from_be_bytes([*a & 0x7f, *b, *c, *d]) >= 1,
+        _ => false,
     }
 }
 
@@ -296,10 +306,25 @@ mod tests {
             assert_eq!(response(&answer(4, block)), Came::Malformed, "{block:02x?}");
         }
         assert_eq!(response(b"HTTP/1.1 400 Bad Request\r\n"), Came::Malformed);
-        for (kind, stream) in [(RST_STREAM, 1), (GOAWAY, 0)] {
+        for (kind, stream, payload) in [
+            (RST_STREAM, 1, &[0; 4][..]),
+            (GOAWAY, 0, &[0; 8]),
+            (GOAWAY, 0, &[0, 0, 0, 1, 0, 0, 0, 11]),
+        ] {
             let mut out = Vec::new();
-            frame(kind, 0, stream, &[0; 8], &mut out);
+            frame(kind, 0, stream, payload, &mut out);
             assert_eq!(response(&out), Came::Ended);
+        }
+    }
+
+    #[test]
+    fn a_server_that_leaves_may_still_answer() {
+        for last in [[0, 0, 0, 1], [0x7f, 0xff, 0xff, 0xff]] {
+            let mut out = Vec::new();
+            frame(GOAWAY, 0, 0, &[last, [0; 4]].concat(), &mut out);
+            assert_eq!(response(&out), Came::Part);
+            out.extend(answer(4, &[0x88]));
+            assert_eq!(response(&out), Came::Status(200));
         }
     }
 }

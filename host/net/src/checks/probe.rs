@@ -161,13 +161,35 @@ async fn ask(
     .await
 }
 
-/// Reads what a server of HTTP/1 has sent so far.
-fn response(input: &[u8]) -> Came {
-    let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
-        return Came::Part;
-    };
-    let status = input.get(..end).and_then(status);
-    status.map_or(Came::Malformed, Came::Status)
+/// Reads what a server of HTTP/1 has sent so far. Interim responses are passed
+/// over: RFC 9110, section 15.2.
+fn response(mut input: &[u8]) -> Came {
+    loop {
+        let Some(end) = input.iter().position(|&byte| byte == b'\n') else {
+            return Came::Part;
+        };
+        match input.get(..end).and_then(status) {
+            Some(100 | 102..200) => {}
+            Some(status) => return Came::Status(status),
+            None => return Came::Malformed,
+        }
+        let Some(rest) = after_head(input) else {
+            return Came::Part;
+        };
+        input = rest;
+    }
+}
+
+/// Returns what follows a head; `None` if that is not whole.
+fn after_head(mut input: &[u8]) -> Option<&[u8]> {
+    loop {
+        let end = input.iter().position(|&byte| byte == b'\n')?;
+        let (line, rest) = input.split_at(end + 1);
+        if matches!(line, b"\n" | b"\r\n") {
+            return Some(rest);
+        }
+        input = rest;
+    }
 }
 
 /// Returns the status of a response's first line: RFC 9112, section 4.
@@ -260,6 +282,10 @@ mod tests {
         let (result, request) = probed("HTTP/1.1 404 No\r\n\r\n", "check=/;check-status=200-299");
         assert!(matches!(result, Err(Failed::Status(404, _))), "{result:?}");
         assert!(request.contains("Host: 127.0.0.1:"), "{request}");
+        let early = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n";
+        let whole: &'static str = format!("{early}HTTP/1.1 200 OK\r\n\r\n").leak();
+        assert_eq!(probed(whole, "check=/").0, Ok(()));
+        assert_eq!(probed(early, "check=/").0, Err(Failed::Ended));
         assert_eq!(probed("SSH-2.0\r\n", "check=/").0, Err(Failed::Malformed));
         assert_eq!(probed("HTTP/1.1 2", "check=/").0, Err(Failed::Ended));
         assert_eq!(probed("", "check=connect"), (Ok(()), String::new()));

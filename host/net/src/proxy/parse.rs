@@ -154,10 +154,19 @@ fn parse_binary(input: &[u8]) -> Result<Option<Header>, Wrong> {
     let Some(whole) = input.get(..length) else {
         return Ok(None);
     };
+    if command & 0x0f == 0 {
+        // The proxy's own connection, such as a health check. Family and all that
+        // follows are ignored.
+        return Ok(Some(Header {
+            length,
+            client: None,
+            destination: None,
+            fields: 0..0,
+        }));
+    }
     let body = whole.get(FIXED..).unwrap_or_default();
     let ends = match (command & 0x0f, family >> 4) {
-        // The proxy's own connection, such as a health check.
-        (0, _) | (1, 0) => None,
+        (1, 0) => None,
         (1, 1) => Some(ends_v4(body)?),
         (1, 2) => Some(ends_v6(body)?),
         (1, 3) => Some(ends_unix(body)?),
@@ -167,19 +176,14 @@ fn parse_binary(input: &[u8]) -> Result<Option<Header>, Wrong> {
     if family & 0x0f > 2 {
         return Err(Wrong::Unknown);
     }
-    // A connection of the proxy's own may leave out the addresses.
     let fields = body.get(addresses..).unwrap_or_default();
     check_fields(whole, fields)?;
-    let is_own = command & 0x0f == 0;
     let (client, destination) = ends.unzip();
     Ok(Some(Header {
         length,
         client,
         destination,
-        fields: match is_own {
-            true => 0..0,
-            false => length - fields.len()..length,
-        },
+        fields: length - fields.len()..length,
     }))
 }
 
@@ -353,9 +357,11 @@ mod tests {
             Some(Address::Unix(None))
         );
         assert_eq!(parsed(&binary(0x21, 0x00, b"")), None);
-        // The proxy's own connection, with and without addresses.
+        // The proxy's own connection, with and without addresses, and of a family
+        // that is not known.
         assert_eq!(parsed(&binary(0x20, 0x00, b"")), None);
         assert_eq!(parsed(&binary(0x20, 0x11, &v4)), None);
+        assert_eq!(parsed(&binary(0x20, 0x43, b"abc")), None);
         // Fields of unknown types are skipped.
         let fields = [&v4[..], &[0xea, 0, 2, 1, 2, 0x04, 0, 0]].concat();
         assert_eq!(parsed(&binary(0x21, 0x11, &fields)), ip("192.0.2.1:56324"));

@@ -1,6 +1,8 @@
 //! Certificates of servers, and reading certificate files.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
@@ -13,6 +15,9 @@ use rustls::sign::CertifiedKey;
 
 use netwasm_base::config::CertificateFiles;
 use netwasm_base::error::Error;
+
+/// Maximum of a file of certificates or a key, in bytes.
+const MOST_PEM: u64 = 16 << 20;
 
 /// The server's certificates. The first is for clients that send no name, or a
 /// name of none of them.
@@ -73,13 +78,9 @@ pub(super) fn certified_key(
 ) -> Result<Arc<CertifiedKey>, Error> {
     let chain = read_certificates(&files.chain)?;
     warn_of_dates(files, flags, &chain);
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| match error {
-        rustls::pki_types::pem::Error::Io(source) => Error::Read {
-            path: files.key.clone(),
-            source,
-        },
-        _ => bad_file(flags.key, &files.key, &"it holds no private key in PEM"),
-    })?;
+    let key = PrivateKeyDer::from_pem_slice(&read_pem(&files.key)?);
+    let key =
+        key.map_err(|_| bad_file(flags.key, &files.key, &"it holds no private key in PEM"))?;
     let key = provider
         .key_provider
         .load_private_key(key)
@@ -136,10 +137,7 @@ fn date(time: UnixTime) -> impl fmt::Display {
 }
 
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let bytes = std::fs::read(path).map_err(|source| Error::Read {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = read_pem(path)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&bytes)
         .collect::<Result<_, _>>()
         .map_err(|error| bad_file("certificate file", path, &error))?;
@@ -151,6 +149,22 @@ pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'stati
         ));
     }
     Ok(certificates)
+}
+
+/// Reads a file of certificates or a key. One without an end, such as a device,
+/// must not take all memory: a reload may name it.
+fn read_pem(path: &Path) -> Result<Vec<u8>, Error> {
+    let unreadable = |source| Error::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    let read = file.take(MOST_PEM + 1).read_to_end(&mut bytes);
+    match read.map_err(unreadable)? as u64 > MOST_PEM {
+        true => Err(unreadable(io::Error::other("it has more than 16 MiB"))),
+        false => Ok(bytes),
+    }
 }
 
 pub(super) fn bad_file(what: &str, path: &Path, error: &dyn fmt::Display) -> Error {
