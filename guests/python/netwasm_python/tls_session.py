@@ -16,7 +16,8 @@ from netwasm_python.tls_settings import Settings
 from netwasm_python.tls_suites import SUITES
 
 _call, _Failure = host.call, host.Failure
-_READ, _WRITE, _TAKE, _FEED = host.TLS_READ, host.TLS_WRITE, host.TLS_TAKE, host.TLS_FEED
+_READ, _WRITE, _TAKE = host.TLS_READ, host.TLS_WRITE, host.TLS_TAKE
+_EXCHANGE, _ENCRYPT = host.TLS_EXCHANGE, host.TLS_ENCRYPT
 _DONE, _WANT_READ, _END = host.DONE, host.WANT_READ, host.END
 
 
@@ -44,14 +45,9 @@ class Session:
         self._owner = None if owner is None else weakref.ref(owner)
         self._session = None
         self._done = self._closed = False
-        # True if the host has no data, and was not fed since: it need not be asked
-        # again.
+        # True if the host has nothing to tell, and was not fed since: it need not be
+        # asked again.
         self._dry = False
-        # The records that the last bytes that the host was fed made whole.
-        self._records = 0
-        # The bytes that the record begun with them still lacks; None if that is not
-        # known.
-        self._lacking = 0
         # The bytes of write() that were encrypted, and are on their way.
         self._owed = 0
         self.session = None
@@ -105,7 +101,7 @@ class Session:
                 raise raised(progress)
             self._flush()
             if progress is _DONE:
-                self._done, self._records = True, 0
+                self._done = True
             elif progress is _WANT_READ:
                 self._fill()
             else:
@@ -155,53 +151,24 @@ class Session:
             report(error)
             return ALERT_DESCRIPTION_INTERNAL_ERROR
 
-    def _send_alert(self):
+    def _send_alert(self, alert=b""):
         """Sends what there is to say before an error is raised."""
         try:
+            self._ends.send(alert)
             self._flush()
         except OSError:
             pass
 
     def _flush(self):
-        data = _call(_TAKE, [self._session])
-        if data:
-            self._ends.send(data)
+        self._ends.send(_call(_TAKE, [self._session]))
 
     def _fill(self):
         data = self._ends.receive()
-        if data:
-            self._feed(data)
-        else:
-            self._dry, self._records = False, 0
-            _call(host.TLS_FEED_END, [self._session])
-
-    def _feed(self, data):
         self._dry = False
-        if self._lacking == 0 and len(data) >= 5 and len(data) == 5 + (data[3] << 8 | data[4]):
-            self._records = 1
+        if data:
+            _call(host.TLS_FEED, [self._session, data])
         else:
-            self._count(data)
-        _call(_FEED, [self._session, data])
-
-    def _count(self, data):
-        """Counts the records that data makes whole: each begins with its kind, its
-        version and its length (RFC 8446, section 5.1)."""
-        at, end, records = self._lacking, len(data), 0
-        if at is None or at > end:
-            self._lacking = at and at - end
-            self._records = 0
-            return
-        if at:
-            records = 1
-        while at < end:
-            if end - at < 5:
-                # The rest of the length is in the next bytes: too rare to follow.
-                self._lacking, self._records = None, 0
-                return
-            at += 5 + (data[at + 3] << 8 | data[at + 4])
-            if at <= end:
-                records += 1
-        self._lacking, self._records = at - end, records
+            _call(host.TLS_FEED_END, [self._session])
 
     def _check(self):
         if not self._done:
@@ -209,26 +176,6 @@ class Session:
             self.do_handshake()
 
     # Data
-
-    def exchange(self, incoming):
-        """Takes bytes of the network, at most 256 KiB, and returns data; None where
-        read() has more to say of it."""
-        self._feed(incoming)
-        data = _call(_READ, [self._session, PIECE])
-        if type(data) is bytes:
-            self._dry = self._records == 1 and len(data) < PIECE
-            return data
-        if data is _WANT_READ:
-            self._dry = True
-            # Keys are changed, and tickets come.
-            self._flush()
-        return None
-
-    def encrypt(self, data):
-        """Returns the bytes for the network, where these are in memory, and how much of
-        the data they are."""
-        written = checked(_call(_WRITE, [self._session, data]))
-        return _call(_TAKE, [self._session]), written
 
     def read(self, size=1024, buffer=None, /):
         if buffer is None and self._done and 0 < size <= PIECE:
@@ -251,32 +198,38 @@ class Session:
         return len(data)
 
     def _read(self, size):
-        fed = False
         while True:
             if not self._dry:
                 data = _call(_READ, [self._session, size])
                 if type(data) is bytes:
-                    # It was all there is, if one record brought it.
-                    self._dry = self._records == 1 and len(data) < size
                     return data
-                if data is _END:
-                    if self._closed:
-                        raise SSLZeroReturnError(
-                            SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed (EOF)"
-                        )
-                    return b""
-                if type(data) is _Failure:
-                    self._send_alert()
-                    raise raised(data)
+                if data is not _WANT_READ:
+                    return self._ended(data)
                 self._dry = True
-                if fed:
-                    # It was no data: keys are changed, and tickets come.
-                    self._flush()
+                self._flush()
             incoming = self._incoming
             if incoming is not None and not incoming._size and not incoming._ended:
                 raise no_data()
-            self._fill()
-            fed = True
+            data = self._ends.receive()
+            if not data:
+                self._dry = False
+                _call(host.TLS_FEED_END, [self._session])
+                continue
+            data, more = _call(_EXCHANGE, [self._session, data, size])
+            self._dry = not more
+            if data:
+                return data
+
+    def _ended(self, why):
+        """What a read returns, or raises, where no more data comes."""
+        if why is _END:
+            if self._closed:
+                raise SSLZeroReturnError(
+                    SSL_ERROR_ZERO_RETURN, "TLS/SSL connection has been closed (EOF)"
+                )
+            return b""
+        self._send_alert()
+        raise raised(why)
 
     def write(self, data, /):
         if not self._done:
@@ -296,9 +249,13 @@ class Session:
                 data = bytes(view[:PIECE])
         if not data:
             return 0
-        written = checked(_call(_WRITE, [self._session, data]))
+        encrypted, written = _call(_ENCRYPT, [self._session, data])
+        if not written:
+            self._send_alert(encrypted)
+            written = checked(_call(_WRITE, [self._session, data]))
+            encrypted = _call(_TAKE, [self._session])
         try:
-            self._flush()
+            self._ends.send(encrypted)
         except SSLWantWriteError:
             # The program calls again with the same data, once there is room.
             self._owed = written
