@@ -1,6 +1,7 @@
 //! Tests of `netwasm:net/tls-engine`: TLS sessions whose bytes a program moves by
 //! itself.
 
+mod combined;
 mod peers;
 
 use crate::harness::{self, Finished, Run, cert, text};

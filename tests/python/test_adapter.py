@@ -627,6 +627,23 @@ class Loops(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(b"".join(received), data)
 
     @in_component
+    async def test_tls_gives_data_before_it_tells_what_broke_a_session(self):
+        async def spoil(reader, writer):
+            writer.write(b"data")
+            writer.transport._ssl_protocol._transport.write(b"no record of TLS")
+            await asyncio.wait_for(reader.read(), 10)
+
+        reader, writer = await asyncio.open_connection(
+            *await self.serve(spoil, ssl=server_context()),
+            ssl=client_context(),
+            server_hostname="localhost",
+        )
+        self.assertEqual(await reader.readexactly(4), b"data")
+        with self.assertRaises(ssl.SSLError):
+            await reader.read()
+        writer.close()
+
+    @in_component
     async def test_tls_keeps_no_buffer_for_each_connection(self):
         address = await self.serve(self.echo, ssl=server_context())
         reader, writer = await asyncio.open_connection(

@@ -15,6 +15,7 @@ host; all that is Python in CPython stays as it is.
 
 Beside that: `descriptors.py` (`os.close()` and its like, of a socket's number),
 `loop.py`, `locks.py` and `packages.py` (the assumption that there are threads),
+the other `tls_*.py` (what `tls.py` gives as `_ssl`),
 `tls_protocol.py` and `transfers.py` (fewer copies in asyncio's TLS, fewer turns for
 a file),
 `modules.py` (imports without a file system), `program.py` (runs a script as the

@@ -6,6 +6,8 @@ trust.
 import binascii
 import re
 
+from netwasm_python.tls_constants import ENCODING_DER, ENCODING_PEM
+
 _SEQUENCE, _SET, _INTEGER, _OBJECT = 0x30, 0x31, 0x02, 0x06
 _UTC_TIME, _GENERALIZED_TIME = 0x17, 0x18
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
@@ -203,3 +205,26 @@ def is_authority(der):
                 if object_text(parts[0][1]) == _BASIC_CONSTRAINTS:
                     return any(tag == 0x01 and any(value) for tag, value, _ in _inside(parts[-1][1]))
     return False
+
+
+class Certificate:
+    """A certificate, of get_verified_chain() and get_unverified_chain()."""
+
+    def __init__(self, der):
+        self._der = der
+
+    def public_bytes(self, format=ENCODING_PEM):
+        if format == ENCODING_DER:
+            return self._der
+        import ssl
+
+        return ssl.DER_cert_to_PEM_cert(self._der)
+
+    def get_info(self):
+        return decode(self._der)
+
+    def __eq__(self, other):
+        return isinstance(other, Certificate) and self._der == other._der
+
+    def __hash__(self):
+        return hash(self._der)

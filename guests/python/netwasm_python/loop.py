@@ -137,13 +137,14 @@ def _start_no_process(self, *_, **__):
 
 
 async def _sock_sendfile_native(self, sock, file, offset, count):
-    with sending_files.named(file) as path:
+    named = sending_files.named(file)
+    with named as path:
         ours = getattr(asyncio.unix_events.os, "sendfile", None) is sending_files.sendfile
         if path is None or not ours:
             return await _stock_sendfile_native(self, sock, file, offset, count)
         transfer = transfers.Transfer(self, sock, path, offset, count)
         try:
-            return await transfer.run(os.fstat(file.fileno()).st_size)
+            return await transfer.run(named.size)
         finally:
             if transfer.sent:
                 os.lseek(file.fileno(), offset + transfer.sent, os.SEEK_SET)

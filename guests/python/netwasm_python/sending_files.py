@@ -30,9 +30,10 @@ class named:
         self._number = None
         try:
             number, path = file.fileno(), os.path.abspath(os.fsdecode(file.name))
+            status = os.fstat(number)
             # The name may be another file's by now.
-            if os.path.samestat(os.fstat(number), os.stat(path)):
-                self._number, self._path = number, path
+            if os.path.samestat(status, os.stat(path)):
+                self._number, self._path, self.size = number, path, status.st_size
         except (AttributeError, TypeError, OSError, ValueError):
             pass
 

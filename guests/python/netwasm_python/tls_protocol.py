@@ -2,11 +2,11 @@
 
 The stock one receives into a buffer, copies that into a `MemoryBIO`, and asks the
 session for data until an exception says that there is none; what is written goes
-through a second `MemoryBIO`. Here bytes pass between transport and session as they
-are, where nothing else is going on:
+through a second `MemoryBIO`. Here the host moves the bytes between socket and session,
+where nothing else is going on:
 
-    _SelectorSocketTransport --bytes--> session --data--> the program's protocol
-                             <--bytes--         <--data-- its transport.write()
+    socket --bytes--> session --data--> the program's protocol
+           <--bytes--         <--data-- its transport.write()
 
 Handshakes and ends, protocols with buffers of their own, pauses, what finds no room
 and what fails all take the stock way, which goes on from any point of this one.
@@ -14,13 +14,15 @@ and what fails all take the stock way, which goes on from any point of this one.
 
 from asyncio import selector_events, sslproto
 
-from netwasm_python import host, sockets, tls, waiting
+from netwasm_python import host, sockets, tls_session, waiting
+from netwasm_python.tls_ends import PIECE
 
-_call, _SEND = host.call, host.SEND
+_call, _RECEIVE, _SEND = host.call, host.RECEIVE_TLS, host.SEND_TLS
 _WRAPPED = sslproto.SSLProtocolState.WRAPPED
 # Larger pieces may not fit into the session at once.
 _MOST_WRITTEN = 64 * 1024
 
+_Session = tls_session.Session
 _Protocol = sslproto.SSLProtocol
 _Transport = selector_events._SelectorSocketTransport
 _stock_init = _Protocol.__init__
@@ -48,8 +50,43 @@ def _read_ready__tls(self):
     if self._conn_lost:
         return
     protocol = self._protocol
+    if (
+        protocol._state is not _WRAPPED
+        or protocol._app_reading_paused
+        or protocol._app_protocol_is_buffer
+        or protocol._incoming._size
+        or type(session := protocol._sslobj._sslobj) is not _Session
+    ):
+        _receive(self, protocol)
+        return
+    received = _call(_RECEIVE, [self._sock_fd, session._session, PIECE])
+    if type(received) is not tuple:
+        if received is None:
+            self._read_ready__on_eof()
+        elif received.value[0] not in sockets._AGAIN:
+            self._fatal_error(
+                waiting.failed(received), "Fatal read error on socket transport"
+            )
+        return
+    data, more = received
     try:
-        data = self._sock.recv(_Protocol.max_size)
+        session._dry = not more
+        if data:
+            protocol._app_protocol.data_received(data)
+        if more or _is_busy(protocol) or protocol._ssl_reading_paused:
+            protocol._do_read()
+    except (SystemExit, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        protocol._fatal_error(error, "Fatal error on SSL protocol")
+    except BaseException as error:
+        self._fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
+
+
+def _receive(self, protocol):
+    """Goes the stock way."""
+    try:
+        data = self._sock.recv(PIECE)
     except (BlockingIOError, InterruptedError):
         return
     except (SystemExit, KeyboardInterrupt):
@@ -61,36 +98,12 @@ def _read_ready__tls(self):
         self._read_ready__on_eof()
         return
     try:
-        _take(protocol, data)
+        protocol._incoming.write(data)
+        protocol.buffer_updated(0)
     except (SystemExit, KeyboardInterrupt):
         raise
     except BaseException as error:
         self._fatal_error(error, "Fatal error: protocol.buffer_updated() call failed.")
-
-
-def _take(self, data):
-    """SSLProtocol.buffer_updated(), of bytes that are in no buffer."""
-    session = self._sslobj._sslobj
-    if (
-        self._state is not _WRAPPED
-        or self._app_reading_paused
-        or self._app_protocol_is_buffer
-        or self._incoming._size
-        or type(session) is not tls._SSLSocket
-    ):
-        self._incoming.write(data)
-        self.buffer_updated(0)
-        return
-    try:
-        data = session.exchange(data)
-        if data:
-            self._app_protocol.data_received(data)
-            if session._dry and not _is_busy(self) and not self._ssl_reading_paused:
-                return
-    except Exception as error:
-        self._fatal_error(error, "Fatal error on SSL protocol")
-    else:
-        self._do_read()
 
 
 def _is_busy(self):
@@ -107,26 +120,25 @@ def _is_busy(self):
 
 def write(self, data):
     protocol = self._ssl_protocol
-    if type(data) is bytes and data and protocol is not None:
-        session = protocol._sslobj._sslobj
-        if (
-            protocol._state is _WRAPPED
-            and len(data) <= _MOST_WRITTEN
-            and not _is_busy(protocol)
-            and not protocol._ssl_writing_paused
-            and type(session) is tls._SSLSocket
-            and not session._closed
-        ):
-            _write(protocol, session, data)
-            return
-    _stock_write(self, data)
+    if (
+        type(data) is bytes
+        and protocol is not None
+        and protocol._state is _WRAPPED
+        and 0 < len(data) <= _MOST_WRITTEN
+        and not _is_busy(protocol)
+        and not protocol._ssl_writing_paused
+        and type(session := protocol._sslobj._sslobj) is _Session
+        and not session._closed
+    ):
+        _write(protocol, session, data)
+    else:
+        _stock_write(self, data)
 
 
 def _write(self, session, data):
     """SSLProtocol._write_appdata(), where nothing else waits."""
+    transport = self._transport
     try:
-        encrypted, written = session.encrypt(data)
-        transport = self._transport
         if (
             type(transport) is _Transport
             and not transport._buffer
@@ -134,16 +146,15 @@ def _write(self, session, data):
             and not transport._eof
             and transport._empty_waiter is None
         ):
-            sent = _call(_SEND, [transport._sock_fd, encrypted])
-            if sent == len(encrypted):
-                encrypted = b""
-            elif type(sent) is int:
-                encrypted = memoryview(encrypted)[sent:]
-            elif sent.value[0] not in sockets._AGAIN:
+            sent = _call(_SEND, [transport._sock_fd, session._session, data])
+            if type(sent) is not tuple:
                 transport._fatal_error(
                     waiting.failed(sent), "Fatal write error on socket transport"
                 )
                 return
+        else:
+            sent = _call(host.TLS_ENCRYPT, [session._session, data])
+        encrypted, written = sent
         if encrypted:
             transport.write(encrypted)
     except Exception as error:

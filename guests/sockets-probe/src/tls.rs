@@ -110,6 +110,33 @@ pub(crate) fn run(
             let read = session(name)?.read(most.parse().map_err(error)?);
             read.map(incoming).map_err(said)
         }
+        // Passes what one session has for the network on to another, which reads.
+        ["exchange", from, to, most] => {
+            let data = session(from)?.take();
+            let most = most.parse().map_err(error)?;
+            Ok(exchanged(session(to)?.exchange(&data, most)))
+        }
+        ["encrypt", from, text, to] => {
+            let (encrypted, taken) = session(from)?.encrypt(text.as_bytes());
+            session(to)?.feed(&encrypted);
+            Ok(taken.to_string())
+        }
+        ["receive-tls", name, socket, most] => {
+            let socket = sockets.get(socket).ok_or("there is no such socket")?;
+            let most = most.parse().map_err(error)?;
+            let received = sockets::receive_tls(*socket, session(name)?, most);
+            let received = received.map_err(failed)?;
+            Ok(received.map_or_else(|| "end".to_owned(), exchanged))
+        }
+        ["send-tls", name, socket, text] => {
+            let socket = sockets.get(socket).ok_or("there is no such socket")?;
+            let sent = sockets::send_tls(*socket, session(name)?, text.as_bytes());
+            let (rest, taken) = sent.map_err(failed)?;
+            Ok(match rest.len() {
+                0 => taken.to_string(),
+                left => format!("{taken}, {left} bytes left"),
+            })
+        }
         ["pending", name] => Ok(session(name)?.pending().to_string()),
         ["close", name] => {
             session(name)?.close();
@@ -310,6 +337,14 @@ fn incoming(read: Incoming) -> String {
         Incoming::Data(data) => format!("{} bytes", data.len()),
         Incoming::WantRead => "want-read".to_owned(),
         Incoming::End => "end".to_owned(),
+    }
+}
+
+fn exchanged((data, more): (Vec<u8>, bool)) -> String {
+    let data = incoming(Incoming::Data(data));
+    match more {
+        true => format!("{data}, more"),
+        false => format!("{data}, no more"),
     }
 }
 

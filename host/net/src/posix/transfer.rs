@@ -22,15 +22,16 @@ pub const MOST_BYTES: usize = 1 << 20;
 
 /// Size from which one call sends no more of a file, in bytes. Each call costs an
 /// interpreter a turn of its event loop, which is dearer than to send a MiB.
-const MOST_OF_FILE: u64 = 8 << 20;
+const MOST_OF_FILE: u64 = 16 << 20;
 
 /// Maximum that one sendfile(2) of a call sends, in bytes: as much as Linux lets a
 /// socket hold unless `net.ipv4.tcp_wmem` says more, so that mostly one suffices. A
 /// program has its worker for itself, and waits for the call in any case.
 const SLICE_OF_FILE: u64 = 4 << 20;
 
-/// Time after which a call sends no more of a file.
-const LONGEST: Duration = Duration::from_millis(1);
+/// Time after which a call sends no more of a file. The kernel sends some 8 MiB
+/// meanwhile; CPython's own asyncio lets one call send more.
+const LONGEST: Duration = Duration::from_millis(2);
 
 impl PosixSocket {
     /// Receives bytes of a stream into a buffer that grows as needed, and

@@ -45,6 +45,24 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
             Ok((written.map(count).map_err(wit::Failure::from),))
         },
     )?;
+    interface.func_wrap(
+        "[method]session.exchange",
+        |mut store: Store<'_>, (session, data, most): (Handle, WasmList<u8>, u32)| {
+            let exchanged = with_session(&mut store, &session, |engine, store| {
+                engine.exchange(data.as_le_slice(store), limit(most))
+            })?;
+            Ok((exchanged,))
+        },
+    )?;
+    interface.func_wrap(
+        "[method]session.encrypt",
+        |mut store: Store<'_>, (session, data): (Handle, WasmList<u8>)| {
+            let (encrypted, taken) = with_session(&mut store, &session, |engine, store| {
+                engine.encrypt(data.as_le_slice(store))
+            })?;
+            Ok(((encrypted, count(taken)),))
+        },
+    )?;
     linker.allow_shadowing(false);
     Ok(())
 }
@@ -63,6 +81,11 @@ fn with_session<R>(
 /// Converts a number of bytes: a list has fewer than 4 GiB.
 fn count(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// Converts a maximum of bytes.
+fn limit(most: u32) -> usize {
+    usize::try_from(most).unwrap_or(usize::MAX)
 }
 
 impl AsyncState {
@@ -162,14 +185,27 @@ impl HostSession for AsyncState {
     }
 
     fn read(&mut self, session: Handle, most: u32) -> Called<wit::Incoming> {
-        let most = usize::try_from(most).unwrap_or(usize::MAX);
-        let read = self.with_engine(&session, |engine| engine.read(most))?;
+        let read = self.with_engine(&session, |engine| engine.read(limit(most)))?;
         Ok(read.map(Into::into).map_err(Into::into))
     }
 
     fn write(&mut self, session: Handle, data: Vec<u8>) -> Called<u32> {
         let written = self.with_engine(&session, |engine| engine.write(&data))?;
         Ok(written.map(count).map_err(Into::into))
+    }
+
+    fn exchange(
+        &mut self,
+        session: Handle,
+        data: Vec<u8>,
+        most: u32,
+    ) -> wasmtime::Result<(Vec<u8>, bool)> {
+        self.with_engine(&session, |engine| engine.exchange(&data, limit(most)))
+    }
+
+    fn encrypt(&mut self, session: Handle, data: Vec<u8>) -> wasmtime::Result<(Vec<u8>, u32)> {
+        let (encrypted, taken) = self.with_engine(&session, |engine| engine.encrypt(&data))?;
+        Ok((encrypted, count(taken)))
     }
 
     fn close(&mut self, session: Handle) -> wasmtime::Result<()> {
@@ -208,9 +244,8 @@ impl HostSession for AsyncState {
         context: Option<Vec<u8>>,
         length: u32,
     ) -> Called<Vec<u8>> {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
         let exported = self.with_engine(&session, |engine| {
-            engine.export(label.as_bytes(), context.as_deref(), length)
+            engine.export(label.as_bytes(), context.as_deref(), limit(length))
         })?;
         Ok(exported.map_err(Into::into))
     }

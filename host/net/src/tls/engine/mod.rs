@@ -9,12 +9,13 @@
 //! A server is first a greeting that is waited for: the guest chooses its
 //! options by it.
 
+mod data;
 mod failure;
 mod fed;
 mod options;
 
 use std::fmt;
-use std::io::{self, BufRead, Write};
+use std::io::Write;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
@@ -24,6 +25,7 @@ use rustls::{
     ServerConfig, SupportedCipherSuite,
 };
 
+pub use self::data::Plaintext;
 pub use self::failure::EngineFailure;
 pub use self::fed::Held;
 use self::fed::{Fed, MOST_FED, MOST_FED_IN_ALL};
@@ -31,9 +33,6 @@ pub use self::options::{ClientCertificates, Configs, EngineOptions, Identity, Ve
 
 /// Maximum of encrypted bytes that wait to be taken, roughly.
 const MOST_WAITING: usize = 256 << 10;
-
-/// Maximum of plain bytes that one call reads.
-const MOST_READ: usize = 1 << 20;
 
 /// Maximum of keying material, in bytes: RFC 5869 allows no more for the
 /// shortest hash.
@@ -63,17 +62,6 @@ pub struct Greeting {
     pub server_name: Option<String>,
     /// The protocols that it speaks.
     pub alpn: Vec<String>,
-}
-
-/// Outcome of a read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plaintext {
-    /// Bytes of the peer.
-    Data(Vec<u8>),
-    /// It needs more of the network's bytes.
-    WantRead,
-    /// The peer sent `close_notify`.
-    End,
 }
 
 /// A session.
@@ -272,73 +260,6 @@ impl Engine {
                 }
                 Side::None => return Err(EngineFailure::Truncated),
             }
-        }
-    }
-
-    /// Reads at most this many bytes of the peer's data.
-    ///
-    /// # Errors
-    /// Fails as [`Self::handshake`] does, or with `Truncated` if the network
-    /// has ended.
-    pub fn read(&mut self, most: usize) -> Outcome<Plaintext> {
-        let most = most.min(MOST_READ);
-        let mut data = Vec::new();
-        loop {
-            let Side::Connection(connection) = &mut self.side else {
-                self.check()?;
-                return self.starve().map(|_| Plaintext::WantRead);
-            };
-            let mut reader = connection.reader();
-            let taken = match reader.fill_buf() {
-                Ok([]) if data.is_empty() => return Ok(Plaintext::End),
-                Ok([]) => break,
-                Ok(chunk) => {
-                    let taken = chunk.get(..most - data.len()).unwrap_or(chunk);
-                    data.extend_from_slice(taken);
-                    Some(taken.len())
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-                Err(_) if data.is_empty() => return Err(EngineFailure::Truncated),
-                Err(_) => break,
-            };
-            if let Some(taken) = taken {
-                reader.consume(taken);
-                if data.len() == most {
-                    break;
-                }
-                continue;
-            }
-            // Data that came before a failure is given first.
-            if self.failed.is_some() {
-                break;
-            }
-            match self.advance() {
-                Ok(0) if data.is_empty() => {
-                    return self.starve().map(|_| Plaintext::WantRead);
-                }
-                Ok(0) => break,
-                // There may be data before what was wrong.
-                Ok(_) | Err(_) => {}
-            }
-        }
-        if data.is_empty() && most > 0 {
-            self.check()?;
-        }
-        Ok(Plaintext::Data(data))
-    }
-
-    /// Encrypts data, and returns how many bytes of it were taken.
-    ///
-    /// # Errors
-    /// Fails as the session has.
-    pub fn write(&mut self, data: &[u8]) -> Outcome<usize> {
-        self.check()?;
-        match &mut self.side {
-            Side::Connection(connection) => {
-                let written = connection.writer().write(data);
-                written.map_err(|error| EngineFailure::Protocol(error.to_string()))
-            }
-            _ => Ok(0),
         }
     }
 

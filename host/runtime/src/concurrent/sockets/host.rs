@@ -1,18 +1,23 @@
 //! The interface `sockets`: look up the number, call, convert.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use send_wrapper::SendWrapper;
-use wasmtime::component::{HasSelf, Linker, WasmList};
+use wasmtime::component::{HasSelf, Linker, Resource, WasmList};
 
 use crate::bindings::netwasm::net::types::{IpAddress, SocketAddress};
 use crate::concurrent::bindings::netwasm::net::sockets::{
     self, Datagram, Direction, Failure, Family, Host, Kind, OptionName,
 };
+use crate::concurrent::handles::TlsEngineHandle;
 use crate::concurrent::state::{AsyncState, Store};
 
 /// Result of a function. The outer error is a trap.
 type Called<T> = wasmtime::Result<Result<T, Failure>>;
+
+/// A TLS session of `tls-engine`.
+type Session = Resource<TlsEngineHandle>;
 
 /// Links the interface.
 ///
@@ -40,6 +45,17 @@ pub(crate) fn add_to_linker(linker: &mut Linker<AsyncState>) -> wasmtime::Result
             let data = data.as_le_slice(&store);
             let sent = sockets.and_then(|it| it.send_to(socket, data, to.into()));
             Ok((sent.map(count),))
+        },
+    )?;
+    interface.func_wrap(
+        "send-tls",
+        |store: Store<'_>, (socket, session, data): (u32, Session, WasmList<u8>)| {
+            let engine = Rc::clone(&store.data().table.get(&session)?.0);
+            let sockets = store.data().opened_sockets();
+            let sockets = sockets.ok_or_else(Failure::bad_descriptor);
+            let data = data.as_le_slice(&store);
+            let sent = sockets.and_then(|it| it.send_tls(socket, &mut engine.borrow_mut(), data));
+            Ok((sent.map(|(rest, taken)| (rest, count(taken))),))
         },
     )?;
     linker.allow_shadowing(false);
@@ -104,6 +120,24 @@ impl Host for AsyncState {
 
     fn send(&mut self, socket: u32, data: Vec<u8>) -> Called<u32> {
         Ok(self.sockets().send(socket, &data).map(count))
+    }
+
+    fn receive_tls(
+        &mut self,
+        socket: u32,
+        session: Session,
+        most: u32,
+    ) -> Called<Option<(Vec<u8>, bool)>> {
+        let engine = Rc::clone(&self.table.get(&session)?.0);
+        let mut engine = engine.borrow_mut();
+        Ok(self.sockets().receive_tls(socket, &mut engine, most))
+    }
+
+    fn send_tls(&mut self, socket: u32, session: Session, data: Vec<u8>) -> Called<(Vec<u8>, u32)> {
+        let engine = Rc::clone(&self.table.get(&session)?.0);
+        let mut engine = engine.borrow_mut();
+        let sent = self.sockets().send_tls(socket, &mut engine, &data);
+        Ok(sent.map(|(rest, taken)| (rest, count(taken))))
     }
 
     fn send_to(&mut self, socket: u32, data: Vec<u8>, to: SocketAddress) -> Called<u32> {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use netwasm_base::address::Address;
 use netwasm_net::posix::{Receive, SocketKind};
+use netwasm_net::tls::engine::Engine;
 
 use crate::concurrent::bindings::netwasm::net::sockets::{Errno, Failure};
 
@@ -35,13 +36,37 @@ impl Sockets {
         if held.socket.kind() == SocketKind::Datagram {
             return Ok(self.datagram(number, &held, receiving)?.data);
         }
+        self.receive_with(&held, receiving, <[u8]>::to_vec)
+    }
+
+    /// Receives bytes of a stream, and exchanges them for the data of a TLS session.
+    /// Returns `None` at the end.
+    pub(super) fn receive_tls(
+        &mut self,
+        number: u32,
+        engine: &mut Engine,
+        most: u32,
+    ) -> Outcome<Option<(Vec<u8>, bool)>> {
+        let held = Rc::clone(self.stream(number)?);
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let receiving = Receive { most, peek: false };
+        self.receive_with(&held, receiving, |data| {
+            (!data.is_empty()).then(|| engine.exchange(data, most))
+        })
+    }
+
+    /// Receives bytes of a stream, and passes them on.
+    fn receive_with<R>(
+        &mut self,
+        held: &Held,
+        receiving: Receive,
+        take: impl FnOnce(&[u8]) -> R,
+    ) -> Outcome<R> {
         let env = &self.local.env.net;
-        let data = held
-            .socket
-            .receive(env, &mut self.buffer, receiving)?
-            .to_vec();
-        self.note(data.len());
-        Ok(data)
+        let data = held.socket.receive(env, &mut self.buffer, receiving)?;
+        let (count, taken) = (data.len(), take(data));
+        self.note(count);
+        Ok(taken)
     }
 
     pub(super) fn receive_from(&mut self, number: u32, most: u32) -> Outcome<Received> {
@@ -103,6 +128,31 @@ impl Sockets {
         Ok(count)
     }
 
+    /// Encrypts data by a TLS session, and sends what there is room for. Returns the
+    /// bytes that are to be sent still, and how many bytes of the data were taken.
+    pub(super) fn send_tls(
+        &self,
+        number: u32,
+        engine: &mut Engine,
+        data: &[u8],
+    ) -> Outcome<(Vec<u8>, usize)> {
+        // Nothing is encrypted that could not be sent.
+        let held = self.stream(number)?;
+        let (mut encrypted, taken) = engine.encrypt(data);
+        if encrypted.is_empty() {
+            return Ok((encrypted, taken));
+        }
+        match held.socket.send(&self.local.env.net, &encrypted) {
+            Ok(count) => {
+                self.note(count);
+                encrypted.drain(..count);
+            }
+            Err(rustix::io::Errno::AGAIN) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok((encrypted, taken))
+    }
+
     pub(super) fn send_to(&self, number: u32, data: &[u8], to: Address) -> Outcome<usize> {
         let held = self.socket(number)?;
         if held.socket.kind() == SocketKind::Stream {
@@ -128,10 +178,7 @@ impl Sockets {
         offset: u64,
         most: u64,
     ) -> Outcome<u64> {
-        let held = self.socket(number)?;
-        if held.socket.kind() == SocketKind::Datagram {
-            return Err(Errno::NotSupported.into());
-        }
+        let held = self.stream(number)?;
         let file = match held.file_being_sent(path, offset) {
             Some(file) => file,
             None => {
@@ -159,6 +206,15 @@ impl Sockets {
         }
         self.note(usize::try_from(count).unwrap_or(usize::MAX));
         Ok(count)
+    }
+
+    /// Returns a socket that is a stream.
+    fn stream(&self, number: u32) -> Outcome<&Rc<Held>> {
+        let held = self.socket(number)?;
+        match held.socket.kind() {
+            SocketKind::Stream => Ok(held),
+            SocketKind::Datagram => Err(Errno::NotSupported.into()),
+        }
     }
 
     /// Notes bytes that were moved, so that a guest that moves many gives way
