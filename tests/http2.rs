@@ -63,6 +63,23 @@ fn a_request_looks_to_the_guest_as_one_of_http_1_1_does() {
 }
 
 #[test]
+fn cookies_that_a_browser_splits_off_are_one_header_of_max_headers() {
+    let server = probe();
+    let mut client = Http2::connect(server.address("http"));
+    let mut request = ask("GET", "/headers");
+    for number in 0..180 {
+        let value = format!("c{number}=v").parse().expect("a value");
+        request.headers_mut().append("cookie", value);
+    }
+    let response = client.exchange(request, b"");
+    assert_eq!(response.status, 200);
+    let cookies = response.text().trim_end().rsplit("cookie: ").next();
+    assert_eq!(cookies.map(|it| it.split("; ").count()), Some(180));
+    drop(client);
+    server.stop();
+}
+
+#[test]
 fn a_request_without_an_authority_may_have_a_host() {
     let server = probe();
     let mut peer = server.connect_http();

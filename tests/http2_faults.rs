@@ -162,6 +162,28 @@ fn requests_that_are_given_up_again_and_again_end_the_connection() {
 }
 
 #[test]
+fn requests_that_are_given_up_all_at_once_leave_the_connection_to_others() {
+    let server = probe().start();
+    let mut peer = raw(&server);
+    let mut all = Vec::new();
+    for number in 0..90 {
+        let stream = 2 * number + 1;
+        all.extend(frame(HEADERS, WHOLE, stream, GET));
+        all.extend(frame(RST_STREAM, 0, stream, &CANCEL.to_be_bytes()));
+    }
+    all.extend(frame(HEADERS, WHOLE, 1001, GET));
+    peer.send(&all);
+    loop {
+        let told = next_frame(&mut peer);
+        assert_ne!(told.kind, GOAWAY);
+        if (told.kind, told.stream) == (HEADERS, 1001) {
+            break;
+        }
+    }
+    server.stop();
+}
+
+#[test]
 fn streams_that_the_server_has_to_reset_end_the_connection_in_the_end() {
     let server = probe().start();
     let mut flood = Vec::new();

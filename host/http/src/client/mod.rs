@@ -93,8 +93,10 @@ const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
 /// Number of reset streams whose late frames are expected, for a second each.
 const MOST_RESET: usize = 1000;
 
-/// Interval of HTTP/2 pings, while the connection has exchanges.
-const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Interval of HTTP/2 pings, while the connection has exchanges and the server is
+/// silent. gRPC servers close the connections of clients that ask more than every
+/// 5 minutes, which would end a stream that waits for long.
+const PING_INTERVAL: Duration = Duration::from_secs(310);
 
 /// Sender of the requests of a worker's guests.
 #[derive(Debug)]

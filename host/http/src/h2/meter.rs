@@ -32,9 +32,10 @@ const UPDATE: usize = 64;
 /// `h2` counts them: in bytes by which they are shorter than [`SMALL`].
 const SMALL_AT_ONCE: usize = 512 << 10;
 
-/// Maximum of small DATA frames that no stream has taken. Beyond it, `h2` ends the
-/// connection. There must be room for those of a turn and of a receive.
-pub(super) const SMALL_FRAMES: usize = 4 * SMALL_AT_ONCE;
+/// Maximum of small DATA frames that no stream has taken, which is about the memory
+/// that they take. Beyond it, `h2` ends the connection. There must be room for those
+/// of a turn and of a receive, and for bodies that guests do not read.
+pub(super) const SMALL_FRAMES: usize = 8 * SMALL_AT_ONCE;
 
 /// Maximum of unfinished requests remembered.
 const MOST_UNFINISHED: usize = 2 * MOST_STREAMS as usize;

@@ -126,6 +126,9 @@ impl Connection {
         }
         let handshake = builder
             .max_concurrent_streams(MOST_STREAMS)
+            // A client may give up all of its requests at once. The meter stops one
+            // that does so again and again.
+            .max_pending_accept_reset_streams(MOST_STREAMS as usize)
             .max_header_list_size(most)
             .initial_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)

@@ -65,7 +65,7 @@ pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal
     if head.method == Method::CONNECT {
         return Err(Refusal::new(501, "this is no proxy"));
     }
-    if head.headers.len() > limits.max_headers {
+    if has_too_many(&head.headers, limits.max_headers) {
         return Err(Refusal::over("--max-headers", 431, "too many header lines"));
     }
     check_target(head, limits)?;
@@ -97,6 +97,17 @@ pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal
         }
     }
     check_authority(head.uri.authority(), host)
+}
+
+/// True if there are too many fields. Those into which clients split `Cookie` are
+/// one, as they are joined (RFC 9113, section 8.2.3): browsers split each cookie off.
+fn has_too_many(headers: &HeaderMap, most: usize) -> bool {
+    let count = headers.len();
+    if count <= most {
+        return false;
+    }
+    let cookies = headers.get_all(header::COOKIE).iter().count();
+    count - cookies.saturating_sub(1) > most
 }
 
 fn check_target(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
