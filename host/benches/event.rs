@@ -45,7 +45,7 @@ const HANDLER: &str = r#"
     (func $take (param i32 i32 f64 i32 i32 i32)))
   (memory (export "memory") 2)
   (data (i32.const 0) "hostaccept")
-  ;; `respond` with a response whose status is 200
+  ;; `respond` with a response whose status is 200; what follows it stays zero
   (data (i32.const 64) "\00\00\00\00\00\00\00\00\c8")
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
     (i32.const 65536))
@@ -57,12 +57,12 @@ const HANDLER: &str = r#"
     (i32.const 64)))
 "#;
 const TWO_HEADERS: &str = "
-    (call $header (local.get $request) (i32.const 0) (i32.const 4) (i32.const 128))
-    (call $header (local.get $request) (i32.const 4) (i32.const 6) (i32.const 128))
+    (call $header (local.get $request) (i32.const 0) (i32.const 4) (i32.const 4096))
+    (call $header (local.get $request) (i32.const 4) (i32.const 6) (i32.const 4096))
 ";
 const A_TOKEN: &str = "
     (call $take (i32.const 0) (i32.const 10) (f64.const 1e9) (i32.const 1000000)
-      (i32.const 1) (i32.const 128))
+      (i32.const 1) (i32.const 4096))
 ";
 /// Number of instances that get events in turn.
 const INSTANCES: u32 = 256;

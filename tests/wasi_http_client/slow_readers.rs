@@ -1,5 +1,5 @@
-//! Instances that do not read what they asked for, on a connection of HTTP/2 that
-//! others use, too.
+//! Instances that do not read what they asked for, or wait for long, on a connection
+//! of HTTP/2 that others use, too.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::Response;
+use tokio::sync::Barrier;
 
+use super::{PROBES, ask, probe};
 use crate::harness::{Run, SecureUpstream, Secured, TcpPeer, cert, message, text};
 
 /// Bytes of a body that is read: more than a stream's first window.
@@ -30,13 +32,13 @@ fn bodies_that_are_not_read_hold_up_no_others_of_their_connection() {
             .args(["--ca", text(&cert("ca.pem"))])
             .guest_args(&[&format!("https://localhost:{}", upstream.address.port())])
             .start();
-        let ask = || {
+        let ask_once = || {
             let mut peer = server.connect_http();
             let response = peer.exchange(message("GET", "/", &[]));
             assert_eq!((response.status, response.body.len()), (200, WHOLE));
         };
         // The connection is there before they come.
-        ask();
+        ask_once();
         let slow: Vec<_> = (0..6)
             .map(|_| {
                 let mut peer = TcpPeer::connect_narrow(server.address("http"));
@@ -49,13 +51,55 @@ fn bodies_that_are_not_read_hold_up_no_others_of_their_connection() {
         let mut still = 0;
         while still < 20 {
             let before = sent.load(Ordering::Relaxed);
-            ask();
+            ask_once();
             let after = sent.load(Ordering::Relaxed);
             still = if after == before { still + 1 } else { 0 };
         }
         assert_eq!(upstream.connections(), 1);
         drop(slow);
         server.stop();
+    }
+}
+
+/// A server takes so many streams on a connection, and all are in use for long.
+#[test]
+fn what_finds_no_stream_on_a_connection_gets_another_one() {
+    const AT_ONCE: usize = 128;
+    for guest in PROBES {
+        let barrier = Arc::new(Barrier::new(AT_ONCE));
+        let serve = move |stream| together(stream, Arc::clone(&barrier));
+        let upstream = SecureUpstream::new(&["h2"], serve);
+        let server = probe(guest, "127.0.0.1:*")
+            .args(["--allow-connect", "localhost:*", "--event-timeout", "5s"])
+            .args(["--ca", text(&cert("ca.pem"))])
+            .start();
+        let url = format!("https://localhost:{}", upstream.address.port());
+        // The connection is there before they come.
+        assert_eq!(ask(&server, &format!("/get?{url}/alone")), "200 stream 0");
+        let said = ask(&server, &format!("/flood?{AT_ONCE}+{url}/together"));
+        assert_eq!(said, format!("{AT_ONCE} answered, 0 refused"));
+        assert!(upstream.connections() > 1);
+        server.stop();
+    }
+}
+
+/// Takes 100 streams on each connection, and answers requests for `/together` once
+/// as many have come as the barrier waits for.
+async fn together(stream: Secured, barrier: Arc<Barrier>) {
+    let mut builder = h2::server::Builder::new();
+    builder.max_concurrent_streams(100);
+    let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
+        return;
+    };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        let barrier = (request.uri().path() == "/together").then(|| Arc::clone(&barrier));
+        tokio::spawn(async move {
+            if let Some(barrier) = barrier {
+                barrier.wait().await;
+            }
+            // The client may have left.
+            let _ = respond.send_response(Response::new(()), true);
+        });
     }
 }
 

@@ -1,11 +1,14 @@
 //! Servers of HTTP/2 whose frames are made by hand.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{PROBES, ask, probe};
-use crate::harness::http2::{DATA, END_HEADERS, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame};
+use crate::harness::http2::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PREFACE, RST_STREAM, SETTINGS, frame,
+};
 use crate::harness::{SecureUpstream, Secured, Server, cert, text};
 
 /// HPACK of `:status 200`.
@@ -60,6 +63,24 @@ fn late_frames_of_dropped_responses_do_not_end_the_connection() {
         assert_eq!(upstream.connections(), number + 1);
         server.stop();
     }
+}
+
+/// A server that leaves names the last request that it has processed.
+#[test]
+fn a_request_that_a_leaving_server_did_not_process_is_sent_once_more() {
+    let connections = AtomicUsize::new(0);
+    let serve = move |stream| {
+        let number = connections.fetch_add(1, Ordering::Relaxed);
+        leave(stream, number.is_multiple_of(2))
+    };
+    let upstream = SecureUpstream::new(&["h2"], serve);
+    for guest in PROBES {
+        let server = start(guest);
+        let url = format!("https://localhost:{}/", upstream.address.port());
+        assert_eq!(ask(&server, &format!("/get?{url}")), "200 stream 0");
+        server.stop();
+    }
+    assert_eq!(upstream.connections(), 2 * PROBES.len());
 }
 
 /// Begins a connection; `None` if the client has left.
@@ -123,5 +144,22 @@ async fn late(mut stream: Secured) {
         };
         // The client may have left.
         let _ = stream.write_all(&frames).await;
+    }
+}
+
+/// Answers requests, or leaves without having processed any.
+async fn leave(mut stream: Secured, leaves: bool) {
+    if begin(&mut stream).await.is_none() {
+        return;
+    }
+    while let Some((kind, number)) = next(&mut stream).await {
+        if kind == HEADERS {
+            let answer = match leaves {
+                true => frame(GOAWAY, 0, 0, &[0; 8]),
+                false => frame(HEADERS, END_HEADERS | END_STREAM, number, OK),
+            };
+            // The client may have left.
+            let _ = stream.write_all(&answer).await;
+        }
     }
 }

@@ -83,10 +83,12 @@ pub(super) fn is_lost(error: &legacy::Error) -> bool {
 }
 
 /// True if an HTTP/2 peer says that it did nothing with the request (RFC 9113,
-/// section 8.7).
+/// section 8.7). `h2` reports a GOAWAY for streams above the last one that it names.
 pub(super) fn is_refused(error: &legacy::Error) -> bool {
-    let refused =
-        |error: &h2::Error| error.is_remote() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let refused = |error: &h2::Error| {
+        let refuses = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (refuses || error.is_go_away())
+    };
     causes(error).any(|cause| cause.downcast_ref().is_some_and(refused))
 }
 

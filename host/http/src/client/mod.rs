@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Hyper does the exchange, and keeps idle connections for the next one. Each
-//! worker has its own, shared by all its instances. A worker is one thread, so
+//! worker has its own, shared by all its instances, and as many side by side as
+//! servers of HTTP/2 need connections (`lanes`). A worker is one thread, so
 //! nothing passes between threads. A connection whose exchange was cancelled is
 //! not kept.
 //!
@@ -26,12 +27,14 @@ mod body;
 mod connector;
 mod failure;
 mod head;
+mod lanes;
 mod line;
 mod plain;
 mod received;
 mod websocket;
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -61,6 +64,7 @@ use netwasm_net::worker::Worker;
 use self::begin::{Beginning, begin};
 use self::body::{RequestUpload, SentBody};
 use self::connector::Connector;
+use self::lanes::{LanePlace, Lanes};
 use self::line::{ClientLine, Idle};
 use self::received::ReceivedBody;
 use crate::spans::Sent;
@@ -159,7 +163,10 @@ impl Client {
 /// Connections of a worker's client.
 #[derive(Debug)]
 struct KeptLines {
-    exchanges: legacy::Client<Connector, SentBody>,
+    worker: Weak<Worker>,
+    /// Hyper's clients, by lane. Each is made on its first use.
+    clients: RefCell<HashMap<usize, HyperClient>>,
+    lanes: Lanes,
     tasks: Tasks,
     idle: Idle,
     /// Maximum of header lines in a response.
@@ -167,17 +174,29 @@ struct KeptLines {
     counters: Arc<Counters>,
 }
 
+type HyperClient = legacy::Client<Connector, SentBody>;
+
 impl KeptLines {
     fn new(env: &Env, worker: Weak<Worker>) -> Self {
-        let most_fields = env.limits.http.max_response_headers;
-        let tasks = Tasks(SendWrapper::new(Weak::clone(&worker)));
-        let exchanges = legacy::Client::builder(tasks.clone())
+        Self {
+            tasks: Tasks(SendWrapper::new(Weak::clone(&worker))),
+            worker,
+            clients: RefCell::default(),
+            lanes: Lanes::default(),
+            idle: Idle::default(),
+            most_fields: env.limits.http.max_response_headers,
+            counters: Arc::clone(&env.counters),
+        }
+    }
+
+    fn client(&self) -> HyperClient {
+        legacy::Client::builder(self.tasks.clone())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_max_idle_per_host(MOST_IDLE)
             .http1_max_buf_size(MOST_HEAD as usize)
-            .http1_max_headers(head::most_lines(most_fields))
+            .http1_max_headers(head::most_lines(self.most_fields))
             .http2_initial_stream_window_size(STREAM_WINDOW)
             .http2_initial_connection_window_size(CONNECTION_WINDOW)
             // `head::receive` refuses more than `MOST_HEAD`: h2 would not say
@@ -188,14 +207,14 @@ impl KeptLines {
             .http2_max_concurrent_reset_streams(MOST_RESET)
             .http2_max_local_error_reset_streams(None)
             .http2_keep_alive_interval(PING_INTERVAL)
-            .build(Connector::new(worker));
-        Self {
-            exchanges,
-            tasks,
-            idle: Idle::default(),
-            most_fields,
-            counters: Arc::clone(&env.counters),
-        }
+            .build(Connector::new(Weak::clone(&self.worker)))
+    }
+
+    /// Begins a request in a lane.
+    fn request(&self, lane: usize, request: Request<SentBody>) -> legacy::ResponseFuture {
+        let mut clients = self.clients.borrow_mut();
+        let client = clients.entry(lane).or_insert_with(|| self.client());
+        client.request(request)
     }
 
     async fn send(
@@ -255,22 +274,27 @@ impl KeptLines {
         upload: &Arc<RequestUpload>,
         options: &SendOptions,
     ) -> Result<(Response<Incoming>, Guard), Failed> {
+<<<<<<< HEAD
         let empty = request.body().is_end_stream();
+=======
+        let lane = request.uri().authority().map(|it| self.lanes.enter(it));
+        let number = lane.as_ref().map_or(0, |lane| lane.number);
+>>>>>>> breaker
         let captured = capture_connection(&mut request);
         let mut connecting = captured.clone();
-        let mut sending = pin!(self.exchanges.request(request));
+        let mut sending = pin!(self.request(number, request));
         let limit = options.connect_timeout.unwrap_or(CONNECT_TIMEOUT);
         tokio::select! {
             biased;
             result = &mut sending => {
-                let (guard, kept) = self.guard(&captured, upload);
+                let (guard, kept) = self.guard(&captured, upload, lane);
                 let response = result.map_err(|error| Failed::new(&error, kept))?;
                 return self.receive(response, guard, &captured);
             }
             connected = connecting.wait_for_connection_metadata() => drop(connected),
             () = tokio::time::sleep(limit) => return Err(Failure::ConnectionTimeout.into()),
         }
-        let (guard, kept) = self.guard(&captured, upload);
+        let (guard, kept) = self.guard(&captured, upload, lane);
         upload.begin();
         let limit = options.first_byte_timeout.unwrap_or(RESPONSE_TIMEOUT);
         // Of a head alone, nothing is left to be acknowledged bit by bit. Its
@@ -311,7 +335,12 @@ impl KeptLines {
 
     /// Returns the guard of the connection on which an exchange has begun, and
     /// true if the connection had been used before.
-    fn guard(&self, captured: &CaptureConnection, upload: &Arc<RequestUpload>) -> (Guard, bool) {
+    fn guard(
+        &self,
+        captured: &CaptureConnection,
+        upload: &Arc<RequestUpload>,
+        lane: Option<LanePlace>,
+    ) -> (Guard, bool) {
         let connected = captured.connection_metadata();
         let mut extras = http::Extensions::new();
         if let Some(connected) = &*connected {
@@ -328,6 +357,7 @@ impl KeptLines {
             upload: Arc::clone(upload),
             idle: self.idle.clone(),
             place: None,
+            _lane: lane,
         };
         (guard, kept)
     }
@@ -381,6 +411,8 @@ struct Guard {
     idle: Idle,
     /// Released at the end.
     place: Option<OwnedSemaphorePermit>,
+    /// Released at the end, too.
+    _lane: Option<LanePlace>,
 }
 
 impl Guard {

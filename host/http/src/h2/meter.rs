@@ -25,8 +25,10 @@ const BURST: u32 = 1000;
 /// Rate of such frames in the long run, per second.
 const RATE: u32 = 100;
 
-/// Sent bytes that allow the client one more WINDOW_UPDATE.
-const UPDATE: usize = 64;
+/// Sent bytes that allow the client one more WINDOW_UPDATE. The shortest DATA frame
+/// has 10, for which some clients enlarge the window of its stream and that of the
+/// connection.
+const UPDATE: usize = 5;
 
 /// Small DATA frames after which streams have their turn before more is read, as
 /// `h2` counts them: in bytes by which they are shorter than [`SMALL`].
@@ -302,6 +304,17 @@ mod tests {
         assert_eq!(meter.allowance, BURST);
         meter.received(&frame(WINDOW_UPDATE, 0, 4), 0);
         assert_eq!(meter.allowance, BURST - 1);
+    }
+
+    #[test]
+    fn a_client_may_enlarge_both_windows_after_each_short_message() {
+        let mut meter = begun();
+        for _ in 0..5000 {
+            meter.sent(frame(DATA, 0, 1).len());
+            meter.received(&frame(WINDOW_UPDATE, 0, 4), 0);
+            meter.received(&frame(WINDOW_UPDATE, 0, 4), 0);
+        }
+        assert_eq!(meter.allowance, BURST);
     }
 
     #[test]
