@@ -274,12 +274,9 @@ impl KeptLines {
         upload: &Arc<RequestUpload>,
         options: &SendOptions,
     ) -> Result<(Response<Incoming>, Guard), Failed> {
-<<<<<<< HEAD
         let empty = request.body().is_end_stream();
-=======
         let lane = request.uri().authority().map(|it| self.lanes.enter(it));
         let number = lane.as_ref().map_or(0, |lane| lane.number);
->>>>>>> breaker
         let captured = capture_connection(&mut request);
         let mut connecting = captured.clone();
         let mut sending = pin!(self.request(number, request));
