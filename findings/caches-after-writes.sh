@@ -8,7 +8,7 @@
 # to an earlier GET is still fresh?
 # Guess: yes. A cache must invalidate what it has for the URL of a request with an unsafe
 # method when the answer is no error (RFC 9111, 4.4), and here it sees that request itself.
-# Seen: hishel, httplib2, make-fetch-happen and undici do so. requests-cache and
+# Seen: hishel (with `rfc=True`), httplib2, make-fetch-happen and undici do. requests-cache and
 # aiohttp-client-cache, both with `cache_control=True`, got and axios-cache-interceptor give
 # out the old response for the rest of its time, after POST as after PUT. CacheControl
 # asks the server after PUT, and not after POST.

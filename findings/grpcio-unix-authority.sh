@@ -52,7 +52,6 @@ import os
 import pathlib
 import signal
 import subprocess
-import time
 import urllib.parse
 
 import grpc
@@ -69,7 +68,7 @@ LOCALHOST = [("grpc.default_authority", "localhost")]
 def by_grpcio(path, options=None):
     with grpc.insecure_channel(f"unix:{path}", options=options) as channel:
         try:
-            channel.unary_unary("/a/b")(b"", timeout=30)
+            channel.unary_unary("/a/b")(b"", timeout=30, wait_for_ready=True)
         except grpc.RpcError as error:
             return error.code().name
 
@@ -102,9 +101,6 @@ run = ["venv/bin/granian", "--interface", "asginl", "--http", "2", "--uds", GRAN
 # It has a process for its worker, too, which ends with the group.
 server = subprocess.Popen([*run, "--no-log", "app:app"], start_new_session=True)
 try:
-    until = time.monotonic() + 30
-    while not GRANIAN.exists() and time.monotonic() < until:
-        time.sleep(0.1)
     print("to granian, 404 is UNIMPLEMENTED:")
     print("  absolute path:", by_grpcio(GRANIAN))
     print("  relative path:", by_grpcio(GRANIAN.name))
