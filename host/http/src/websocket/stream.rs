@@ -16,6 +16,7 @@ use netwasm_exchange::websocket::Accepted;
 use netwasm_net::thread::{Thread, Tick, tick};
 use netwasm_net::turns::Turn;
 
+use crate::coalescing::Coalescing;
 use crate::local::Local;
 use crate::websocket::codec::{Agreed, Side};
 use crate::websocket::queue::{TunnelOutlet, TunnelQueue, TunnelQueues};
@@ -28,7 +29,7 @@ const PIECE: usize = 64 << 10;
 pub(crate) struct Tunnel {
     thread: Rc<Thread>,
     turn: Rc<Turn>,
-    from: RecvStream,
+    from: Coalescing,
     to: SendStream<Bytes>,
     queue: Rc<TunnelQueue>,
     session: Session,
@@ -59,7 +60,7 @@ impl Tunnel {
         let (buffers, peer) = (local.messages(), Side::Client);
         Self {
             turn,
-            from,
+            from: Coalescing::new(from),
             to,
             queue,
             session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer)
@@ -155,6 +156,7 @@ impl Tunnel {
     /// wait.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Result<bool, StreamGone> {
         if self.session.holds() {
+            self.from.hold(cx);
             return Ok(false);
         }
         if self.session.has_kept() {
@@ -165,8 +167,6 @@ impl Tunnel {
             Poll::Pending => Ok(false),
             Poll::Ready(Some(Ok(piece))) => {
                 self.session.received(&piece);
-                let released = self.from.flow_control().release_capacity(piece.len());
-                released.map_err(|_| StreamGone(None))?;
                 self.turn.note(piece.len());
                 Ok(true)
             }
