@@ -123,7 +123,7 @@ impl Containers {
                 directory: Arc::new(directory),
                 writable: container.writable,
                 places: shared_places(),
-                cleaned: Arc::default(),
+                cleaned: Arc::new(Once::new()),
             };
             match &container.name {
                 Some(name) => drop(all.named.insert(name.clone(), opened)),

@@ -15,7 +15,6 @@ mod fed;
 mod options;
 
 use std::fmt;
-use std::io::Write;
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;
