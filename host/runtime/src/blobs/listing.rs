@@ -154,7 +154,7 @@ impl Listing {
                 FileType::Directory if may_have && depth < self.deepest => {
                     let within = directory.fd();
                     let opened = within.and_then(|it| beneath(it, name, DIRECTORY, Mode::empty()));
-                    self.enter(whole, opened.and_then(Dir::new))?;
+                    self.enter(&whole, opened.and_then(Dir::new))?;
                 }
                 _ => {}
             }
@@ -163,7 +163,7 @@ impl Listing {
     }
 
     /// Reads a directory next.
-    fn enter(&mut self, path: String, opened: rustix::io::Result<Dir>) -> Result<(), Failure> {
+    fn enter(&mut self, path: &str, opened: rustix::io::Result<Dir>) -> Result<(), Failure> {
         match opened {
             Ok(directory) => {
                 let place = self.place()?;
