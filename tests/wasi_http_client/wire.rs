@@ -48,8 +48,8 @@ fn a_body_whose_stream_is_reset_without_an_error_does_not_look_whole() {
     }
 }
 
-/// What is on its way for streams that guests have given up is no fault of the
-/// server's, and does not end the connection, which others use.
+/// Frames on their way for streams that guests have given up are no fault of the
+/// server's, and do not end the connection, which others use.
 #[test]
 fn late_frames_of_dropped_responses_do_not_end_the_connection() {
     let upstream = SecureUpstream::new(&["h2"], late);

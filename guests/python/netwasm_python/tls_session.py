@@ -221,7 +221,7 @@ class Session:
                 return data
 
     def _ended(self, why):
-        """What a read returns, or raises, where no more data comes."""
+        """The outcome of a read where no more data comes: it returns or raises it."""
         if why is _END:
             if self._closed:
                 raise SSLZeroReturnError(

@@ -1,6 +1,4 @@
-"""What a program has said of a context (`ssl.SSLContext`). Sessions are told of it as
-they begin.
-"""
+"""The settings of a context (`ssl.SSLContext`). Sessions are told of them as they begin."""
 
 import os
 

@@ -1,4 +1,4 @@
-//! What arrives on a stream of HTTP/2, whose small DATA frames are joined while
+//! Receiving half of a stream of HTTP/2, whose small DATA frames are joined while
 //! nobody takes them.
 //!
 //! `h2` keeps each frame apart, and ends a connection, with all its streams, on

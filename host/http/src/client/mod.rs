@@ -97,6 +97,10 @@ const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
 /// Number of reset streams whose late frames are expected, for a second each.
 const MOST_RESET: usize = 1000;
 
+/// Maximum of frames on a connection that come later still, or are wrong. Each is
+/// answered by a reset, and resets take memory while the server does not read.
+const MOST_LATE: usize = 1 << 16;
+
 /// Interval of HTTP/2 pings, while the connection has exchanges and the server is
 /// silent. gRPC servers close the connections of clients that ask more than every
 /// 5 minutes, which would end a stream that waits for long.
@@ -203,9 +207,9 @@ impl KeptLines {
             // why.
             .http2_max_header_list_size(2 * MOST_HEAD)
             // Guests that leave reset streams for which the server still sends: that
-            // is no fault of the server's.
+            // is no fault of the server's, up to a point.
             .http2_max_concurrent_reset_streams(MOST_RESET)
-            .http2_max_local_error_reset_streams(None)
+            .http2_max_local_error_reset_streams(MOST_LATE)
             .http2_keep_alive_interval(PING_INTERVAL)
             .build(Connector::new(Weak::clone(&self.worker)))
     }

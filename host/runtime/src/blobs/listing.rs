@@ -140,8 +140,8 @@ impl Listing {
             let Ok(name) = entry.file_name().to_str() else {
                 continue;
             };
-            let (is_wanted, may_have) = ((self.is_wanted)(name), is_segment(name));
-            if !is_wanted && !may_have {
+            let (is_wanted, may_contain) = ((self.is_wanted)(name), is_segment(name));
+            if !is_wanted && !may_contain {
                 continue;
             }
             let kind = match entry.file_type() {
@@ -151,7 +151,7 @@ impl Listing {
             let whole = format!("{path}{name}");
             match kind {
                 FileType::RegularFile if is_wanted => return Ok(Some(whole)),
-                FileType::Directory if may_have && depth < self.deepest => {
+                FileType::Directory if may_contain && depth < self.deepest => {
                     let within = directory.fd();
                     let opened = within.and_then(|it| beneath(it, name, DIRECTORY, Mode::empty()));
                     self.enter(&whole, opened.and_then(Dir::new))?;
@@ -186,7 +186,7 @@ impl Listing {
         place.map_err(|_| {
             Failure::Told(format!(
                 "cannot list '{}': the listings of all guests have as many directories open as \
-                 the host's limit of open files leaves for them (ulimit -n); drop listings that \
+                 the host's limit of open files leaves for them (ulimit -Hn); drop listings that \
                  are not read to their end, or try again later",
                 self.container
             ))

@@ -304,7 +304,7 @@ fn listings_that_have_too_many_directories_open_are_told_so() {
         panic!("it has a place")
     };
     assert!(told.starts_with("cannot list 'c': "), "{told}");
-    assert!(told.contains("ulimit -n"), "{told}");
+    assert!(told.contains("ulimit -Hn"), "{told}");
     drop(one);
     assert!(container.list(&going).is_ok());
     // One that is read to its end has nothing open.

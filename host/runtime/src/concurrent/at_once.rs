@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use netwasm_net::turns::Turns;
 
-/// Time for which a task is polled again, from the first such poll. That many
-/// requests of an instance yield in it, and nobody notices the delay.
+/// Time for which a task is polled again, from the first such poll: enough for the
+/// yields of several requests, and too short for other tasks to suffer.
 const MOMENT: Duration = Duration::from_micros(100);
 
 const IDLE: u8 = 0;
