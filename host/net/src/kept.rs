@@ -87,9 +87,9 @@ impl Hasher for NumberHasher {
 }
 
 /// The purposes of connections, in the order of their numbers: the one that was
-/// unused for the longest is first. The next request mostly takes the last, and
-/// with one connection for each client any other: a gap stays there for a while, so
-/// that not half of them move. The first and the last are no gaps.
+/// unused for the longest is first. The next request mostly takes the last; with one
+/// connection for each client, it takes any. Its place stays as a gap for a while,
+/// since to close it would move half of the others. The first and the last are no gaps.
 #[derive(Debug, Default)]
 struct Ages {
     order: VecDeque<(u64, Option<Purpose>)>,

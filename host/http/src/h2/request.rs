@@ -32,8 +32,9 @@ pub(super) fn error_form(head: &Parts) -> ErrorForm {
     AcceptLines::of(&head.headers).error_form()
 }
 
-/// Lines of a request's `Accept`, kept where its other fields go to a guest. They are
-/// shared, so that keeping them costs less than to read them, which errors alone need.
+/// Lines of a request's `Accept`, kept where its other fields go to a guest. Their
+/// bytes are shared: to keep them costs less than to parse them, which errors alone
+/// need.
 #[derive(Default)]
 pub(super) struct AcceptLines {
     first: Option<HeaderValue>,
