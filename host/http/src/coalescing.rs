@@ -6,6 +6,7 @@
 //! peer that sends short messages does not break a rule by that, and one slow
 //! reader would cost the others their streams.
 
+use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
@@ -23,25 +24,33 @@ const JOINED: usize = 16 << 10;
 #[derive(Debug)]
 pub(crate) struct Coalescing {
     stream: RecvStream,
-    /// Bytes that arrived while nobody took them. The stream's window, which is
+    /// Pieces that arrived while nobody took them. The stream's window, which is
     /// not opened for them, bounds them.
-    held: BytesMut,
-    /// True if the last frame was small.
-    is_small: bool,
+    held: VecDeque<Bytes>,
+    /// Small ones after these, joined.
+    joined: BytesMut,
 }
 
 impl Coalescing {
     pub(crate) fn new(stream: RecvStream) -> Self {
         Self {
             stream,
-            held: BytesMut::new(),
-            is_small: false,
+            held: VecDeque::new(),
+            joined: BytesMut::new(),
         }
+    }
+
+    /// Returns the stream, of which nobody wants what is held.
+    pub(crate) fn into_rest(mut self) -> RecvStream {
+        while let Some(piece) = self.next_held() {
+            self.taken(piece);
+        }
+        self.stream
     }
 
     /// True if all was taken, and no trailers follow.
     pub(crate) fn is_at_end(&self) -> bool {
-        self.held.is_empty() && self.stream.is_end_stream()
+        self.held.is_empty() && self.joined.is_empty() && self.stream.is_end_stream()
     }
 
     /// Returns the next bytes, and opens the window by them; `None` at the end of
@@ -50,21 +59,24 @@ impl Coalescing {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, h2::Error>>> {
-        if !self.held.is_empty() {
-            let length = self.held.len().min(JOINED);
-            let piece = self.held.split_to(length).freeze();
+        if let Some(piece) = self.next_held() {
             return Poll::Ready(Some(Ok(self.taken(piece))));
         }
         loop {
             match std::task::ready!(self.stream.poll_data(cx)) {
                 Some(Ok(piece)) if piece.is_empty() && !self.stream.is_end_stream() => {}
-                Some(Ok(piece)) => {
-                    self.is_small = piece.len() < SMALL;
-                    return Poll::Ready(Some(Ok(self.taken(piece))));
-                }
+                Some(Ok(piece)) => return Poll::Ready(Some(Ok(self.taken(piece)))),
                 end => return Poll::Ready(end),
             }
         }
+    }
+
+    fn next_held(&mut self) -> Option<Bytes> {
+        if let Some(piece) = self.held.pop_front() {
+            return Some(piece);
+        }
+        let length = self.joined.len().min(JOINED);
+        (length > 0).then(|| self.joined.split_to(length).freeze())
     }
 
     fn taken(&mut self, piece: Bytes) -> Bytes {
@@ -73,16 +85,18 @@ impl Coalescing {
         piece
     }
 
-    /// Joins what arrives, as nobody takes it for now. Large frames are left to
-    /// `h2`.
+    /// Holds what arrives, as nobody takes it for now, and joins small frames.
     pub(crate) fn hold(&mut self, cx: &mut Context<'_>) {
-        while self.is_small {
-            // The next poll returns the end and an error again.
-            let Poll::Ready(Some(Ok(piece))) = self.stream.poll_data(cx) else {
-                return;
-            };
-            self.is_small = piece.len() < SMALL;
-            self.held.extend_from_slice(&piece);
+        // The next poll returns the end and an error again.
+        while let Poll::Ready(Some(Ok(piece))) = self.stream.poll_data(cx) {
+            if piece.len() < SMALL {
+                self.joined.extend_from_slice(&piece);
+                continue;
+            }
+            if !self.joined.is_empty() {
+                self.held.push_back(self.joined.split().freeze());
+            }
+            self.held.push_back(piece);
         }
     }
 

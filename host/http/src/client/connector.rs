@@ -10,6 +10,7 @@ use std::time::Duration;
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
+use rustix::net::sockopt;
 use rustls::HandshakeKind;
 use rustls::pki_types::ServerName;
 use send_wrapper::SendWrapper;
@@ -34,6 +35,11 @@ use crate::client::plain::Plain;
 /// Time limit for a connection that nobody waits for any more, since another
 /// has become free.
 const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// Silence on a connection of HTTP/2 after which the kernel asks whether the server
+/// is there, and the number of such questions, which take as long together.
+const SILENCE: Duration = Duration::from_secs(20);
+const PROBES: u32 = 4;
 
 /// Maximum of ciphertext read at once, in bytes. By itself, rustls reads 4 KiB.
 const CIPHERTEXT: usize = 32 << 10;
@@ -94,6 +100,10 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<ClientWire, ConnectFailu
             if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed) {
                 meter.add(Measure::ClientResumptions, 1);
             }
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                let has_own = worker.env().limits.tcp.user_timeout.is_some();
+                notice_loss(stream.get_ref().0.get_ref(), has_own);
+            }
             Socket::Tls(Box::new(stream))
         }
     };
@@ -106,6 +116,21 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<ClientWire, ConnectFailu
         _permit: dialed.permit,
         _counted: Counted::new(&worker.env().counters),
     })
+}
+
+/// Lets the kernel notice soon that the server of a connection is gone, which all
+/// requests to it share: HTTP/2 itself may ask for that only seldom. `has_own` is
+/// true if the operator has set the time for what is not acknowledged.
+fn notice_loss(socket: &Plain, has_own: bool) {
+    // It is not worth to end the connection for an option.
+    let _ = sockopt::set_tcp_keepidle(socket, SILENCE);
+    let _ = sockopt::set_tcp_keepintvl(socket, SILENCE / PROBES);
+    let _ = sockopt::set_tcp_keepcnt(socket, PROBES);
+    let _ = sockopt::set_socket_keepalive(socket, true);
+    if !has_own {
+        let limit = 2 * SILENCE.as_millis();
+        let _ = sockopt::set_tcp_user_timeout(socket, u32::try_from(limit).unwrap_or(u32::MAX));
+    }
 }
 
 /// Maximum of a receive after which there is usually no more, in bytes.

@@ -7,15 +7,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::uri::Authority;
 
-/// Exchanges with a server that a lane has at once: a server should take as many
-/// streams (RFC 9113, section 6.5.2), and most do.
-const STREAMS: usize = 100;
+/// Maximum of exchanges with a server that a lane has at once. A server should take
+/// 100 streams (RFC 9113, section 6.5.2), and most do.
+pub(super) const STREAMS: usize = 64;
 
-/// Exchanges under way, by server and lane.
+/// Exchanges under way with servers that may speak HTTP/2.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lanes(Arc<Mutex<Busy>>);
 
-type Busy = HashMap<Authority, Vec<usize>>;
+type Busy = HashMap<Authority, BusyServer>;
+
+/// A server with which there are exchanges.
+#[derive(Debug, Default)]
+struct BusyServer {
+    /// Number of exchanges, by lane.
+    counts: Vec<usize>,
+    /// True if it speaks HTTP/1.1, by as many connections as are needed.
+    is_http1: bool,
+}
 
 /// Place of an exchange in a lane. Dropping it frees the place.
 #[derive(Debug)]
@@ -30,8 +39,10 @@ impl Lanes {
     /// Takes a place in the first lane that has one for this server.
     pub(super) fn enter(&self, server: &Authority) -> LanePlace {
         let mut busy = self.busy();
-        let counts = busy.entry(server.clone()).or_default();
-        let free = counts.iter().position(|count| *count < STREAMS);
+        let BusyServer { counts, is_http1 } = busy.entry(server.clone()).or_default();
+        let free = counts
+            .iter()
+            .position(|count| *is_http1 || *count < STREAMS);
         let number = free.unwrap_or(counts.len());
         match counts.get_mut(number) {
             Some(count) => *count += 1,
@@ -49,10 +60,19 @@ impl Lanes {
     }
 }
 
+impl LanePlace {
+    /// Notes that the server speaks HTTP/1.1, as long as there are exchanges.
+    pub(super) fn speaks_http1(&self) {
+        if let Some(server) = self.lanes.busy().get_mut(&self.server) {
+            server.is_http1 = true;
+        }
+    }
+}
+
 impl Drop for LanePlace {
     fn drop(&mut self) {
         let mut busy = self.lanes.busy();
-        let Some(counts) = busy.get_mut(&self.server) else {
+        let Some(BusyServer { counts, .. }) = busy.get_mut(&self.server) else {
             return;
         };
         if let Some(count) = counts.get_mut(self.number) {
@@ -88,5 +108,15 @@ mod tests {
         assert_eq!(lanes.busy().len(), 1);
         drop(more);
         assert!(lanes.busy().is_empty());
+    }
+
+    #[test]
+    fn a_server_of_http1_has_one_lane() {
+        let lanes = Lanes::default();
+        let server = Authority::from_static("one.example");
+        let first = lanes.enter(&server);
+        first.speaks_http1();
+        let more: Vec<_> = (0..2 * STREAMS).map(|_| lanes.enter(&server)).collect();
+        assert!(more.iter().all(|place| place.number == 0));
     }
 }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::HOST;
-use http::uri::Authority;
+use http::uri::{Authority, Scheme};
 use http::{Method, Request, Response};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -89,10 +89,10 @@ pub(super) const MOST_HEAD: u32 = 256 << 10;
 /// Maximum that is read ahead of a body in HTTP/2, in bytes: for one stream,
 /// and for all on a connection. There the peer may send ahead. Instances share the
 /// connection, so the bodies that one does not read must not use up its window:
-/// it is enough for as many streams as servers allow. Half of it is what `h2`
-/// takes of small frames that wait.
-const STREAM_WINDOW: u32 = 512 << 10;
-const CONNECTION_WINDOW: u32 = 128 * STREAM_WINDOW;
+/// it is enough for all exchanges of a lane. Half of it is what `h2` takes of small
+/// frames that wait.
+const STREAM_WINDOW: u32 = 256 << 10;
+const CONNECTION_WINDOW: u32 = lanes::STREAMS as u32 * STREAM_WINDOW;
 
 /// Number of reset streams whose late frames are expected, for a second each.
 const MOST_RESET: usize = 1000;
@@ -103,7 +103,8 @@ const MOST_LATE: usize = 1 << 16;
 
 /// Interval of HTTP/2 pings, while the connection has exchanges and the server is
 /// silent. gRPC servers close the connections of clients that ask more than every
-/// 5 minutes, which would end a stream that waits for long.
+/// 5 minutes, which would end a stream that waits for long. The kernel notices
+/// sooner that a server is gone (`connector`).
 const PING_INTERVAL: Duration = Duration::from_secs(310);
 
 /// Sender of the requests of a worker's guests.
@@ -279,7 +280,10 @@ impl KeptLines {
         options: &SendOptions,
     ) -> Result<(Response<Incoming>, Guard), Failed> {
         let empty = request.body().is_end_stream();
-        let lane = request.uri().authority().map(|it| self.lanes.enter(it));
+        // Without TLS, it speaks HTTP/1.1.
+        let secure = request.uri().scheme() == Some(&Scheme::HTTPS);
+        let lane = request.uri().authority().filter(|_| secure);
+        let lane = lane.map(|server| self.lanes.enter(server));
         let number = lane.as_ref().map_or(0, |lane| lane.number);
         let captured = capture_connection(&mut request);
         let mut connecting = captured.clone();
@@ -352,8 +356,12 @@ impl KeptLines {
         if kept {
             self.counters.upstream.reused.add();
         }
+        let is_http1 = connected.as_ref().is_some_and(|it| !it.is_negotiated_h2());
+        if is_http1 && let Some(lane) = &lane {
+            lane.speaks_http1();
+        }
         let guard = Guard {
-            cuts: connected.as_ref().is_some_and(|it| !it.is_negotiated_h2()),
+            cuts: is_http1,
             line,
             upload: Arc::clone(upload),
             idle: self.idle.clone(),

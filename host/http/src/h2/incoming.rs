@@ -18,6 +18,7 @@ use netwasm_exchange::head::Refusal;
 use netwasm_net::thread::Thread;
 use netwasm_net::transport::LINGER;
 
+use crate::coalescing::Coalescing;
 use crate::exchange::{MALFORMED, SLOW_BODY, TOO_LARGE};
 use crate::h2::window::{Coming, Window};
 
@@ -29,7 +30,7 @@ pub(super) struct Http2Body {
 
 struct IncomingState {
     /// `None` once nobody reads it any more.
-    stream: Option<RecvStream>,
+    stream: Option<Coalescing>,
     /// `None` once no more of the body arrives.
     coming: Option<Coming>,
     /// Length of the body in bytes, if told.
@@ -83,7 +84,12 @@ impl Http2Body {
         let whole = stream.is_end_stream();
         let coming = (!whole).then(|| window.begin());
         let expects_continue = expects_continue && !whole;
-        Self::of(thread, Some(stream), coming, length, expects_continue)
+        let stream = Coalescing::new(stream);
+        let body = Self::of(thread, Some(stream), coming, length, expects_continue);
+        if !whole {
+            window.watch(&body);
+        }
+        body
     }
 
     /// Returns the body of a request that has arrived whole.
@@ -94,7 +100,7 @@ impl Http2Body {
     /// Returns a body; a whole one if it is not coming.
     fn of(
         thread: &Rc<Thread>,
-        stream: Option<RecvStream>,
+        stream: Option<Coalescing>,
         coming: Option<Coming>,
         length: Option<u64>,
         expects_continue: bool,
@@ -194,7 +200,19 @@ impl Http2Body {
         }
         state.deadline = None;
         state.coming = None;
-        state.stream.take()
+        state.stream.take().map(Coalescing::into_rest)
+    }
+
+    /// Joins small frames that have arrived, unless the guest waits and takes them
+    /// by itself.
+    pub(super) fn join(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.deadline.is_none()
+            && state.end.is_none()
+            && let Some(stream) = &mut state.stream
+        {
+            stream.hold(&mut Context::from_waker(Waker::noop()));
+        }
     }
 
     /// True if the body's length is known and the client is sending it.
@@ -243,18 +261,14 @@ impl Http2Body {
             Poll::Ready(Some(Ok(piece))) => {
                 state.deadline = None;
                 state.moved = Instant::now();
-                let count = piece.len();
-                state.received += count as u64;
+                state.received += piece.len() as u64;
                 if state.received > limits.max_body as u64 {
                     return state.fail(
                         IncomingEnd::Refused(TOO_LARGE),
                         Failure::HttpRequestBodySize(None),
                     );
                 }
-                if stream.flow_control().release_capacity(count).is_err() {
-                    return state.fail(IncomingEnd::Lost, Failure::ConnectionTerminated);
-                }
-                if stream.is_end_stream() {
+                if stream.is_at_end() {
                     state.ended(IncomingEnd::Whole);
                 }
                 return Poll::Ready(Some(Ok(Frame::data(piece))));

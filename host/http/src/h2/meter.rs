@@ -30,13 +30,14 @@ const RATE: u32 = 100;
 /// connection.
 const UPDATE: usize = 5;
 
-/// Small DATA frames after which streams have their turn before more is read, as
-/// `h2` counts them: in bytes by which they are shorter than [`SMALL`].
-const SMALL_AT_ONCE: usize = 512 << 10;
+/// Small DATA frames after which streams have their turn before more is read, and
+/// those of bodies that nobody reads are joined, as `h2` counts them: in bytes by
+/// which they are shorter than [`SMALL`].
+const SMALL_AT_ONCE: usize = 128 << 10;
 
-/// Maximum of small DATA frames that no stream has taken, which is about the memory
-/// that they take. Beyond it, `h2` ends the connection. There must be room for those
-/// of a turn and of a receive, and for bodies that guests do not read.
+/// Maximum of small DATA frames that wait one by one, which is about the memory that
+/// they take. Beyond it, `h2` ends the connection. There must be room for those of a
+/// turn and of a receive.
 pub(super) const SMALL_FRAMES: usize = 8 * SMALL_AT_ONCE;
 
 /// Maximum of unfinished requests remembered.
@@ -71,6 +72,8 @@ pub(super) struct Meter {
     payload: u64,
     /// Small DATA frames of this turn, as `h2` counts them.
     small: usize,
+    /// Like `small`, since those that nobody reads were joined.
+    single: usize,
     flood: Option<&'static str>,
     /// Streams whose requests have not arrived whole.
     unfinished: BTreeSet<u32>,
@@ -88,6 +91,7 @@ impl Default for Meter {
             sent: 0,
             payload: 0,
             small: 0,
+            single: 0,
             flood: None,
             unfinished: BTreeSet::new(),
         }
@@ -129,7 +133,9 @@ impl Meter {
         self.ahead = usize::try_from(length).unwrap_or(usize::MAX);
         if kind == DATA {
             self.payload += u64::from(length);
-            self.small += SMALL.saturating_sub(self.ahead);
+            let lacking = SMALL.saturating_sub(self.ahead);
+            self.small += lacking;
+            self.single += lacking;
         }
         match kind {
             HEADERS if flags & END_STREAM == 0 => {
@@ -181,6 +187,15 @@ impl Meter {
     /// True if streams are to take small DATA frames before more is read.
     pub(super) fn has_many_small(&self) -> bool {
         self.small > SMALL_AT_ONCE
+    }
+
+    /// True if small DATA frames that nobody reads are to be joined. Reported once.
+    pub(super) fn take_many_single(&mut self) -> bool {
+        let many = self.single > SMALL_AT_ONCE;
+        if many {
+            self.single = 0;
+        }
+        many
     }
 
     /// Adds to the bytes sent to the client.
@@ -280,6 +295,8 @@ mod tests {
         assert!(meter.has_many_small());
         meter.begin_turn();
         assert!(!meter.has_many_small());
+        // A turn does not join them.
+        assert_eq!([(); 2].map(|()| meter.take_many_single()), [true, false]);
     }
 
     #[test]

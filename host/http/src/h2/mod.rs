@@ -212,6 +212,9 @@ impl Connection {
             self.client_ended();
         }
         self.poll_streams(cx);
+        if self.gate.meter.borrow_mut().take_many_single() {
+            self.link.window.join_unread();
+        }
         match transport.poll_flush(cx) {
             Poll::Ready(Err(reason)) => return Poll::Ready(Some(reason)),
             Poll::Ready(Ok(())) if self.gate.take_blocked() => cx.waker().wake_by_ref(),

@@ -1,5 +1,6 @@
 //! Tests of the driver, with a handler and a client in one thread.
 
+mod unread;
 mod wire;
 
 use std::cell::Cell;

@@ -6,10 +6,12 @@
 //! The growth is taken from a limit of the run, `--max-unread`. Beyond that,
 //! the bodies of a connection share its window.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use crate::h2::incoming::Http2Body;
+use crate::h2::stream::MOST_STREAMS;
 use crate::local::Env;
 
 /// Window of a stream, and smallest window of a connection, in bytes.
@@ -30,6 +32,8 @@ pub(super) struct Window {
     received: Cell<u64>,
     /// True from when the limit is found used up until it is not.
     short: Cell<bool>,
+    /// Bodies whose frames may wait for their guests.
+    unread: RefCell<Vec<Weak<Http2Body>>>,
 }
 
 /// A body that is arriving.
@@ -45,6 +49,7 @@ impl Window {
             taken: Cell::new(0),
             received: Cell::new(0),
             short: Cell::new(false),
+            unread: RefCell::default(),
         })
     }
 
@@ -52,6 +57,28 @@ impl Window {
     pub(super) fn begin(self: &Rc<Self>) -> Coming {
         self.bodies.set(self.bodies.get() + 1);
         Coming(Rc::clone(self))
+    }
+
+    /// Takes note of a body that is arriving.
+    pub(super) fn watch(&self, body: &Rc<Http2Body>) {
+        let mut unread = self.unread.borrow_mut();
+        if unread.len() >= 2 * MOST_STREAMS as usize {
+            unread.retain(|body| body.strong_count() > 0);
+        }
+        unread.push(Rc::downgrade(body));
+    }
+
+    /// Joins the small frames of bodies that their guests do not read.
+    pub(super) fn join_unread(&self) {
+        self.unread
+            .borrow_mut()
+            .retain(|body| match body.upgrade() {
+                Some(body) => {
+                    body.join();
+                    true
+                }
+                None => false,
+            });
     }
 
     /// Returns the wanted size beyond the minimum, in bytes.

@@ -1,0 +1,44 @@
+//! Bodies in small frames that guests do not read.
+
+use bytes::Bytes;
+
+use netwasm_base::config::Limits;
+use netwasm_net::testing::{in_worker, settle};
+
+use super::{Client, receive};
+use crate::testing::{Script, answer_ok};
+
+const PART: &[u8] = b"12345678";
+
+#[test]
+fn small_frames_that_guests_do_not_read_do_not_end_the_connection() {
+    in_worker(Limits::default(), async |worker| {
+        let script = Script::awaiting();
+        let mut client = Client::new(&script, &worker).await;
+        let mut unread = Vec::new();
+        for _ in 0..3 {
+            let (response, mut body) = client.post("/").await;
+            let call = script.call().await;
+            // As much as the window allows.
+            let mut sent = 0;
+            loop {
+                body.reserve_capacity(1 << 20);
+                settle().await;
+                let count = body.capacity() / PART.len();
+                if count == 0 {
+                    break;
+                }
+                for _ in 0..count {
+                    let part = Bytes::from_static(PART);
+                    body.send_data(part, false).expect("the stream is open");
+                }
+                sent += count * PART.len();
+            }
+            assert!(sent >= super::WINDOW, "{sent}");
+            unread.push((response, body, call));
+        }
+        let other = client.get("/other").await;
+        answer_ok(&script.call().await, "/other");
+        assert_eq!(receive(other).await.expect("a response").1, b"/other");
+    });
+}
