@@ -71,15 +71,15 @@ impl ListingPlaces {
     }
 }
 
-impl Default for ListingShare {
-    fn default() -> Self {
-        Self::new(descriptors::listings_of_instance())
-    }
-}
-
 impl ListingShare {
     pub(super) fn new(most: usize) -> Self {
         Self(Arc::new(Semaphore::new(most)))
+    }
+}
+
+impl Default for ListingShare {
+    fn default() -> Self {
+        Self::new(descriptors::listings_of_instance())
     }
 }
 
