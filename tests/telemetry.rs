@@ -1,6 +1,7 @@
 //! Telemetry of guests: `wasi:otel`, to the receiver of `--otlp`.
 
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
 use crate::harness::http2;
 use crate::harness::{
@@ -183,6 +184,35 @@ fn check_unsampled(guest: &str, words: &str) {
     assert_eq!(record.trace, TRACE);
     server.stop();
     assert_eq!(collector.spans().len(), 0, "{guest}");
+}
+
+#[test]
+fn a_receiver_that_wants_a_pause_of_logs_gets_the_other_kinds() {
+    let (come, requests) = mpsc::channel();
+    let receiver = Upstream::new(move |mut asker, _| {
+        while let Some(head) = asker.head() {
+            let lower = head.to_ascii_lowercase();
+            let length = lower.split("\r\ncontent-length: ").nth(1);
+            let length = length.and_then(|it| it.split("\r\n").next());
+            asker.receive(length.and_then(|it| it.parse().ok()).expect("a length"));
+            let has_logs = head.starts_with("POST /v1/logs ");
+            // Nobody may listen at the end.
+            let _ = come.send(has_logs);
+            asker.say(match has_logs {
+                true => "HTTP/1.1 429 X\r\nRetry-After: 3600\r\nContent-Length: 0\r\n\r\n",
+                false => "HTTP/1.1 200 X\r\nContent-Length: 0\r\n\r\n",
+            });
+        }
+    });
+    let run = Run::guest("std-probe").http();
+    let server = run.args(["--otlp", &receiver.url("/v1/traces")]).start();
+    // The pause would be of 30 s.
+    let wait = || requests.recv_timeout(Duration::from_secs(20));
+    assert_eq!(tell(&server, "log/hello"), "logged");
+    while !wait().expect("a request with logs") {}
+    tell(&server, "outer");
+    while wait().expect("a request with spans") {}
+    server.stop();
 }
 
 #[test]

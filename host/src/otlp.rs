@@ -2,8 +2,8 @@
 //! OpenTelemetry protocol: OTLP over HTTP, in protobuf (`--otlp URL`).
 //!
 //! ```text
-//!   workers --Sink--> queue (bounded) --a thread: batches--> http::client --> URL
-//!                       |
+//!   workers --Sink--> queues (bounded) --a thread: batches--> http::client --> URLs
+//!                       |  one for each kind
 //!                       +-- no room: counted, and gone
 //! ```
 //!
@@ -20,24 +20,24 @@ use std::thread;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use netwasm_base::config::{Config, OtlpConfig, OtlpHeader, TlsFiles};
 use netwasm_base::error::Error;
 use netwasm_base::trace::{SignalKind, Sink, Telemetry};
 use netwasm_net::tls::Tls;
 
-use self::exporting::Exporting;
+use self::exporting::Lane;
 use self::sending::{Target, environment};
 
-/// Spans, and reports of guests, that wait to be sent.
+/// Spans, and reports of guests, that wait to be sent, of each kind.
 const QUEUE: usize = 4096;
 
 /// Reports of guests among them: the others are for the host's spans.
 const QUEUE_REPORTS: usize = QUEUE / 2;
 
-/// Size of these reports, in bytes.
-const QUEUE_BYTES: usize = 8 << 20;
+/// Size of these reports of a kind, in bytes.
+const QUEUE_BYTES: usize = 4 << 20;
 
 /// Time that the end of a run waits for the last spans.
 const LAST: Duration = Duration::from_secs(2);
@@ -50,16 +50,9 @@ pub(crate) struct Counts {
     dropped: AtomicU64,
     /// Those that the receiver did not take.
     failed: AtomicU64,
-    /// True from the first that found no room, which was logged, until none waits.
-    is_behind: AtomicBool,
 }
 
 impl Counts {
-    /// Returns how many were sent, or were not taken.
-    fn done(&self) -> u64 {
-        self.sent.load(Ordering::Relaxed) + self.failed.load(Ordering::Relaxed)
-    }
-
     /// Returns the numbers with their names.
     pub(crate) fn all(&self) -> [(&'static str, u64); 3] {
         [
@@ -102,7 +95,7 @@ pub(crate) struct Exporter {
     /// Headers of requests, which a reload may change.
     pub(crate) headers: Headers,
     /// Ends the thread, and says once it has ended.
-    ending: Option<(oneshot::Sender<()>, std_mpsc::Receiver<()>)>,
+    ending: Option<(watch::Sender<()>, std_mpsc::Receiver<()>)>,
 }
 
 impl std::fmt::Debug for Exporter {
@@ -134,15 +127,16 @@ impl Exporter {
         }
         let env = environment(&target, tls)?;
         let counts = Arc::<Counts>::default();
-        let (sender, spans) = mpsc::channel(QUEUE);
-        let sink = sink(&target, &counts, sender);
-        let (end, ending) = oneshot::channel();
+        let (end, ending) = watch::channel(());
         let (ended, done) = std_mpsc::channel();
-        let mut exporting = Exporting::new(target, &headers, &counts, spans, ending);
+        let (queues, waiting) = queues();
+        let sink = sink(&target, &counts, queues);
+        let lane = |waiting| Lane::new(&target, &headers, &counts, waiting, &ending);
+        let mut lanes = waiting.map(lane);
         thread::Builder::new()
             .name("otlp".into())
             .spawn(move || {
-                exporting.supervised(|exporting| exporting.run(&env));
+                exporting::supervised(&mut lanes, |lanes| exporting::run(lanes, &env));
                 // Nobody may wait for it.
                 let _ = ended.send(());
             })
@@ -196,21 +190,92 @@ struct ReportRoom {
     _bytes: OwnedSemaphorePermit,
 }
 
-/// Returns what fills the queue.
-fn sink(target: &Target, counts: &Arc<Counts>, queue: mpsc::Sender<Waiting>) -> Sink {
+/// Queue of a kind of telemetry: a receiver that takes none of it, or wants a pause,
+/// keeps no other waiting.
+struct Queue {
+    sender: mpsc::Sender<Waiting>,
+    /// Room for reports of guests.
+    places: Arc<Semaphore>,
+    bytes: Arc<Semaphore>,
+    is_behind: Arc<AtomicBool>,
+}
+
+/// The other end of a queue.
+struct Queued {
+    kind: SignalKind,
+    waiting: mpsc::Receiver<Waiting>,
+    /// True from the first that found no room, which was logged, until none waits.
+    is_behind: Arc<AtomicBool>,
+}
+
+/// The queues of all kinds.
+struct Queues {
+    traces: Queue,
+    logs: Queue,
+    metrics: Queue,
+}
+
+impl Queue {
+    fn new(kind: SignalKind) -> (Self, Queued) {
+        let (sender, waiting) = mpsc::channel(QUEUE);
+        let is_behind = Arc::<AtomicBool>::default();
+        let queue = Self {
+            sender,
+            places: Arc::new(Semaphore::new(QUEUE_REPORTS)),
+            bytes: Arc::new(Semaphore::new(QUEUE_BYTES)),
+            is_behind: Arc::clone(&is_behind),
+        };
+        let queued = Queued {
+            kind,
+            waiting,
+            is_behind,
+        };
+        (queue, queued)
+    }
+
+    /// Takes room for a report of this size.
+    fn room(&self, size: usize) -> Option<ReportRoom> {
+        let size = u32::try_from(size).ok()?;
+        Some(ReportRoom {
+            _place: Arc::clone(&self.places).try_acquire_owned().ok()?,
+            _bytes: Arc::clone(&self.bytes).try_acquire_many_owned(size).ok()?,
+        })
+    }
+}
+
+impl Queues {
+    fn of(&self, kind: SignalKind) -> &Queue {
+        match kind {
+            SignalKind::Traces => &self.traces,
+            SignalKind::Logs => &self.logs,
+            SignalKind::Metrics => &self.metrics,
+        }
+    }
+}
+
+/// Returns queues, and their other ends.
+fn queues() -> (Queues, [Queued; 3]) {
+    let (traces, queued_traces) = Queue::new(SignalKind::Traces);
+    let (logs, queued_logs) = Queue::new(SignalKind::Logs);
+    let (metrics, queued_metrics) = Queue::new(SignalKind::Metrics);
+    let queues = Queues {
+        traces,
+        logs,
+        metrics,
+    };
+    (queues, [queued_traces, queued_logs, queued_metrics])
+}
+
+/// Returns what fills the queues.
+fn sink(target: &Target, counts: &Arc<Counts>, queues: Queues) -> Sink {
     let (counts, takes_all) = (Arc::clone(counts), target.takes_all());
-    let places = Arc::new(Semaphore::new(QUEUE_REPORTS));
-    let bytes = Arc::new(Semaphore::new(QUEUE_BYTES));
     let told = AtomicBool::new(false);
     let told_lost = AtomicBool::new(false);
-    let room = move |telemetry: &Telemetry| match telemetry {
-        Telemetry::Span(_) => Some(None),
+    // Returns the queue, unless there is no URL for it.
+    let queue_of = move |telemetry: &Telemetry| match telemetry {
+        Telemetry::Span(_) => Some(SignalKind::Traces),
         Telemetry::Reported(reported) if reported.kind == SignalKind::Traces || takes_all => {
-            let size = u32::try_from(reported.size()).ok()?;
-            Some(Some(ReportRoom {
-                _place: Arc::clone(&places).try_acquire_owned().ok()?,
-                _bytes: Arc::clone(&bytes).try_acquire_many_owned(size).ok()?,
-            }))
+            Some(reported.kind)
         }
         Telemetry::Reported(_) => {
             if !told.swap(true, Ordering::Relaxed) {
@@ -232,21 +297,22 @@ fn sink(target: &Target, counts: &Arc<Counts>, queue: mpsc::Sender<Waiting>) -> 
         }
     };
     Arc::new(move |telemetry| {
-        let has_url = match &telemetry {
-            Telemetry::Span(_) => true,
-            Telemetry::Reported(reported) => reported.kind == SignalKind::Traces || takes_all,
-            Telemetry::Lost => false,
+        let queue = queue_of(&telemetry).map(|kind| queues.of(kind));
+        let room = |queue: &Queue| match &telemetry {
+            Telemetry::Reported(reported) => queue.room(reported.size()).map(Some),
+            Telemetry::Span(_) | Telemetry::Lost => Some(None),
         };
-        let taken = room(&telemetry).is_some_and(|room| {
+        let room = queue.and_then(room);
+        let taken = queue.zip(room).is_some_and(|(queue, room)| {
             let waiting = Waiting {
                 telemetry,
                 _room: room,
             };
-            queue.try_send(waiting).is_ok()
+            queue.sender.try_send(waiting).is_ok()
         });
         if !taken {
             counts.dropped.fetch_add(1, Ordering::Relaxed);
-            if has_url && !counts.is_behind.swap(true, Ordering::Relaxed) {
+            if queue.is_some_and(|it| !it.is_behind.swap(true, Ordering::Relaxed)) {
                 tracing::warn!(
                     "telemetry is lost, as there is more of it than its receiver takes (--otlp): \
                      trace_spans counts it"
@@ -271,12 +337,12 @@ mod tests {
         })
     }
 
-    /// Returns what fills a queue, the queue, and the counts.
-    pub(super) fn filled() -> (Sink, mpsc::Receiver<Waiting>, Arc<Counts>) {
-        let (sender, queue) = mpsc::channel(QUEUE);
+    /// Returns what fills the queues, their other ends, and the counts.
+    pub(super) fn filled() -> (Sink, [Queued; 3], Arc<Counts>) {
+        let (queues, queued) = queues();
         let counts = Arc::<Counts>::default();
         let target = Target::of("http://a").expect("a target");
-        (sink(&target, &counts, sender), queue, counts)
+        (sink(&target, &counts, queues), queued, counts)
     }
 
     fn dropped(counts: &Counts) -> u64 {
@@ -285,15 +351,26 @@ mod tests {
 
     #[test]
     fn reports_of_guests_leave_places_for_the_spans_of_the_host() {
-        let (sink, _queue, counts) = filled();
+        let (sink, queued, counts) = filled();
+        let of_kind = |kind| {
+            Telemetry::Reported(Reported {
+                kind,
+                service: "a".into(),
+                scopes: vec![vec![0]],
+            })
+        };
         for _ in 0..QUEUE_REPORTS {
-            assert!(sink(report(1)));
+            assert!(sink(of_kind(SignalKind::Traces)));
         }
         // It is told once, until there is room again.
-        let is_behind = || counts.is_behind.load(Ordering::Relaxed);
+        let [traces, logs, _] = &queued;
+        let is_behind = || traces.is_behind.load(Ordering::Relaxed);
         assert!(!sink(Telemetry::Lost) && !is_behind());
-        assert!(!sink(report(1)) && is_behind());
+        assert!(!sink(of_kind(SignalKind::Traces)) && is_behind());
         assert_eq!(dropped(&counts), 2);
+        // Other kinds have room of their own.
+        assert!(sink(of_kind(SignalKind::Logs)) && sink(of_kind(SignalKind::Metrics)));
+        assert!(!logs.is_behind.load(Ordering::Relaxed));
         let tracer = Tracer::new("a", 1.0, &sink);
         let trace = tracer.begin(None, None);
         let now = std::time::Instant::now();
@@ -303,11 +380,11 @@ mod tests {
 
     #[test]
     fn reports_of_guests_are_bounded_in_size_until_they_are_sent() {
-        let (sink, mut queue, counts) = filled();
+        let (sink, [_traces, mut logs, _metrics], counts) = filled();
         assert!(sink(report(QUEUE_BYTES)));
         assert!(!sink(report(1)));
         assert_eq!(dropped(&counts), 1);
-        drop(queue.try_recv().expect("the first"));
+        drop(logs.waiting.try_recv().expect("the first"));
         assert!(sink(report(1)));
         // Telemetry that a guest could not report is counted with the others.
         assert!(!sink(Telemetry::Lost));

@@ -70,6 +70,13 @@ pub fn listings() -> usize {
     listings_below(getrlimit(Resource::Nofile).maximum)
 }
 
+/// Returns how many of them the listings of one instance of a guest may have open, so
+/// that it cannot take those of all others.
+#[must_use]
+pub fn listings_of_instance() -> usize {
+    (listings() / 8).max(MIN_LISTINGS)
+}
+
 fn listings_below(limit: Option<u64>) -> usize {
     let share = limit.map_or(MAX_LISTINGS, |limit| {
         usize::try_from(limit / 16).unwrap_or(usize::MAX)

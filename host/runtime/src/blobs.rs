@@ -25,10 +25,10 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 pub(crate) use self::copying::{Going, copy};
-pub(crate) use self::listing::Listing;
+pub(crate) use self::listing::{Listing, ListingShare};
 pub(crate) use self::object::Range;
 
-use self::listing::{Places, shared_places};
+use self::listing::ListingPlaces;
 
 /// Start of the names of files that are not whole yet. No object has such a
 /// name.
@@ -66,7 +66,7 @@ pub(crate) struct Container {
     directory: Arc<OwnedFd>,
     writable: bool,
     /// Directories that listings may have open.
-    places: Places,
+    places: ListingPlaces,
     /// Done when the removal of unfinished files has begun.
     cleaned: Arc<Once>,
 }
@@ -122,7 +122,7 @@ impl Containers {
                 name: container.shown().into(),
                 directory: Arc::new(directory),
                 writable: container.writable,
-                places: shared_places(),
+                places: ListingPlaces::shared(),
                 cleaned: Arc::new(Once::new()),
             };
             match &container.name {
@@ -232,6 +232,13 @@ impl Containers {
 }
 
 impl Container {
+    /// Returns it for an instance, whose listings have a share of the directories that
+    /// may be open.
+    pub(crate) fn with_share(mut self, share: &ListingShare) -> Self {
+        self.places.of_instance = Some(share.clone());
+        self
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.name
     }

@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout_at};
 
 use netwasm_base::supervised::supervise;
@@ -14,8 +14,8 @@ use netwasm_http::client::Client;
 use netwasm_net::env::Env;
 use netwasm_net::worker::Worker;
 
-use super::sending::{Intakes, Sending, Target};
-use super::{Counts, Headers, Waiting};
+use super::sending::{Sending, Target};
+use super::{Counts, Headers, Queued, Waiting};
 
 /// Spans and reports that are sent together.
 const BATCH: usize = 512;
@@ -25,7 +25,7 @@ const GATHER: Duration = Duration::from_secs(1);
 
 /// End of the run.
 pub(super) struct End {
-    signal: oneshot::Receiver<()>,
+    signal: watch::Receiver<()>,
     pub(super) has_come: bool,
 }
 
@@ -34,78 +34,86 @@ impl End {
     pub(super) async fn comes(&mut self) {
         if !self.has_come {
             // A sender that is dropped ends the run, too.
-            let _ = (&mut self.signal).await;
+            let _ = self.signal.changed().await;
             self.has_come = true;
         }
     }
 }
 
-/// Work of the thread, which goes on with it after a panic.
-pub(super) struct Exporting {
+/// Export of a kind of telemetry, beside that of others. It goes on after a panic.
+pub(super) struct Lane {
     sending: Sending,
     waiting: mpsc::Receiver<Waiting>,
+    is_behind: Arc<AtomicBool>,
     end: End,
     /// Telemetry that is gathered or sent at present.
     batch: Vec<Waiting>,
-    /// Number of what was sent, or was not taken, before this batch.
-    done: u64,
 }
 
-impl Exporting {
+/// Exports on this thread, again after a panic.
+pub(super) fn supervised(lanes: &mut [Lane; 3], mut export: impl FnMut(&mut [Lane; 3])) {
+    supervise(|| {
+        lanes.iter_mut().for_each(Lane::give_up);
+        export(lanes);
+    });
+}
+
+/// Sends telemetry of all kinds until the run ends.
+pub(super) fn run(lanes: &mut [Lane; 3], env: &Arc<Env>) {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => return tracing::error!(%error, "traces cannot be sent"),
+    };
+    runtime.block_on(async {
+        let worker = Worker::new(Arc::clone(env));
+        let client = Client::new(&worker);
+        let turns = Rc::clone(&worker.thread.turns);
+        let [traces, logs, metrics] = lanes;
+        let main = async {
+            tokio::join!(
+                traces.export(&client),
+                logs.export(&client),
+                metrics.export(&client)
+            );
+        };
+        turns.run(main).await;
+    });
+    runtime.shutdown_background();
+}
+
+impl Lane {
     pub(super) fn new(
-        target: Target,
+        target: &Target,
         headers: &Headers,
         counts: &Arc<Counts>,
-        waiting: mpsc::Receiver<Waiting>,
-        ending: oneshot::Receiver<()>,
+        queued: Queued,
+        ending: &watch::Receiver<()>,
     ) -> Self {
-        let sending = Sending {
-            target,
-            headers: headers.clone(),
-            counts: Arc::clone(counts),
-            intakes: Intakes::default(),
-        };
-        Self {
-            sending,
+        let Queued {
+            kind,
             waiting,
+            is_behind,
+        } = queued;
+        Self {
+            sending: Sending::new(kind, target, headers, counts),
+            waiting,
+            is_behind,
             end: End {
-                signal: ending,
+                signal: ending.clone(),
                 has_come: false,
             },
             batch: Vec::new(),
-            done: 0,
         }
     }
 
-    /// Exports, again after a panic. The rest of the batch that was sent then counts as
-    /// failed: it may be what nobody can send.
-    pub(super) fn supervised(&mut self, mut export: impl FnMut(&mut Self)) {
-        supervise(|| {
-            let counts = &self.sending.counts;
-            let batch = std::mem::take(&mut self.batch).len() as u64;
-            let lost = batch.saturating_sub(counts.done() - self.done);
-            counts.failed.fetch_add(lost, Ordering::Relaxed);
-            self.done = counts.done();
-            export(self);
-        });
-    }
-
-    /// Sends telemetry until the run ends.
-    pub(super) fn run(&mut self, env: &Arc<Env>) {
-        let runtime = Builder::new_current_thread()
-            .enable_all()
-            .build_local(LocalOptions::default());
-        let runtime = match runtime {
-            Ok(runtime) => runtime,
-            Err(error) => return tracing::error!(%error, "traces cannot be sent"),
-        };
-        runtime.block_on(async {
-            let worker = Worker::new(Arc::clone(env));
-            let client = Client::new(&worker);
-            let turns = Rc::clone(&worker.thread.turns);
-            turns.run(self.export(&client)).await;
-        });
-        runtime.shutdown_background();
+    /// Counts the rest of a batch that was being sent as failed: it may be what nobody
+    /// can send.
+    fn give_up(&mut self) {
+        let batch = std::mem::take(&mut self.batch).len() as u64;
+        self.sending.give_up(batch);
     }
 
     async fn export(&mut self, client: &Client) {
@@ -125,10 +133,8 @@ impl Exporting {
             } = self;
             sending.send(client, batch, end).await;
             self.batch.clear();
-            self.done = self.sending.counts.done();
             if self.waiting.is_empty() {
-                let counts = &self.sending.counts;
-                counts.is_behind.store(false, Ordering::Relaxed);
+                self.is_behind.store(false, Ordering::Relaxed);
             }
         }
     }
@@ -177,30 +183,32 @@ mod tests {
 
     #[test]
     fn a_panic_while_a_batch_is_sent_loses_the_rest_of_it_alone() {
-        let (sink, queue, counts) = filled();
+        let (sink, queued, counts) = filled();
         for _ in 0..3 {
             assert!(sink(report(1)));
         }
         let target = Target::of("http://a").expect("a target");
         let headers = Headers(Arc::default());
-        let (_end, ending) = oneshot::channel();
-        let mut exporting = Exporting::new(target, &headers, &counts, queue, ending);
+        let (_end, ending) = watch::channel(());
+        let mut lanes = queued.map(|it| Lane::new(&target, &headers, &counts, it, &ending));
         let mut calls = 0;
-        exporting.supervised(|exporting| {
+        supervised(&mut lanes, |lanes| {
+            let [_traces, logs, _metrics] = lanes;
             calls += 1;
-            let next = exporting.waiting.try_recv();
-            exporting.batch.push(next.expect("telemetry"));
+            let next = logs.waiting.try_recv();
+            logs.batch.push(next.expect("telemetry"));
             if calls == 2 {
                 // The third waits.
                 return;
             }
-            let next = exporting.waiting.try_recv();
-            exporting.batch.push(next.expect("telemetry"));
-            counts.sent.fetch_add(1, Ordering::Relaxed);
+            let next = logs.waiting.try_recv();
+            logs.batch.push(next.expect("telemetry"));
+            logs.sending.count(1, 0);
             panic!("for a test");
         });
         assert_eq!(calls, 2);
         assert_eq!(counts.all(), [("sent", 1), ("dropped", 0), ("failed", 1)]);
-        assert_eq!(exporting.batch.len(), 1);
+        let [_traces, logs, _metrics] = &lanes;
+        assert_eq!(logs.batch.len(), 1);
     }
 }

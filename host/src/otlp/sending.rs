@@ -148,23 +148,18 @@ pub(super) fn environment(target: &Target, tls: Arc<Tls>) -> Result<Arc<Env>, Er
     .map(Arc::new)
 }
 
-/// Sender of batches.
+/// Sender of batches of a kind of telemetry.
 pub(super) struct Sending {
-    pub(super) target: Target,
-    pub(super) headers: Headers,
-    pub(super) counts: Arc<Counts>,
-    pub(super) intakes: Intakes,
+    kind: SignalKind,
+    target: Target,
+    headers: Headers,
+    counts: Arc<Counts>,
+    intake: Intake,
+    /// Number of those of the present batch that were sent, or were not taken.
+    done: u64,
 }
 
-/// The receiver's ends for each kind of telemetry.
-#[derive(Default)]
-pub(super) struct Intakes {
-    traces: Intake,
-    logs: Intake,
-    metrics: Intake,
-}
-
-/// Behaviour of a receiver towards a kind of telemetry.
+/// Behaviour of a receiver.
 #[derive(Default)]
 struct Intake {
     /// True if the last request was not taken, which was logged.
@@ -173,16 +168,6 @@ struct Intake {
     is_rejecting: bool,
     /// Time before which it wants no further request.
     closed_until: Option<Instant>,
-}
-
-impl Intakes {
-    fn of(&mut self, kind: SignalKind) -> &mut Intake {
-        match kind {
-            SignalKind::Traces => &mut self.traces,
-            SignalKind::Logs => &mut self.logs,
-            SignalKind::Metrics => &mut self.metrics,
-        }
-    }
 }
 
 impl Intake {
@@ -205,23 +190,51 @@ struct NotTaken {
 }
 
 impl Sending {
-    /// Sends a batch: the host's spans first, and then what guests report, each kind
-    /// in as few requests as possible. At the end of a run, each is tried once.
-    pub(super) async fn send(&mut self, client: &Client, batch: &[Waiting], end: &mut End) {
-        let all = || batch.iter().map(|it| &it.telemetry);
-        let own = all().filter(|it| matches!(it, Telemetry::Span(_)));
-        self.send_all(client, SignalKind::Traces, own, end).await;
-        for kind in [SignalKind::Traces, SignalKind::Logs, SignalKind::Metrics] {
-            let of_kind = all().filter(|it| is_reported(it, kind));
-            self.send_all(client, kind, of_kind, end).await;
+    pub(super) fn new(
+        kind: SignalKind,
+        target: &Target,
+        headers: &Headers,
+        counts: &Arc<Counts>,
+    ) -> Self {
+        Self {
+            kind,
+            target: target.clone(),
+            headers: headers.clone(),
+            counts: Arc::clone(counts),
+            intake: Intake::default(),
+            done: 0,
         }
     }
 
-    /// Sends telemetry of one kind.
+    /// Counts telemetry of a batch.
+    pub(super) fn count(&mut self, sent: u64, failed: u64) {
+        self.counts.sent.fetch_add(sent, Ordering::Relaxed);
+        self.counts.failed.fetch_add(failed, Ordering::Relaxed);
+        self.done += sent + failed;
+    }
+
+    /// Counts the rest of a batch that has so many as failed.
+    pub(super) fn give_up(&mut self, batch: u64) {
+        let rest = batch.saturating_sub(self.done);
+        self.count(0, rest);
+        self.done = 0;
+    }
+
+    /// Sends a batch, in as few requests as possible: of traces, the host's spans
+    /// first, and then what guests report. At the end of a run, each is tried once.
+    pub(super) async fn send(&mut self, client: &Client, batch: &[Waiting], end: &mut End) {
+        self.done = 0;
+        let all = || batch.iter().map(|it| &it.telemetry);
+        let is_own = |it: &&Telemetry| matches!(it, Telemetry::Span(_));
+        self.send_all(client, all().filter(is_own), end).await;
+        let reported = all().filter(|it| !is_own(it));
+        self.send_all(client, reported, end).await;
+        self.done = 0;
+    }
+
     async fn send_all<'a>(
         &mut self,
         client: &Client,
-        kind: SignalKind,
         all: impl Iterator<Item = &'a Telemetry>,
         end: &mut End,
     ) {
@@ -234,32 +247,25 @@ impl Sending {
                 size += messages::size(next);
                 part.push(next);
             }
-            self.send_part(client, kind, &part, end).await;
+            self.send_part(client, &part, end).await;
         }
     }
 
-    /// Sends a request, several times if need be. While the receiver takes none of
-    /// this kind, it is tried once, or not at all if the receiver wants a pause, so that
-    /// the other kinds go on.
-    async fn send_part(
-        &mut self,
-        client: &Client,
-        kind: SignalKind,
-        part: &[&Telemetry],
-        end: &mut End,
-    ) {
+    /// Sends a request, several times if need be. While the receiver takes none, it is
+    /// tried once, or not at all if the receiver wants a pause.
+    async fn send_part(&mut self, client: &Client, part: &[&Telemetry], end: &mut End) {
         let count = part.len() as u64;
+        let kind = self.kind;
         // Telemetry without a URL is not queued.
-        let Some(url) = self.target.url(kind) else {
+        let Some(url) = self.target.url(kind).cloned() else {
             return;
         };
-        let intake = self.intakes.of(kind);
-        if intake.is_closed() && !end.has_come {
-            self.counts.failed.fetch_add(count, Ordering::Relaxed);
-            return;
+        let url = &url;
+        if self.intake.is_closed() && !end.has_come {
+            return self.count(0, count);
         }
         let body = Bytes::from(messages::encode(part));
-        let pauses: &[Duration] = match intake.is_failing || end.has_come {
+        let pauses: &[Duration] = match self.intake.is_failing || end.has_come {
             true => &[],
             false => &PAUSES,
         };
@@ -269,13 +275,13 @@ impl Sending {
                 Ok(Rejected { count: some, why }) => {
                     // Of metrics, it counts points, of which a report has several.
                     let some = some.min(count);
-                    self.counts.sent.fetch_add(count - some, Ordering::Relaxed);
-                    self.counts.failed.fetch_add(some, Ordering::Relaxed);
-                    if std::mem::take(&mut intake.is_failing) {
+                    self.count(count - some, some);
+                    if std::mem::take(&mut self.intake.is_failing) {
                         let url = shown(url);
                         tracing::info!(url, "the receiver takes {kind} again");
                     }
-                    let was_rejecting = std::mem::replace(&mut intake.is_rejecting, some > 0);
+                    let rejecting = &mut self.intake.is_rejecting;
+                    let was_rejecting = std::mem::replace(rejecting, some > 0);
                     if some > 0 && !was_rejecting {
                         let url = shown(url);
                         tracing::warn!(
@@ -287,7 +293,7 @@ impl Sending {
                     return;
                 }
                 Err(refused) => {
-                    intake.closed_until = refused.pause.map(|pause| Instant::now() + pause);
+                    self.intake.closed_until = refused.pause.map(|pause| Instant::now() + pause);
                     let pause = pauses.next().filter(|_| refused.again && !end.has_come);
                     let Some(pause) = pause else {
                         break refused;
@@ -298,8 +304,8 @@ impl Sending {
                 }
             }
         };
-        self.counts.failed.fetch_add(count, Ordering::Relaxed);
-        if !std::mem::replace(&mut intake.is_failing, true) {
+        self.count(0, count);
+        if !std::mem::replace(&mut self.intake.is_failing, true) {
             let url = shown(url);
             tracing::warn!(
                 url,
@@ -317,11 +323,6 @@ fn shown(url: &Uri) -> String {
         Some((before, _)) => format!("{before}?..."),
         None => text,
     }
-}
-
-/// True if telemetry is a guest's, of this kind.
-fn is_reported(telemetry: &Telemetry, kind: SignalKind) -> bool {
-    matches!(telemetry, Telemetry::Reported(reported) if reported.kind == kind)
 }
 
 /// Sends a request once.

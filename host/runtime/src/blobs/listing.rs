@@ -13,13 +13,74 @@ use super::{
 
 /// Directories that listings may have open at once. A guest may keep many listings,
 /// which take no descriptors from connections so.
-pub(super) type Places = Arc<Semaphore>;
+#[derive(Clone, Debug)]
+pub(super) struct ListingPlaces {
+    of_all: Arc<Semaphore>,
+    /// Those of an instance, unless the host lists for itself.
+    pub(super) of_instance: Option<ListingShare>,
+}
 
-/// Returns the places that all services share.
-pub(super) fn shared_places() -> Places {
-    static SHARED: LazyLock<Places> =
-        LazyLock::new(|| Arc::new(Semaphore::new(descriptors::listings())));
-    Arc::clone(&SHARED)
+/// Directories that the listings of one instance may have open. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct ListingShare(Arc<Semaphore>);
+
+/// A place for a directory.
+struct ListingPlace {
+    _of_all: OwnedSemaphorePermit,
+    _of_instance: Option<OwnedSemaphorePermit>,
+}
+
+impl ListingPlaces {
+    pub(super) fn new(most: usize) -> Self {
+        Self {
+            of_all: Arc::new(Semaphore::new(most)),
+            of_instance: None,
+        }
+    }
+
+    /// Returns those that all services share.
+    pub(super) fn shared() -> Self {
+        static SHARED: LazyLock<ListingPlaces> =
+            LazyLock::new(|| ListingPlaces::new(descriptors::listings()));
+        SHARED.clone()
+    }
+
+    /// Returns the number that is left.
+    #[cfg(test)]
+    pub(super) fn left(&self) -> usize {
+        self.of_all.available_permits()
+    }
+
+    /// Takes one.
+    ///
+    /// # Errors
+    /// Fails with whose are all taken.
+    fn take(&self) -> Result<ListingPlace, &'static str> {
+        let of_instance = match &self.of_instance {
+            Some(ListingShare(places)) => {
+                let place = Arc::clone(places).try_acquire_owned();
+                Some(place.map_err(|_| "this instance")?)
+            }
+            None => None,
+        };
+        let of_all = Arc::clone(&self.of_all).try_acquire_owned();
+        Ok(ListingPlace {
+            _of_all: of_all.map_err(|_| "all guests")?,
+            _of_instance: of_instance,
+        })
+    }
+}
+
+impl ListingShare {
+    pub(super) fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most)))
+    }
+}
+
+impl Default for ListingShare {
+    fn default() -> Self {
+        Self::new(descriptors::listings_of_instance())
+    }
 }
 
 /// A listing that is under way. What is made or deleted meanwhile may be in it
@@ -27,7 +88,7 @@ pub(super) fn shared_places() -> Places {
 pub(crate) struct Listing {
     /// Name of the container.
     container: Arc<str>,
-    places: Places,
+    places: ListingPlaces,
     /// Directories within each other.
     open: Vec<Level>,
     /// Most of them.
@@ -43,7 +104,7 @@ struct Level {
     /// Path of the directory with a slash at its end; empty for the container's own.
     path: String,
     directory: Dir,
-    _place: OwnedSemaphorePermit,
+    _place: ListingPlace,
 }
 
 impl Listing {
@@ -58,7 +119,7 @@ impl Listing {
         // The containers may themselves be sub-directories.
         let deepest = MAX_SEGMENTS + 1;
         let container = Container {
-            places: Arc::new(Semaphore::new(deepest)),
+            places: ListingPlaces::new(deepest),
             ..container.clone()
         };
         Self::begin(&container, deepest, is_unfinished, going)
@@ -72,7 +133,7 @@ impl Listing {
     ) -> Result<Self, Failure> {
         let mut listing = Self {
             container: Arc::clone(&container.name),
-            places: Arc::clone(&container.places),
+            places: container.places.clone(),
             open: Vec::new(),
             deepest,
             is_wanted,
@@ -181,13 +242,12 @@ impl Listing {
     }
 
     /// Takes a place for a directory.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.map_err(|_| {
+    fn place(&self) -> Result<ListingPlace, Failure> {
+        self.places.take().map_err(|whose| {
             Failure::Told(format!(
-                "cannot list '{}': the listings of all guests have as many directories open as \
-                 the host's limit of open files leaves for them (ulimit -Hn); drop listings that \
-                 are not read to their end, or try again later",
+                "cannot list '{}': the listings of {whose} have as many directories open as the \
+                 host's limit of open files leaves for them (ulimit -n); drop listings that are \
+                 not read to their end, or try again later",
                 self.container
             ))
         })

@@ -293,7 +293,7 @@ fn work_that_nobody_wants_ends_and_leaves_nothing() {
 fn listings_that_have_too_many_directories_open_are_told_so() {
     let root = tempfile::tempdir().expect("a directory");
     let container = Container {
-        places: Arc::new(tokio::sync::Semaphore::new(2)),
+        places: ListingPlaces::new(2),
         ..containers(root.path(), "c=DIR:rw").get("c").expect("it")
     };
     let going = Going::default();
@@ -309,7 +309,7 @@ fn listings_that_have_too_many_directories_open_are_told_so() {
     assert!(container.list(&going).is_ok());
     // One that is read to its end has nothing open.
     assert!(other.next_name(&going).expect("a name").is_some());
-    assert_eq!(container.places.available_permits(), 2);
+    assert_eq!(container.places.left(), 2);
 
     // An object that is too deep is not passed over in silence.
     put(&container, "a/b/z", "3").expect("written");
@@ -323,8 +323,31 @@ fn listings_that_have_too_many_directories_open_are_told_so() {
             assert!(matches!(failed, Err(Failure::Told(_))), "{failed:?}");
         }
     }
-    assert_eq!(container.places.available_permits(), 2);
+    assert_eq!(container.places.left(), 2);
     assert!(container.clear(&going).is_err());
+}
+
+#[test]
+fn an_instance_that_keeps_listings_leaves_places_for_others() {
+    let root = tempfile::tempdir().expect("a directory");
+    let container = Container {
+        places: ListingPlaces::new(3),
+        ..containers(root.path(), "c=DIR:rw").get("c").expect("it")
+    };
+    put(&container, "x", "1").expect("written");
+    let going = Going::default();
+    let greedy = container.clone().with_share(&ListingShare::new(2));
+    let kept = [greedy.list(&going), greedy.list(&going)];
+    assert!(kept.iter().all(Result::is_ok));
+    let Err(Failure::Told(told)) = greedy.list(&going) else {
+        panic!("it has a place")
+    };
+    assert!(told.contains("the listings of this instance"), "{told}");
+    let other = container.clone().with_share(&ListingShare::new(2));
+    assert!(other.list(&going).is_ok());
+    other.clear(&going).expect("cleared");
+    drop(kept);
+    assert_eq!(container.places.left(), 3);
 }
 
 #[test]

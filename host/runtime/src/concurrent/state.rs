@@ -19,6 +19,7 @@ use netwasm_base::trace::Trace;
 use netwasm_net::health::Health;
 use netwasm_net::tls::engine::{Configs, Held};
 
+use crate::blobs::ListingShare;
 use crate::concurrent::bucket_calls::BucketCalls;
 use crate::concurrent::permissions::Permissions;
 use crate::concurrent::sending::Http;
@@ -56,6 +57,8 @@ pub(crate) struct AsyncState {
     pub(crate) tls_held: SendWrapper<Held>,
     /// Made when first used.
     bucket_calls: Option<Arc<BucketCalls>>,
+    /// Made when first used.
+    listing_share: Option<ListingShare>,
     pub(crate) table: ResourceTable,
 }
 
@@ -80,6 +83,7 @@ impl AsyncState {
             tls_configs: Configs::default(),
             tls_held: SendWrapper::new(Held::default()),
             bucket_calls: None,
+            listing_share: None,
             table,
         }
     }
@@ -128,6 +132,11 @@ impl AsyncState {
     /// making others.
     pub(super) fn bucket_calls(&mut self) -> &Arc<BucketCalls> {
         self.bucket_calls.get_or_insert_default()
+    }
+
+    /// Returns the directories that listings of objects may have open.
+    pub(super) fn listing_share(&mut self) -> &ListingShare {
+        self.listing_share.get_or_insert_default()
     }
 
     pub(crate) fn env(&self) -> &Arc<Env> {

@@ -326,5 +326,6 @@ fn put_back(state: &mut AsyncState, place: u32, listing: Listing) -> wasmtime::R
 
 /// Returns the handle of a container.
 fn opened(state: &mut AsyncState, container: Container) -> wasmtime::Result<Handle> {
+    let container = container.with_share(state.listing_share());
     Ok(state.table.push(container)?)
 }
