@@ -5,15 +5,26 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 
 type Work = Pin<Box<dyn Future<Output = ()>>>;
 
+/// A piece of work that has not ended.
+enum Slot {
+    /// It waits to be woken.
+    Waiting(Work),
+    /// It is being polled.
+    Polled,
+    /// It is being polled, and was woken meanwhile.
+    Woken,
+}
+
 thread_local! {
-    /// Work that waits for something, by number.
-    static WAITING: RefCell<BTreeMap<u64, Work>> = const { RefCell::new(BTreeMap::new()) };
+    /// All work, by number.
+    static ALL: RefCell<BTreeMap<u64, Slot>> = const { RefCell::new(BTreeMap::new()) };
     static NEXT: Cell<u64> = const { Cell::new(0) };
 }
 
@@ -23,21 +34,41 @@ struct Poller(u64);
 impl Wake for Poller {
     fn wake(self: Arc<Self>) {
         let number = self.0;
-        let Some(mut work) = WAITING.with_borrow_mut(|all| all.remove(&number)) else {
-            return;
-        };
         let waker = Waker::from(self);
-        let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
-        if polled.is_pending() {
-            WAITING.with_borrow_mut(|all| all.insert(number, work));
+        while let Some(mut work) = take(number) {
+            let polled = work.as_mut().poll(&mut Context::from_waker(&waker));
+            if polled.is_ready() {
+                ALL.with_borrow_mut(|all| all.remove(&number));
+                return;
+            }
+            let slot = Slot::Waiting(work);
+            let before = ALL.with_borrow_mut(|all| all.insert(number, slot));
+            if !matches!(before, Some(Slot::Woken)) {
+                return;
+            }
         }
     }
+}
+
+/// Takes work to poll it. If it is being polled, notes that it was woken.
+fn take(number: u64) -> Option<Work> {
+    ALL.with_borrow_mut(|all| {
+        let slot = all.get_mut(&number)?;
+        match mem::replace(slot, Slot::Polled) {
+            Slot::Waiting(work) => Some(work),
+            Slot::Polled | Slot::Woken => {
+                *slot = Slot::Woken;
+                None
+            }
+        }
+    })
 }
 
 /// Begins work. The host keeps the instance until the work has ended.
 pub(crate) fn begin(work: impl Future<Output = ()> + 'static) {
     let number = NEXT.get();
     NEXT.set(number + 1);
-    WAITING.with_borrow_mut(|all| all.insert(number, Box::pin(work)));
+    let slot = Slot::Waiting(Box::pin(work));
+    ALL.with_borrow_mut(|all| all.insert(number, slot));
     Arc::new(Poller(number)).wake();
 }

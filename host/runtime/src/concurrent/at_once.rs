@@ -4,7 +4,7 @@
 //! can spawn, and when all its futures have been polled. Tokio would then queue the
 //! task, and poll what the poll before has woken, such as a connection whose
 //! response has not got its body yet. So the task is polled again at once, for a
-//! moment.
+//! moment, unless the guest was interrupted or the round of the worker is over.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -13,18 +13,20 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use netwasm_net::health::Health;
 use netwasm_net::turns::Turns;
 
 /// Time for which a task is polled again, from the first such poll: enough for the
 /// yields of several requests, and too short for other tasks to suffer.
-const MOMENT: Duration = Duration::from_micros(100);
+const MOMENT: Duration = Duration::from_micros(25);
 
 const IDLE: u8 = 0;
 const POLLED: u8 = 1;
 const WOKEN: u8 = 2;
 
-/// Polls a task again at once when it has woken itself, unless it takes long.
-pub(super) async fn at_once<R>(turns: &Turns, task: impl Future<Output = R>) -> R {
+/// Polls the task of an instance again at once when it has woken itself, unless it
+/// takes long.
+pub(super) async fn at_once<R>(turns: &Turns, health: &Health, task: impl Future<Output = R>) -> R {
     let mut task = pin!(task);
     let mut kept: Option<Arc<SelfWaker>> = None;
     let mut waker = Waker::noop().clone();
@@ -45,7 +47,7 @@ pub(super) async fn at_once<R>(turns: &Turns, task: impl Future<Output = R>) -> 
                 return polled;
             }
             let begun = *begun.get_or_insert_with(Instant::now);
-            if turns.is_overdue() || begun.elapsed() >= MOMENT {
+            if health.has_yielded() || !turns.goes_on() || begun.elapsed() >= MOMENT {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -127,10 +129,10 @@ mod tests {
 
     #[test]
     fn a_task_that_yields_is_polled_again_at_once() {
-        let turns = Turns::new(Steps::default());
+        let (turns, health) = (Turns::new(Steps::default()), Health::default());
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let mut task = pin!(at_once(&turns, yielding(3)));
+        let mut task = pin!(at_once(&turns, &health, yielding(3)));
         let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
         assert!(polled.is_ready());
         assert_eq!(count.0.load(Ordering::Relaxed), 0);
@@ -138,10 +140,10 @@ mod tests {
 
     #[test]
     fn a_task_that_always_yields_lets_others_go_on() {
-        let turns = Turns::new(Steps::default());
+        let (turns, health) = (Turns::new(Steps::default()), Health::default());
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let mut task = pin!(at_once(&turns, yielding(usize::MAX)));
+        let mut task = pin!(at_once(&turns, &health, yielding(usize::MAX)));
         for polls in 1..3 {
             let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(polled.is_pending());
@@ -152,11 +154,11 @@ mod tests {
     #[test]
     fn a_task_is_not_polled_again_in_an_overdue_round() {
         let steps = Steps::default();
-        let turns = Turns::new(steps.clone());
+        let (turns, health) = (Turns::new(steps.clone()), Health::default());
         steps.advance();
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
-        let mut task = pin!(at_once(&turns, yielding(1)));
+        let mut task = pin!(at_once(&turns, &health, yielding(1)));
         let mut cx = Context::from_waker(&waker);
         assert!(task.as_mut().poll(&mut cx).is_pending());
         assert_eq!(count.0.load(Ordering::Relaxed), 1);
@@ -164,8 +166,23 @@ mod tests {
     }
 
     #[test]
+    fn a_guest_that_was_interrupted_lets_others_go_on() {
+        let (turns, health) = (Turns::new(Steps::default()), Health::default());
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(Arc::clone(&count));
+        let computing = async {
+            health.yields();
+            yielding(1).await;
+        };
+        let mut task = pin!(at_once(&turns, &health, computing));
+        let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
     fn what_wakes_a_task_between_its_polls_wakes_it_once() {
-        let turns = Turns::new(Steps::default());
+        let (turns, health) = (Turns::new(Steps::default()), Health::default());
         let count = Arc::new(Count::default());
         let waker = Waker::from(Arc::clone(&count));
         let noted = RefCell::new(None::<Waker>);
@@ -173,7 +190,7 @@ mod tests {
             *noted.borrow_mut() = Some(cx.waker().clone());
             Poll::<()>::Pending
         });
-        let mut task = pin!(at_once(&turns, waiting));
+        let mut task = pin!(at_once(&turns, &health, waiting));
         for polls in 1..3 {
             let polled = task.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(polled.is_pending());

@@ -156,7 +156,9 @@ async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, st
         poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
         Ok(())
     });
-    let running = in_turns(&local.worker.thread, health, running);
+    let thread = &local.worker.thread;
+    let running = in_turns(thread, health, running);
+    let running = at_once(&thread.turns, health, running);
     let background = &local.env.background;
     match background.bound(connection.over(), running).await {
         Some(ended) => {
@@ -189,13 +191,14 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
             next = coming.next().await;
         }
     });
-    let ended = in_turns(&local.worker.thread, health, running).await;
+    let thread = &local.worker.thread;
+    let running = in_turns(thread, health, running);
+    let ended = at_once(&thread.turns, health, running).await;
     // The guest does not tell for which connection it ran.
     settle(&store, health, &Served::default(), ended);
 }
 
-/// Runs an instance's loop, one turn a poll. If it wakes itself, its next turn comes
-/// at once.
+/// Runs an instance's loop, one turn a poll.
 ///
 /// A guest may make many host calls in a poll. With tokio's budget for a task,
 /// the 129th would find nothing ready, and a guest of WASI 0.2 that has just
@@ -207,14 +210,14 @@ pub(super) async fn in_turns<R>(
     running: impl Future<Output = R>,
 ) -> R {
     let mut running = pin!(unconstrained(running));
-    let turn = poll_fn(|cx| {
+    poll_fn(|cx| {
         health.begin_turn();
         let timed = Timed::begin(thread);
         let polled = running.as_mut().poll(cx);
         timed.end(thread);
         polled
-    });
-    at_once(&thread.turns, turn).await
+    })
+    .await
 }
 
 /// A call, as a task of its store.
