@@ -184,7 +184,8 @@ impl Stream {
         &self.transport
     }
 
-    /// Notes that bytes moved between the guest and the connection.
+    /// Notes that bytes moved between the guest and the connection, or that its call
+    /// began.
     pub fn moved(&self) {
         self.health.moved();
     }

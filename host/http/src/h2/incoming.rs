@@ -203,15 +203,17 @@ impl Http2Body {
         state.stream.take().map(Coalescing::into_rest)
     }
 
-    /// Joins small frames that have arrived, unless the guest waits and takes them
-    /// by itself.
+    /// Joins small frames that have arrived. A guest that waits for them was woken, or
+    /// is woken by the next one.
     pub(super) fn join(&self) {
         let mut state = self.state.borrow_mut();
-        if state.deadline.is_none()
-            && state.end.is_none()
-            && let Some(stream) = &mut state.stream
-        {
-            stream.hold(&mut Context::from_waker(Waker::noop()));
+        let state = &mut *state;
+        if state.end.is_some() {
+            return;
+        }
+        if let Some(stream) = &mut state.stream {
+            let waiting = state.deadline.as_ref().and(state.reader.as_ref());
+            stream.hold(&mut Context::from_waker(waiting.unwrap_or(Waker::noop())));
         }
     }
 

@@ -103,6 +103,7 @@ impl Tunnel {
                 return Poll::Ready(ended.map_err(|_| StreamGone(None)));
             }
             if self.turn.waits() {
+                self.from.hold(cx);
                 self.turn.give_way(cx);
                 return Poll::Pending;
             }
@@ -120,6 +121,8 @@ impl Tunnel {
                 return self.poll_alarm(cx);
             }
             if self.turn.is_over(0) {
+                // More arrives before this stream's next turn.
+                self.from.hold(cx);
                 self.turn.give_way(cx);
                 return Poll::Pending;
             }

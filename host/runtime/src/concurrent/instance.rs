@@ -238,6 +238,8 @@ async fn call(
     guest: &Guest,
     stream: SendWrapper<Rc<Stream>>,
 ) -> wasmtime::Result<()> {
+    // Many may begin in one turn, and each has the time of an event.
+    stream.moved();
     let handle = ConnectionHandle(stream);
     let handle = accessor.with(|mut store| store.data_mut().table.push(handle))?;
     guest.call_handle(accessor, handle).await
