@@ -169,7 +169,11 @@ fn beyond_the_most_connections_the_backlog_waits() {
 
 #[test]
 fn a_client_that_never_reads_pauses_the_guest_and_bounds_memory() {
-    let server = Run::guest("probe").tcp().start();
+    // It writes all of it in one event, which may take long where others compute.
+    let server = Run::guest("probe")
+        .tcp()
+        .args(["--event-timeout", "10s"])
+        .start();
     let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
     assert_eq!(peer.ask("limits 65536 16384"), "65536 16384");
     // More than all the buffers on the way hold.
