@@ -276,7 +276,11 @@ impl Requests {
         self.left
             .borrow_mut()
             .retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
-        // `serve` need not be woken: its store polls it again when a task ends.
+        // Where one store serves on, `serve` need not be woken: it is polled again when a
+        // task of the store ends. An instance for each request is to be gone at once.
+        if self.one_at_a_time {
+            self.wake();
+        }
         self.end_if_unwanted();
     }
 
