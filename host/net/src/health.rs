@@ -47,11 +47,6 @@ impl Health {
         self.yielded.set(true);
     }
 
-    /// True if it has yielded its turn, and not resumed it.
-    pub fn has_yielded(&self) -> bool {
-        self.yielded.get()
-    }
-
     /// Returns the number of turns so far.
     pub fn turn(&self) -> u64 {
         self.turn.get()

@@ -27,8 +27,6 @@
 //! time-out counts `PENALTY` besides: for its connection, and for a while for
 //! new connections of its client.
 
-mod again;
-
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::future::poll_fn;

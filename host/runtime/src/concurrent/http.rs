@@ -268,7 +268,6 @@ impl Requests {
         self.is_waited_for() || self.running.borrow().len() > 1
     }
 
-    /// Notes the end of a request. To be called by a task of the store.
     fn finished(&self, reply: &Rc<Reply>) {
         self.running
             .borrow_mut()
@@ -276,11 +275,7 @@ impl Requests {
         self.left
             .borrow_mut()
             .retain(|(other, _)| !std::ptr::eq(other.as_ptr(), Rc::as_ptr(reply)));
-        // Where one store serves on, `serve` need not be woken: it is polled again when a
-        // task of the store ends. An instance for each request is to be gone at once.
-        if self.one_at_a_time {
-            self.wake();
-        }
+        self.wake();
         self.end_if_unwanted();
     }
 

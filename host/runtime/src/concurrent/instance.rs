@@ -21,7 +21,6 @@ use netwasm_net::stream::Stream;
 use netwasm_net::thread::{Active, Thread};
 use netwasm_net::transport::Transport;
 
-use crate::concurrent::at_once::at_once;
 use crate::concurrent::bindings::exports::netwasm::net::stream_handler::Guest;
 use crate::concurrent::handles::ConnectionHandle;
 use crate::concurrent::program::{Entry, Program};
@@ -156,9 +155,7 @@ async fn serve_one(local: &Rc<Local>, program: &Program, health: &Rc<Health>, st
         poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
         Ok(())
     });
-    let thread = &local.worker.thread;
-    let running = in_turns(thread, health, running);
-    let running = at_once(&thread.turns, health, running);
+    let running = in_turns(&local.worker.thread, health, running);
     let background = &local.env.background;
     match background.bound(connection.over(), running).await {
         Some(ended) => {
@@ -191,9 +188,7 @@ async fn serve_all(local: &Rc<Local>, program: &Program, health: &Rc<Health>, co
             next = coming.next().await;
         }
     });
-    let thread = &local.worker.thread;
-    let running = in_turns(thread, health, running);
-    let ended = at_once(&thread.turns, health, running).await;
+    let ended = in_turns(&local.worker.thread, health, running).await;
     // The guest does not tell for which connection it ran.
     settle(&store, health, &Served::default(), ended);
 }

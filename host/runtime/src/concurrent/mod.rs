@@ -7,7 +7,6 @@
 //! worker. So one instance may hold many connections, and a call waits while
 //! others run.
 
-mod at_once;
 pub(crate) mod background;
 mod bindings;
 mod blobstore;

@@ -17,7 +17,6 @@ use netwasm_net::health::Health;
 use netwasm_net::turns::{REQUEST, Turn};
 
 use super::Requests;
-use crate::concurrent::at_once::at_once;
 use crate::concurrent::http::answering::{Answering, HttpGuest};
 use crate::concurrent::instance::{Running, in_turns, note_exit, report};
 use crate::concurrent::place::Place;
@@ -102,7 +101,6 @@ pub(super) async fn serve(
     let running = in_turns(&local.worker.thread, &health, running);
     let trace = || if traces { requests.trace() } else { None };
     let running = timed(trace, running);
-    let running = at_once(&local.worker.thread.turns, &health, running);
     let ended = match requests.one_at_a_time {
         false => running.await,
         true => tokio::select! {
