@@ -246,7 +246,7 @@ impl Listing {
         self.places.take().map_err(|whose| {
             Failure::Told(format!(
                 "cannot list '{}': the listings of {whose} have as many directories open as the \
-                 host's limit of open files leaves for them (ulimit -n); drop listings that are \
+                 host's limit of open files leaves for them (ulimit -Hn); drop listings that are \
                  not read to their end, or try again later",
                 self.container
             ))
