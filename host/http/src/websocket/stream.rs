@@ -103,9 +103,7 @@ impl Tunnel {
                 return Poll::Ready(ended.map_err(|_| StreamGone(None)));
             }
             if self.turn.waits() {
-                self.from.hold(cx);
-                self.turn.give_way(cx);
-                return Poll::Pending;
+                return self.give_way(cx);
             }
             self.session.attend();
             let read = match self.session.is_over() {
@@ -121,12 +119,16 @@ impl Tunnel {
                 return self.poll_alarm(cx);
             }
             if self.turn.is_over(0) {
-                // More arrives before this stream's next turn.
-                self.from.hold(cx);
-                self.turn.give_way(cx);
-                return Poll::Pending;
+                return self.give_way(cx);
             }
         }
+    }
+
+    /// Leaves the rest to this stream's next turn. More may arrive before that.
+    fn give_way(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamGone>> {
+        self.from.hold(cx);
+        self.turn.give_way(cx);
+        Poll::Pending
     }
 
     /// Sends what is queued as far as there is room. Ready once nothing is queued.
