@@ -35,9 +35,6 @@ pub fn push(
     config: &RegistryConfig,
     most: u64,
 ) -> Result<Digest, Error> {
-    if config.offline {
-        return Err(Error::Setting("--offline forbids to push".into()));
-    }
     if reference.digest.is_some() {
         return Err(Error::Setting(format!(
             "{reference} has a digest, which follows from what is pushed: give a tag"

@@ -106,7 +106,7 @@ pub(in crate::cli) struct Compiling {
     /// Memory of an instance [default: 64MiB, and 1GiB for Python]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<usize>,
-    /// The largest component [default: 64MiB, and 256MiB for Python]
+    /// Largest component [default: 64MiB, and 256MiB for Python]
     #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
     max_component_size: Option<usize>,
     /// How long compiling it may take
