@@ -133,7 +133,7 @@ fn created(epoch: Option<&str>) -> Result<String, Error> {
         }
         Some(_) => {
             return Err(Error::Setting(
-                "the variable SOURCE_DATE_EPOCH is no number of seconds since 1970".into(),
+                "the variable SOURCE_DATE_EPOCH is not a number of seconds since 1970".into(),
             ));
         }
     };

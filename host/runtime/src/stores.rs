@@ -49,7 +49,7 @@ impl Dial for Dialer {
 
 async fn shake(tls: &Arc<Tls>, host: String, stream: TcpStream) -> io::Result<Box<dyn Stream>> {
     let name = ServerName::try_from(host).map_err(|_| {
-        let why = "the server's name is no name and no address";
+        let why = "the server's name is neither a name nor an address";
         io::Error::new(io::ErrorKind::InvalidInput, why)
     })?;
     tls.client_prepared().await;

@@ -171,5 +171,5 @@ impl Script {
 /// Returns a path as text, for the guest.
 fn text(path: &Path) -> Result<String, clap::Error> {
     let text = path.to_str().map(ToOwned::to_owned);
-    text.ok_or_else(|| usage(&format!("{}: the path is no text", path.display())))
+    text.ok_or_else(|| usage(&format!("{}: the path is not text", path.display())))
 }

@@ -344,7 +344,7 @@ fn check(name: &str) -> Result<(), ProjectError> {
     let goes_on = letters.all(|it| it.is_ascii_alphanumeric() || matches!(it, '-' | '_'));
     if !begins || !goes_on {
         return Err(ProjectError::Told(format!(
-            "'{name}' is no name for a project: write a letter, then letters, digits, - and _"
+            "'{name}' is not a project name: write a letter, then letters, digits, - and _"
         )));
     }
     if TAKEN.contains(&name) {

@@ -91,8 +91,8 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
         };
         if socket.r#type()? != wanted {
             return Err(io::Error::other(match kind {
-                ListenerKind::Udp => "it is no socket of datagrams: write ListenDatagram= there",
-                _ => "it is no socket of streams: write ListenStream= there",
+                ListenerKind::Udp => "it is not a datagram socket: write ListenDatagram= there",
+                _ => "it is not a stream socket: write ListenStream= there",
             }));
         }
         if kind != ListenerKind::Udp {
