@@ -219,7 +219,7 @@ fn listen_error(kind: ListenerKind, address: SocketAddr, error: &io::Error) -> E
 /// Says why a right is missing where the run has given it up.
 fn lacking() -> String {
     assumed().map_or_else(String::new, |user| {
-        format!(", which a run that goes on as {user} (--user) has given up: start it anew")
+        format!(", which a run that goes on as {user} (--user) has given up: restart it")
     })
 }
 

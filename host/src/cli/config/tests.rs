@@ -288,7 +288,7 @@ fn what_does_not_go_together_is_told_at_its_key() {
         ),
         (
             "component = \"echo\"\ntcp = 1\nroute = \"a.example\"\n",
-            "3:1: route is of HTTP requests, and there is neither http nor https",
+            "3:1: route is for HTTP requests, and there is neither http nor https",
         ),
         (
             "tcp = 1\n[services.a]\ncomponent = \"echo\"\n",
