@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::answer::{Error, MAX_VALUES, Outcome, PAGE, Page, Swap, Value, check_sum, out_of_range};
 use crate::connection::connect;
-use crate::secure::Secure;
+use crate::dial::Dial;
 
 /// Time after a failure in which nobody connects again.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -43,7 +43,7 @@ return redis.call('GET', KEYS[1])";
 #[derive(Debug)]
 pub(crate) struct RedisBucket {
     url: RedisUrl,
-    secure: Arc<dyn Secure>,
+    dial: Arc<dyn Dial>,
     link: Mutex<Link>,
 }
 
@@ -68,10 +68,10 @@ struct Open {
 }
 
 impl RedisBucket {
-    pub(crate) fn new(url: RedisUrl, secure: Arc<dyn Secure>) -> Self {
+    pub(crate) fn new(url: RedisUrl, dial: Arc<dyn Dial>) -> Self {
         Self {
             url,
-            secure,
+            dial,
             link: Mutex::default(),
         }
     }
@@ -245,7 +245,7 @@ impl RedisBucket {
 
     async fn connect(&self) -> Result<Open, String> {
         let (config, protocol) = (AsyncConnectionConfig::new(), ProtocolVersion::RESP2);
-        let (connection, driver) = connect(&self.url, &*self.secure, protocol, config).await?;
+        let (connection, driver) = connect(&self.url, &*self.dial, protocol, config).await?;
         let lasts = Arc::new(AtomicBool::new(true));
         let ended = Arc::clone(&lasts);
         // It ends with the connection, or once nobody has that.

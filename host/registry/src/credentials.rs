@@ -266,7 +266,10 @@ fn read(path: &Path, is_chosen: bool) -> Result<Option<ConfigContent>, String> {
 fn ask(name: &str, registry: &str, limit: Duration) -> Result<Option<Login>, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || !name.bytes().all(is_plain) {
-        return Err(format!("'{}' is no name of a helper", name.escape_debug()));
+        return Err(format!(
+            "'{}' is not the name of a helper",
+            name.escape_debug()
+        ));
     }
     ask_program(
         format!("docker-credential-{name}").as_ref(),

@@ -122,7 +122,7 @@ pub(crate) fn to_binary(bytes: Vec<u8>) -> Result<Binary, String> {
         }),
         [0, b'a', b's', b'm', version, _, 1, 0, ..] => Err(format!(
             "it is a component in version {version} of the binary form, and this host reads \
-             version {VERSION}: build it anew with current tools"
+             version {VERSION}: rebuild it with current tools"
         )),
         [0, b'a', b's', b'm', _, _, 0, 0, ..] => Ok(Binary {
             bytes: core_module::component_of(&bytes)?,
