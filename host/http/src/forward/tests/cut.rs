@@ -1,7 +1,10 @@
 //! Responses on streams that end before their END_STREAM.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::{Reason, SendStream};
+use http::Request;
 use tokio::io::AsyncReadExt as _;
 
 use netwasm_base::config::Limits;
@@ -49,6 +52,42 @@ fn a_body_that_is_cut_on_a_stream_does_not_look_whole() {
             let read = soon("the end", client.stream.read_to_end(&mut rest)).await;
             assert!(read.is_err() || rest.len() < 4, "{what}: {rest:?}");
             assert_eq!(worker.env().counters.forwards_failed.get(), 1, "{what}");
+        });
+    }
+}
+
+/// The server waits for the rest of the request, and the client for the rest of the
+/// response.
+#[test]
+fn a_request_that_is_refused_once_it_is_answered_resets_both_streams() {
+    for (size, reason) in [(11, Reason::ENHANCE_YOUR_CALM), (0, Reason::CANCEL)] {
+        let mut limits = Limits::default();
+        limits.http.max_body = 10;
+        limits.http.body_timeout = Duration::from_secs(1);
+        in_worker(limits, async move |worker| {
+            let (server, script) = http2_server(&worker).await;
+            let handshake = h2::client::handshake(script.connect(&worker));
+            let handshaken = soon("a handshake", handshake).await;
+            let (mut requests, connection) = handshaken.expect("HTTP/2");
+            let connection = tokio::task::spawn_local(connection);
+            let request = Request::post("http://test/service/Call").body(());
+            let begun = requests.send_request(request.expect("a request"), false);
+            let (answered, mut sending) = begun.expect("it is open");
+            let mut backend = Backend::accept(&server).await;
+            let (request, mut respond) = backend.next().await;
+            let _responding = respond.send_response(response(200), false).expect("open");
+            let answered = soon("a response", answered).await.expect("a response");
+            if size > 0 {
+                let body = vec![b'x'; size].into();
+                sending.send_data(body, false).expect("room");
+            }
+            let rest = soon("the end", answered.into_body().data()).await;
+            let reset = rest.expect("no end").expect_err("a reset");
+            assert_eq!(reset.reason(), Some(reason));
+            let rest = soon("the end", request.into_body().data()).await;
+            rest.expect("no end").expect_err("a reset");
+            assert_eq!(worker.env().counters.requests_refused.get(), 1);
+            connection.abort();
         });
     }
 }
