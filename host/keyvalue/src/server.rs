@@ -19,14 +19,14 @@ use crate::dial::Dial;
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Swaps a value if it is the expected one, and returns the present one
-/// otherwise.
+/// otherwise: so many bytes of it, as others may have written more.
 const SWAP: &str = "\
 local now = redis.call('GET', KEYS[1])
 if (ARGV[1] == '1' and now == ARGV[2]) or (ARGV[1] == '0' and not now) then
   redis.call('SET', KEYS[1], ARGV[3])
   return {1}
 end
-if now then return {0, now} end
+if now then return {0, string.sub(now, 1, tonumber(ARGV[4]))} end
 return {0}";
 
 /// Adds to a counter, and takes that back if the sum is below zero. Nobody sees
@@ -65,6 +65,9 @@ impl std::fmt::Debug for Link {
 struct Open {
     connection: MultiplexedConnection,
     lasts: Arc<AtomicBool>,
+    /// True once it was logged that it is lost. It may have ended before the question
+    /// that fails by that.
+    told: Arc<AtomicBool>,
 }
 
 impl RedisBucket {
@@ -170,10 +173,14 @@ impl RedisBucket {
         let mut script = cmd("EVAL");
         script.arg(SWAP).arg(1).arg(self.key(key));
         script.arg(known).arg(before).arg(value);
+        script.arg(MAX_VALUES.saturating_add(1));
         let answer: Vec<redis::Value> = self.ask(&script).await?;
         Ok(match &*answer {
             [redis::Value::Int(1)] => Swap::Done,
-            [_, redis::Value::BulkString(now)] => Swap::Differs(Some((&**now).into())),
+            [_, redis::Value::BulkString(now)] => {
+                check_sum(now.len())?;
+                Swap::Differs(Some((&**now).into()))
+            }
             _ => Swap::Differs(None),
         })
     }
@@ -253,13 +260,21 @@ impl RedisBucket {
             driver.await;
             ended.store(false, Ordering::Relaxed);
         });
-        Ok(Open { connection, lasts })
+        Ok(Open {
+            connection,
+            lasts,
+            told: Arc::default(),
+        })
     }
 
     /// Converts an error. After one of the connection, another is made next time.
     fn failed(&self, open: &Open, error: &RedisError) -> Error {
         let breaks = error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout();
-        if breaks && open.lasts.swap(false, Ordering::Relaxed) {
+        if breaks {
+            open.lasts.store(false, Ordering::Relaxed);
+        }
+        let lasts = open.lasts.load(Ordering::Relaxed);
+        if !lasts && !open.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "the connection to {} (--keyvalue) is lost: {error}",
                 self.url
