@@ -90,7 +90,7 @@ impl Template {
     }
 
     /// Returns the next command in the project's directory.
-    fn next(&self) -> &'static str {
+    fn next_command(&self) -> &'static str {
         match (self.kind, self.language) {
             (ProjectKind::Tcp | ProjectKind::Stream, _) => "netwasm run . --tcp 8888",
             (ProjectKind::Udp, _) => "netwasm run . --udp 8888",
@@ -195,7 +195,7 @@ pub fn create(
         write(&directory.join(name), content)?;
     }
     let path = directory.display();
-    let mut told = format!("created {path}; next: cd {path} && {}", template.next());
+    let mut told = format!("created {path}; next: cd {path} && {}", template.next_command());
     // A line of its own, as a server does not return.
     if language == Language::Rust {
         told += &format!("\nits tests, in another terminal: cd {path} && cargo test");
