@@ -195,7 +195,10 @@ pub fn create(
         write(&directory.join(name), content)?;
     }
     let path = directory.display();
-    let mut told = format!("created {path}; next: cd {path} && {}", template.next_command());
+    let mut told = format!(
+        "created {path}; next: cd {path} && {}",
+        template.next_command()
+    );
     // A line of its own, as a server does not return.
     if language == Language::Rust {
         told += &format!("\nits tests, in another terminal: cd {path} && cargo test");
