@@ -123,6 +123,7 @@ fn the_table_of_behaviours_names_tests_that_there_are() {
         "tests/forwarding/bulk.py",
         "tests/forwarding/failing.py",
         "tests/forwarding/rpc.py",
+        "tests/forwarding/rpc_everywhere.py",
     ]
     .map(read)
     .concat();

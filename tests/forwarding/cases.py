@@ -51,7 +51,7 @@ def mix(rng, number):
 
 def generate(seed, count):
     """Each feature alone, and then mixtures, up to so many cases."""
-    rng = random.Random(seed)
+    rng, closed = random.Random(seed), False
     for number in range(count):
         own = random.Random(rng.random())
         if number < len(FEATURES):
@@ -60,4 +60,8 @@ def generate(seed, count):
             case.tags.append(FEATURES[number][0])
         else:
             case = mix(own, number)
+        if closed:
+            case.tags.append("after_a_close")
+        # Not each proxy gets a case with an interim response.
+        closed = case.closes or (closed and bool(case.interim))
         yield case

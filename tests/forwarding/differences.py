@@ -9,8 +9,11 @@ import re
 
 
 class Class:
-    def __init__(self, name, why, places, tags=(), of=("nginx", "haproxy"), values=None):
+    def __init__(self, name, why, places, tags=(), of=("nginx", "haproxy"), values=None,
+                 is_race=False):
         self.name, self.why, self.tags, self.of = name, why, set(tags), of
+        # It is seen or not, as time will have it.
+        self.is_race = is_race
         self.places, self.values = re.compile(places), values
 
     def fits(self, case, other, place, ours, theirs):
@@ -205,7 +208,12 @@ CLASSES = [
 
     Class("connections that a server ends unsaid",
           "a request that meets the end is sent once more. nginx answers 502.",
-          "client after", values=lambda ours, theirs: (ours, theirs) == ("goes on", "goes wrong")),
+          "client after", values=lambda ours, theirs: (ours, theirs) == ("goes on", "goes wrong"),
+          is_race=True),
+    Class("the request after an end that was not said",
+          "goes over another connection. The other's meets the end, and is answered with 502.",
+          "server requests|client status", ["after_a_close"],
+          values=lambda ours, theirs: theirs == 0 or theirs == 502 != ours, is_race=True),
 
     # Responses that do not pass.
     Class("malformed responses",

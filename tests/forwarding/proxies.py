@@ -100,9 +100,10 @@ class Netwasm(Process):
             raise SystemExit(f"netwasm ended with {status}: " + "".join(self.log[-5:]))
 
 
-def gateway(program, upstream, *flags):
+def gateway(program, upstream, *flags, **options):
     """netwasm with the gateway, which sends all to one group."""
-    return Netwasm(program, "gateway", "--upstream", f"site={upstream}", *flags, "--", "/=site")
+    flags = ("--upstream", f"site={upstream}", *flags, "--", "/=site")
+    return Netwasm(program, "gateway", *flags, **options)
 
 
 class Configured(Process):

@@ -21,6 +21,7 @@ class Service:
 
     def __init__(self):
         self.ended, self.remaining = threading.Semaphore(0), []
+        self.talks_ended = threading.Semaphore(0)
 
     def unary(self, request, context):
         context.send_initial_metadata([("x-initial", "1"), ("x-bytes-bin", b"\0\xff")])
@@ -40,7 +41,8 @@ class Service:
         for number in range(int(request)):
             yield b"%d" % number
 
-    def talks(self, requests, _):
+    def talks(self, requests, context):
+        context.add_callback(self.talks_ended.release)
         for request in requests:
             yield request.upper()
 
@@ -70,8 +72,8 @@ class Service:
 
 
 @contextlib.contextmanager
-def called(program, *flags):
-    """A service behind the gateway. Gives a channel to it and the service."""
+def serving():
+    """A server of grpcio. Gives its address, as the gateway takes it, and its service."""
     import grpc
     service = Service()
     pool = concurrent.futures.ThreadPoolExecutor(64)
@@ -79,11 +81,19 @@ def called(program, *flags):
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
-        with gateway(program, f"h2c://127.0.0.1:{port}", "--max-body", "64MiB", *flags) as proxy:
-            with grpc.insecure_channel(f"127.0.0.1:{proxy.address[1]}", options=SIZES) as channel:
-                yield channel, service
+        yield f"h2c://127.0.0.1:{port}", service
     finally:
         server.stop(None).wait()
+
+
+@contextlib.contextmanager
+def called(program, *flags):
+    """A service behind the gateway. Gives a channel to it and the service."""
+    import grpc
+    with serving() as (upstream, service):
+        with gateway(program, upstream, "--max-body", "64MiB", *flags) as proxy:
+            with grpc.insecure_channel(f"127.0.0.1:{proxy.address[1]}", options=SIZES) as channel:
+                yield channel, service
 
 
 def failure(call):

@@ -257,6 +257,16 @@ pub(super) fn refused(env: &Env, transport: &Transport, refusal: Refusal) -> Ans
     Answer::status(status, reason)
 }
 
+/// Counts and logs that the rest of a request is refused, whose response has begun.
+pub(super) fn cut(env: &Env, transport: &Transport, refusal: Refusal) {
+    let Refusal { reason, limit, .. } = refusal;
+    env.counters.requests_refused.add();
+    tracing::info!(
+        peer = %transport.peer(), limit, reason,
+        "the rest of a request is refused, whose response has begun"
+    );
+}
+
 /// Begins to forward a request.
 ///
 /// # Errors

@@ -272,7 +272,7 @@ fn check(name: &str) -> Result<(), ProjectError> {
     let goes_on = letters.all(|it| it.is_ascii_alphanumeric() || matches!(it, '-' | '_'));
     if !begins || !goes_on {
         return Err(ProjectError::Told(format!(
-            "'{name}' is no name for a project: write a letter, then letters, digits, - and _"
+            "'{name}' is not a project name: write a letter, then letters, digits, - and _"
         )));
     }
     if TAKEN.contains(&name) {
@@ -288,11 +288,11 @@ fn instead(kind: ProjectKind, language: Language) -> String {
     let flag = kind.flag();
     match language {
         Language::JavaScript | Language::TypeScript => format!(
-            "{flag} cannot be had in JavaScript: take --tcp, --udp, --http or --websocket, or {flag} \
+            "{flag} is not available in JavaScript: take --tcp, --udp, --http or --websocket, or {flag} \
              --lang rust"
         ),
         Language::Python => format!(
-            "{flag} cannot be had in Python: take --tcp, --udp, --http, --websocket or --program, or \
+            "{flag} is not available in Python: take --tcp, --udp, --http, --websocket or --program, or \
              {flag} --lang rust"
         ),
         Language::C | Language::Go => {
@@ -305,11 +305,11 @@ fn instead(kind: ProjectKind, language: Language) -> String {
                 _ => "rust",
             };
             format!(
-                "{flag} cannot be had in {name}: take --tcp, --udp or --http with --lang {short}, or \
+                "{flag} is not available in {name}: take --tcp, --udp or --http with --lang {short}, or \
                  {flag} --lang {others}"
             )
         }
-        Language::Rust => format!("{flag} cannot be had in Rust yet"),
+        Language::Rust => format!("{flag} is not available in Rust yet"),
     }
 }
 

@@ -30,7 +30,7 @@ use netwasm_exchange::reply::{Answered, NoResponse, Reply};
 use netwasm_exchange::request::Request;
 
 use self::download::{Broken, SILENT, tell_sent};
-use crate::exchange;
+use crate::exchange::{self, TOO_LARGE};
 use crate::forward::{Forwarding, Passed, Upgrade};
 use crate::h2::incoming::{Http2Body, IncomingBody, IncomingEnd};
 use crate::h2::line::LogLine;
@@ -225,6 +225,7 @@ impl AnsweringStream {
                 return self.refuse(Missing::Guest(failed));
             }
             Err(Broken::Client(_)) => return self.refuse(Missing::Left),
+            Err(Broken::Refused(refusal)) => return self.refuse(Missing::Refused(refusal)),
         };
         let mut line = self.line.take()?;
         let mut download = match self.begin_response(answered, only, &mut line) {
@@ -234,7 +235,11 @@ impl AnsweringStream {
                 return self.refuse(Missing::Guest(NoResponse::Failed(what)));
             }
         };
-        match self.send_body(&mut download, &mut line).await {
+        let sent = self.send_body(&mut download, &mut line).await;
+        if let Some(refusal) = self.incoming.refusal() {
+            exchange::cut(env, &link.transport, refusal);
+        }
+        match sent {
             Ok(()) => {
                 tell_sent(&mut download.told);
                 self.read_on().await;
@@ -250,6 +255,11 @@ impl AnsweringStream {
                 download.stream.send_reset(Reason::INTERNAL_ERROR);
             }
             Err(Broken::Client(stopped)) => line.stopped(&stopped, &mut download.stream),
+            Err(Broken::Refused(refusal)) => download.stream.send_reset(match refusal {
+                // To gRPC, RESOURCE_EXHAUSTED.
+                TOO_LARGE => Reason::ENHANCE_YOUR_CALM,
+                _ => Reason::CANCEL,
+            }),
         }
         None
     }

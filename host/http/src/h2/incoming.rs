@@ -140,6 +140,14 @@ impl Http2Body {
         }
     }
 
+    /// Returns why the rest of the body is refused, if it is.
+    pub(super) fn refusal(&self) -> Option<Refusal> {
+        match self.state.borrow().end {
+            Some(IncomingEnd::Refused(refusal)) => Some(refusal),
+            Some(IncomingEnd::Whole | IncomingEnd::Lost) | None => None,
+        }
+    }
+
     /// Registers the exchange's waker for the end of the body, or of the guest's
     /// reading.
     pub(super) fn watch(&self, cx: &Context<'_>) {

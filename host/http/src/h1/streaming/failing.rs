@@ -108,7 +108,11 @@ impl Driver {
             ) => {
                 self.refuse(answering.request, refusal, out);
             }
-            (_, AnswerStage::Sending(download)) => {
+            (refusal, AnswerStage::Sending(download)) => {
+                if let Some(refusal) = refusal {
+                    let env = &self.local.account(&answering.request.site).net;
+                    exchange::cut(env, &self.transport, refusal);
+                }
                 self.log_later(answering.entry, download.status, download.sent, out);
                 self.write_out(out);
                 self.transport.reset_on_close();
@@ -179,7 +183,7 @@ impl Driver {
         if let Some(upload) = &answering.upload
             && late(upload.deadline())
         {
-            if answering.is_waiting() {
+            if answering.is_waiting() || matches!(answering.stage, AnswerStage::Sending(_)) {
                 upload.stop(UploadEnd::Refused(SLOW_BODY));
             } else {
                 upload.stop(UploadEnd::Lost(ConnectionError::Timeout(

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use netwasm_exchange::chunked::without_dropped;
 use netwasm_exchange::content::{BoxContent, Ended};
 use netwasm_exchange::failure::Failure;
+use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, Reply, Sent};
 
 use super::AnsweringStream;
@@ -61,6 +62,8 @@ pub(super) enum Broken {
     /// The guest did not finish it, for this reason.
     Guest(&'static str),
     Client(Stopped),
+    /// The upstream cannot get the rest of the request.
+    Refused(Refusal),
 }
 
 impl AnsweringStream {
@@ -321,6 +324,12 @@ impl AnsweringStream {
                 tell_sent(told);
             }
             let next = poll_fn(|cx| {
+                // An upstream would wait for the rest. A guest is told.
+                if self.is_forwarded
+                    && let Some(refusal) = self.incoming.refusal()
+                {
+                    return Poll::Ready(Err(Broken::Refused(refusal)));
+                }
                 if let Some(frame) = first.take() {
                     return Poll::Ready(Ok(frame));
                 }
