@@ -57,6 +57,10 @@ pub(super) fn explain(
         (ErrorKind::UnknownArgument, Some((first, rest))) => {
             unknown_flag(error, first, rest, command)
         }
+        (ErrorKind::MissingRequiredArgument, Some((first, _))) if first == "new" => usage(
+            &"a project has a name and a kind, --tcp|--udp|--http|--websocket|--stream|--program: \
+              write `netwasm new site --http`, say",
+        ),
         _ => error,
     }
 }

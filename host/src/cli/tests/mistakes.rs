@@ -89,6 +89,11 @@ fn mistakes_are_told_with_the_flags_to_change() {
             "unexpected argument 'http': the kind of a project is a flag, `netwasm new NAME --http`",
         ),
         (
+            "new site",
+            "a project has a name and a kind, --tcp|--udp|--http|--websocket|--stream|--program: \
+             write `netwasm new site --http`, say",
+        ),
+        (
             "build a b",
             "unexpected argument 'b': see `netwasm help build`",
         ),
