@@ -97,6 +97,8 @@ fn a_component_that_is_not_there_is_named() {
 #[test]
 fn without_a_listener_it_says_what_one_could_write() {
     refused(2, &[], &["--tcp"]);
+    // Before it is compiled, which may take a minute.
+    refused(2, &["--no-cache", "--compile-timeout", "1ms"], &["--tcp"]);
 }
 
 #[test]

@@ -143,6 +143,7 @@ fn a_new_project_in_javascript_brings_the_types_of_what_it_imports() {
         ("js", "--tcp", true),
         ("ts", "--http", true),
         ("js", "--http", false),
+        ("js", "--websocket", true),
         ("python", "--tcp", false),
     ] {
         let name = format!("{language}{kind}");
@@ -297,7 +298,14 @@ fn the_isolation_that_a_project_asks_for_is_looked_at_before_it_is_built() {
 #[test]
 fn every_new_project_in_rust_is_one_that_cargo_takes() {
     let scratch = directory();
-    for kind in ["--tcp", "--udp", "--http", "--stream", "--program"] {
+    for kind in [
+        "--tcp",
+        "--udp",
+        "--http",
+        "--websocket",
+        "--stream",
+        "--program",
+    ] {
         let name = format!("my{kind}");
         let project = project(scratch.path(), &name, &[kind]);
         let manifest = fs::read_to_string(project.join("Cargo.toml")).expect("a manifest");
@@ -347,13 +355,17 @@ fn a_new_project_overwrites_nothing() {
     went_well(&new(&empty, &["--program"]));
     let name = scratch.path().join("2fast");
     new(&name, &["--tcp"]).refused(1, &["'2fast' is not a project name"]);
-    new(&path, &[]).refused(2, &["--tcp|--udp|--http|--stream|--program"]);
+    new(&path, &[]).refused(2, &["--tcp|--udp|--http|--websocket|--stream|--program"]);
     new(&path, &["--tcp", "--udp"]).refused(2, &["cannot be used with"]);
     let other = scratch.path().join("other");
     new(&other, &["--stream", "--lang", "js"])
         .refused(1, &["--tcp, --udp", "--stream --lang rust"]);
     new(&other, &["--stream", "--lang", "go"])
         .refused(1, &["--http with --lang go", "--stream --lang rust"]);
+    new(&other, &["--websocket", "--lang", "c"]).refused(
+        1,
+        &["--http with --lang c", "--lang rust, js, ts or python"],
+    );
     new(&other, &["--http", "--lang", "cobol"]).refused(2, &["rust, js, ts, python, c or go"]);
     assert!(!other.exists());
 }

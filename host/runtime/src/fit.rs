@@ -100,7 +100,33 @@ pub(crate) fn check(
 ) -> Result<(), String> {
     let interface = Interface::of(component, engine);
     interface.check_world(kind)?;
-    interface.check_listeners(kind, listeners)
+    interface.check_listeners(kind, listeners)?;
+    interface.tell_unused(kind, listeners);
+    Ok(())
+}
+
+/// Checks that the listeners fit a component with these exports, before it is
+/// compiled, which may take a minute. Leaves a component without a handler to
+/// [`check`], which says more of it. Returns true if listeners drive it.
+///
+/// # Errors
+/// Those of [`check`] that need no more than the exports.
+pub(crate) fn check_exports(
+    exports: &[String],
+    kind: Kind,
+    listeners: &[ListenerConfig],
+) -> Result<bool, String> {
+    let interface = Interface {
+        exports: exports.to_vec(),
+        ..Interface::default()
+    };
+    let is_driven = LISTENING
+        .iter()
+        .any(|(handler, ..)| interface.handles(handler));
+    if is_driven && kind != Kind::Command {
+        interface.check_listeners(kind, listeners)?;
+    }
+    Ok(is_driven)
 }
 
 /// Imports and exports of a component, by name.
@@ -253,28 +279,34 @@ impl Interface {
             let listener = listeners
                 .iter()
                 .find(|listener| kinds.contains(&listener.kind));
-            match listener {
-                Some(listener) if !self.handles(handler) => {
-                    let exported = LISTENING.iter().filter(|(other, ..)| self.handles(other));
-                    let mut driven: Vec<String> = exported
-                        .map(|(other, _, kinds)| format!("{other}, which {} drives", flags(kinds)))
-                        .collect();
-                    if kind == Kind::Command {
-                        driven.push(format!("{RUN}, which no listener drives"));
-                    }
-                    return Err(format!(
-                        "{} needs a component that exports {handler}; it exports {}",
-                        listener.kind.flag(),
-                        driven.join(", ")
-                    ));
+            if let Some(listener) = listener
+                && !self.handles(handler)
+            {
+                let exported = LISTENING.iter().filter(|(other, ..)| self.handles(other));
+                let mut driven: Vec<String> = exported
+                    .map(|(other, _, kinds)| format!("{other}, which {} drives", flags(kinds)))
+                    .collect();
+                if kind == Kind::Command {
+                    driven.push(format!("{RUN}, which no listener drives"));
                 }
-                None if self.handles(handler) => {
-                    tracing::debug!("{handler} is exported, but there is no {}", flags(kinds));
-                }
-                _ => {}
+                return Err(format!(
+                    "{} needs a component that exports {handler}; it exports {}",
+                    listener.kind.flag(),
+                    driven.join(", ")
+                ));
             }
         }
         Ok(())
+    }
+
+    /// Logs the handlers that no listener drives.
+    fn tell_unused(&self, kind: Kind, listeners: &[ListenerConfig]) {
+        for (handler, _, kinds) in LISTENING {
+            let is_used = listeners.iter().any(|it| kinds.contains(&it.kind));
+            if self.is_asked_for(handler, kind) && self.handles(handler) && !is_used {
+                tracing::debug!("{handler} is exported, but there is no {}", flags(kinds));
+            }
+        }
     }
 
     /// True if listeners look for this handler in a component of a kind. Of several

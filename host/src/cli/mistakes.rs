@@ -19,6 +19,23 @@ const OF_OTHER_SERVERS: [&str; 9] = [
     "-p",
 ];
 
+/// Commands of other tools, with what stands for them here.
+const OF_OTHER_TOOLS: [(&[&str], &str); 4] = [
+    (&["init", "create"], "write `netwasm new NAME --http`"),
+    (
+        &["serve", "start", "up"],
+        "write `netwasm run . --http 8080`",
+    ),
+    (
+        &["dev", "watch"],
+        "write `netwasm run . --http 8080 --watch`",
+    ),
+    (
+        &["test"],
+        "`cargo test` runs the tests of a project in Rust, `bash test.sh` that of one in C or Go",
+    ),
+];
+
 /// Most edits between a word and what was probably meant.
 const MOST_EDITS: usize = 2;
 
@@ -40,6 +57,10 @@ pub(super) fn explain(
         (ErrorKind::UnknownArgument, Some((first, rest))) => {
             unknown_flag(error, first, rest, command)
         }
+        (ErrorKind::MissingRequiredArgument, Some((first, _))) if first == "new" => usage(
+            &"a project has a name and a kind, --tcp|--udp|--http|--websocket|--stream|--program: \
+              write `netwasm new site --http`, say",
+        ),
         _ => error,
     }
 }
@@ -59,6 +80,10 @@ fn unknown_command(
         return usage(&format!(
             "{first} is a component, not a command: write `netwasm {line}`"
         ));
+    }
+    let mut others = OF_OTHER_TOOLS.iter();
+    if let Some((_, here)) = others.find(|(names, _)| names.contains(&first)) {
+        return usage(&format!("there is no command {first}: {here}"));
     }
     let mut commands: Vec<_> = command
         .get_subcommands()
@@ -101,6 +126,18 @@ fn unknown_flag(
              or --https with PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH; a program's \
              own listeners need --allow-listen"
         ));
+    }
+    let kinds = given.get_groups().find(|group| group.get_id() == "kind");
+    if let Some(kinds) = kinds.filter(|_| first == "new")
+        && kinds.get_args().any(|kind| *kind == *flag)
+    {
+        return usage(&format!(
+            "unexpected argument '{flag}': the kind of a project is a flag, `netwasm new NAME --{flag}`"
+        ));
+    }
+    if !flag.starts_with('-') && first != "run" {
+        let told = format!("unexpected argument '{flag}': see `netwasm help {first}`");
+        return usage(&told);
     }
     if !flag.starts_with('-') {
         return usage(&format!(

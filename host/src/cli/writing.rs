@@ -15,7 +15,7 @@ pub(super) const LANGUAGES: [&str; 6] = ["rust", "js", "ts", "python", "c", "go"
 
 #[derive(Args, Debug)]
 #[command(group(
-    ArgGroup::new("kind").required(true).args(["tcp", "udp", "http", "stream", "program"])
+    ArgGroup::new("kind").required(true).args(["tcp", "udp", "http", "websocket", "stream", "program"])
 ))]
 pub(super) struct NewFlags {
     /// The directory to make; its name is the project's
@@ -29,14 +29,17 @@ pub(super) struct NewFlags {
     /// A handler of HTTP requests, for `run --http` and --https
     #[arg(long)]
     http: bool,
+    /// A handler of WebSocket connections and the requests beside them, for `run --http`
+    #[arg(long)]
+    websocket: bool,
     /// A handler of connections as streams, which the host can copy
     #[arg(long)]
     stream: bool,
     /// A program, which opens connections or listeners by itself
     #[arg(long)]
     program: bool,
-    /// Its language: rust; for --tcp, --udp and --http also js, ts, python, c and go; for --program
-    /// also python
+    /// Its language: rust; for --tcp, --udp and --http also js, ts, python, c and go; for
+    /// --websocket also js, ts and python; for --program also python
     #[arg(long, value_name = "LANGUAGE", value_parser = language, default_value = "rust")]
     lang: Language,
 }
@@ -73,6 +76,7 @@ impl NewFlags {
             (self.tcp, ProjectKind::Tcp),
             (self.udp, ProjectKind::Udp),
             (self.http, ProjectKind::Http),
+            (self.websocket, ProjectKind::WebSocket),
             (self.stream, ProjectKind::Stream),
         ];
         let kind = kinds.iter().find(|(given, _)| *given);

@@ -34,6 +34,8 @@ pub enum ProjectKind {
     Udp,
     /// HTTP requests: `--http`, `--https`.
     Http,
+    /// WebSocket connections, and the requests beside them: `--http`, `--https`.
+    WebSocket,
     /// Connections as streams, which the host can copy.
     Stream,
     /// Nothing: it is a program.
@@ -46,6 +48,7 @@ impl ProjectKind {
             Self::Tcp => "--tcp",
             Self::Udp => "--udp",
             Self::Http => "--http",
+            Self::WebSocket => "--websocket",
             Self::Stream => "--stream",
             Self::Program => "--program",
         }
@@ -75,137 +78,59 @@ struct Template {
     language: Language,
     /// The directory of its files.
     directory: &'static str,
-    /// Next command in the project's directory.
-    next: &'static str,
 }
 
-const ALL: [Template; 21] = [
-    Template {
-        kind: ProjectKind::Tcp,
-        language: Language::Rust,
-        directory: "rust-tcp",
-        next: "netwasm run . --tcp 8888",
-    },
-    Template {
-        kind: ProjectKind::Udp,
-        language: Language::Rust,
-        directory: "rust-udp",
-        next: "netwasm run . --udp 8888",
-    },
-    Template {
-        kind: ProjectKind::Http,
-        language: Language::Rust,
-        directory: "rust-http",
-        next: "netwasm run . --http 8080",
-    },
-    Template {
-        kind: ProjectKind::Stream,
-        language: Language::Rust,
-        directory: "rust-stream",
-        next: "netwasm run . --tcp 8888",
-    },
-    Template {
-        kind: ProjectKind::Program,
-        language: Language::Rust,
-        directory: "rust-program",
-        next: "netwasm run . --allow-listen 127.0.0.1:8888 -- 127.0.0.1:8888",
-    },
-    Template {
-        kind: ProjectKind::Tcp,
-        language: Language::JavaScript,
-        directory: "js-tcp",
-        next: "netwasm run . --tcp 8888",
-    },
-    Template {
-        kind: ProjectKind::Udp,
-        language: Language::JavaScript,
-        directory: "js-udp",
-        next: "netwasm run . --udp 8888",
-    },
-    Template {
-        kind: ProjectKind::Tcp,
-        language: Language::TypeScript,
-        directory: "ts-tcp",
-        next: "netwasm run . --tcp 8888",
-    },
-    Template {
-        kind: ProjectKind::Udp,
-        language: Language::TypeScript,
-        directory: "ts-udp",
-        next: "netwasm run . --udp 8888",
-    },
-    Template {
-        kind: ProjectKind::Http,
-        language: Language::TypeScript,
-        directory: "ts-http",
-        next: "netwasm run . --http 8080",
-    },
-    Template {
-        kind: ProjectKind::Tcp,
-        language: Language::Python,
-        directory: "python-tcp",
-        next: "netwasm run . --tcp 8888",
-    },
-    Template {
-        kind: ProjectKind::Udp,
-        language: Language::Python,
-        directory: "python-udp",
-        next: "netwasm run . --udp 8888",
-    },
-    Template {
-        kind: ProjectKind::Http,
-        language: Language::JavaScript,
-        directory: "js-http",
-        next: "netwasm run . --http 8080",
-    },
-    Template {
-        kind: ProjectKind::Http,
-        language: Language::Python,
-        directory: "python-http",
-        next: "netwasm run . --http 8080",
-    },
-    Template {
-        kind: ProjectKind::Program,
-        language: Language::Python,
-        directory: "python-program",
-        next: "netwasm run . --allow-connect localhost:8888 -- localhost 8888 'Hello!'",
-    },
-    Template {
-        kind: ProjectKind::Tcp,
-        language: Language::C,
-        directory: "c-tcp",
-        next: "netwasm run . --tcp 8888",
-    },
-    Template {
-        kind: ProjectKind::Udp,
-        language: Language::C,
-        directory: "c-udp",
-        next: "netwasm run . --udp 8888",
-    },
-    Template {
-        kind: ProjectKind::Http,
-        language: Language::C,
-        directory: "c-http",
-        next: "netwasm run . --http 8080",
-    },
-    Template {
-        kind: ProjectKind::Tcp,
-        language: Language::Go,
-        directory: "go-tcp",
-        next: "netwasm run . --tcp 8888",
-    },
-    Template {
-        kind: ProjectKind::Udp,
-        language: Language::Go,
-        directory: "go-udp",
-        next: "netwasm run . --udp 8888",
-    },
-    Template {
-        kind: ProjectKind::Http,
-        language: Language::Go,
-        directory: "go-http",
-        next: "netwasm run . --http 8080",
-    },
+impl Template {
+    const fn new(kind: ProjectKind, language: Language, directory: &'static str) -> Self {
+        Self {
+            kind,
+            language,
+            directory,
+        }
+    }
+
+    /// Returns the next command in the project's directory.
+    fn next_command(&self) -> &'static str {
+        match (self.kind, self.language) {
+            (ProjectKind::Tcp | ProjectKind::Stream, _) => "netwasm run . --tcp 8888",
+            (ProjectKind::Udp, _) => "netwasm run . --udp 8888",
+            (ProjectKind::Http | ProjectKind::WebSocket, _) => "netwasm run . --http 8080",
+            (ProjectKind::Program, Language::Python) => {
+                "netwasm run . --allow-connect localhost:8888 -- localhost 8888 'Hello!'"
+            }
+            (ProjectKind::Program, _) => {
+                "netwasm run . --allow-listen 127.0.0.1:8888 -- 127.0.0.1:8888"
+            }
+        }
+    }
+}
+
+const ALL: [Template; 25] = [
+    Template::new(ProjectKind::Tcp, Language::Rust, "rust-tcp"),
+    Template::new(ProjectKind::Udp, Language::Rust, "rust-udp"),
+    Template::new(ProjectKind::Http, Language::Rust, "rust-http"),
+    Template::new(ProjectKind::Stream, Language::Rust, "rust-stream"),
+    Template::new(ProjectKind::Program, Language::Rust, "rust-program"),
+    Template::new(ProjectKind::Tcp, Language::JavaScript, "js-tcp"),
+    Template::new(ProjectKind::Udp, Language::JavaScript, "js-udp"),
+    Template::new(ProjectKind::Tcp, Language::TypeScript, "ts-tcp"),
+    Template::new(ProjectKind::Udp, Language::TypeScript, "ts-udp"),
+    Template::new(ProjectKind::Http, Language::TypeScript, "ts-http"),
+    Template::new(ProjectKind::Tcp, Language::Python, "python-tcp"),
+    Template::new(ProjectKind::Udp, Language::Python, "python-udp"),
+    Template::new(ProjectKind::Http, Language::JavaScript, "js-http"),
+    Template::new(ProjectKind::Http, Language::Python, "python-http"),
+    Template::new(ProjectKind::Program, Language::Python, "python-program"),
+    Template::new(ProjectKind::Tcp, Language::C, "c-tcp"),
+    Template::new(ProjectKind::Udp, Language::C, "c-udp"),
+    Template::new(ProjectKind::Http, Language::C, "c-http"),
+    Template::new(ProjectKind::Tcp, Language::Go, "go-tcp"),
+    Template::new(ProjectKind::Udp, Language::Go, "go-udp"),
+    Template::new(ProjectKind::Http, Language::Go, "go-http"),
+    Template::new(ProjectKind::WebSocket, Language::Rust, "rust-websocket"),
+    Template::new(ProjectKind::WebSocket, Language::JavaScript, "js-websocket"),
+    Template::new(ProjectKind::WebSocket, Language::TypeScript, "ts-websocket"),
+    Template::new(ProjectKind::WebSocket, Language::Python, "python-websocket"),
 ];
 
 /// Makes a project in a new directory, whose name is the project's. Returns
@@ -270,7 +195,10 @@ pub fn create(
         write(&directory.join(name), content)?;
     }
     let path = directory.display();
-    let mut told = format!("created {path}; next: cd {path} && {}", template.next);
+    let mut told = format!(
+        "created {path}; next: cd {path} && {}",
+        template.next_command()
+    );
     // A line of its own, as a server does not return.
     if language == Language::Rust {
         told += &format!("\nits tests, in another terminal: cd {path} && cargo test");
@@ -360,20 +288,25 @@ fn instead(kind: ProjectKind, language: Language) -> String {
     let flag = kind.flag();
     match language {
         Language::JavaScript | Language::TypeScript => format!(
-            "{flag} is not available in JavaScript: take --tcp, --udp or --http, or {flag} --lang rust"
+            "{flag} is not available in JavaScript: take --tcp, --udp, --http or --websocket, or {flag} \
+             --lang rust"
         ),
         Language::Python => format!(
-            "{flag} is not available in Python: take --tcp, --udp, --http or --program, or {flag} \
-             --lang rust"
+            "{flag} is not available in Python: take --tcp, --udp, --http, --websocket or --program, or \
+             {flag} --lang rust"
         ),
         Language::C | Language::Go => {
             let (name, short) = match language {
                 Language::C => ("C", "c"),
                 _ => ("Go", "go"),
             };
+            let others = match kind {
+                ProjectKind::WebSocket => "rust, js, ts or python",
+                _ => "rust",
+            };
             format!(
-                "{flag} is not available in {name}, which awaits nothing here: take --tcp, --udp or \
-                 --http with --lang {short}, or {flag} --lang rust"
+                "{flag} is not available in {name}: take --tcp, --udp or --http with --lang {short}, or \
+                 {flag} --lang {others}"
             )
         }
         Language::Rust => format!("{flag} is not available in Rust yet"),
@@ -384,10 +317,11 @@ fn instead(kind: ProjectKind, language: Language) -> String {
 mod tests {
     use super::*;
 
-    const KINDS: [ProjectKind; 5] = [
+    const KINDS: [ProjectKind; 6] = [
         ProjectKind::Tcp,
         ProjectKind::Udp,
         ProjectKind::Http,
+        ProjectKind::WebSocket,
         ProjectKind::Stream,
         ProjectKind::Program,
     ];

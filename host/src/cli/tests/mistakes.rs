@@ -84,6 +84,23 @@ fn mistakes_are_told_with_the_flags_to_change() {
             "run a.wasm --tcp 1 --dir a::/ --dir b::/",
             "two --dir have the path / in the guest: give each its own",
         ),
+        (
+            "new site http",
+            "unexpected argument 'http': the kind of a project is a flag, `netwasm new NAME --http`",
+        ),
+        (
+            "new site",
+            "a project has a name and a kind, --tcp|--udp|--http|--websocket|--stream|--program: \
+             write `netwasm new site --http`, say",
+        ),
+        (
+            "build a b",
+            "unexpected argument 'b': see `netwasm help build`",
+        ),
+        (
+            "dev",
+            "there is no command dev: write `netwasm run . --http 8080 --watch`",
+        ),
     ] {
         assert_eq!(error(line), format!("error: {message}\n"), "{line}");
     }

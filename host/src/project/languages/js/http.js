@@ -9,6 +9,9 @@ import { addTimer } from './timers.js';
 // Turns of the queue of promises after which a request is answered later.
 const TURNS = 100;
 
+// Errors of bodies of requests that are not JSON: the fault of the client.
+const malformed = new WeakSet();
+
 class Body {
   async bytes() {
     return this._bytes;
@@ -60,6 +63,15 @@ export class Request extends Body {
 
   get _bytes() {
     return (this.#body ??= this.#source.body());
+  }
+
+  async json() {
+    try {
+      return await super.json();
+    } catch (error) {
+      malformed.add(error);
+      throw error;
+    }
   }
 
   #information() {
@@ -164,6 +176,9 @@ function answer(response) {
 }
 
 function failure(error) {
+  if (malformed.has(error)) {
+    return responseWire(new Response(`the body is not JSON: ${error.message}\n`, { status: 400 }));
+  }
   report('the handler of a request', error);
   return responseWire(new Response('Internal Server Error\n', { status: 500 }));
 }

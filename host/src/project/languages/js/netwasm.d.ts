@@ -166,6 +166,7 @@ declare module 'netwasm' {
     bytes(): Promise<Uint8Array>;
     arrayBuffer(): Promise<ArrayBuffer>;
     text(): Promise<string>;
+    /** Rejects if the body is not JSON. A handler that lets that pass answers 400. */
     json(): Promise<any>;
     readonly peer: End;
     readonly tls: TlsInfo | null;

@@ -53,6 +53,57 @@ const char *nw_header(const nw_request *request, const char *name) {
     return ended(request->parts, value.ptr, value.len);
 }
 
+static int digit(char letter) {
+    if (letter >= '0' && letter <= '9') return letter - '0';
+    letter |= 0x20;
+    return letter >= 'a' && letter <= 'f' ? letter - 'a' + 10 : -1;
+}
+
+/* Returns NULL for a percent sign without two digits, and for a NUL. */
+static const char *decoded(struct nw_request_parts *parts, const char *text, size_t length,
+                           bool is_query) {
+    char *copy = nw__alloc(length + 1);
+    size_t count = 0;
+    for (size_t i = 0; i < length; i++) {
+        char letter = text[i];
+        if (letter == '%') {
+            int high = i + 2 < length ? digit(text[i + 1]) : -1;
+            int low = i + 2 < length ? digit(text[i + 2]) : -1;
+            letter = high < 0 || low < 0 ? 0 : (char)(high << 4 | low);
+            if (!letter) {
+                free(copy);
+                return NULL;
+            }
+            i += 2;
+        } else if (is_query && letter == '+') {
+            letter = ' ';
+        }
+        copy[count++] = letter;
+    }
+    copy[count] = 0;
+    return keep(parts, copy);
+}
+
+const char *nw_decoded(const nw_request *request, const char *text) {
+    return decoded(request->parts, text, strlen(text), false);
+}
+
+const char *nw_query(const nw_request *request, const char *name) {
+    size_t wanted = strlen(name);
+    for (const char *pair = request->query; pair;) {
+        const char *end = strchr(pair, '&');
+        size_t length = end ? (size_t)(end - pair) : strlen(pair);
+        const char *equals = memchr(pair, '=', length);
+        size_t named = equals ? (size_t)(equals - pair) : length;
+        if (named == wanted && memcmp(pair, name, wanted) == 0) {
+            const char *value = equals ? equals + 1 : pair + length;
+            return decoded(request->parts, value, (size_t)(pair + length - value), true);
+        }
+        pair = end ? end + 1 : NULL;
+    }
+    return NULL;
+}
+
 const uint8_t *nw_body(const nw_request *request, size_t *length) {
     bindings_list_u8_t body;
     netwasm_net_http_method_request_body(request->parts->handle, &body);

@@ -205,6 +205,12 @@ typedef struct {
 /* The handler of requests: the program defines it. */
 extern const nw_http nw_http_server;
 
+/* Decodes a part of the path, such as Ada%20Lovelace; NULL if a percent sign has no
+ * two digits, or stands for a NUL. */
+const char *nw_decoded(const nw_request *request, const char *text);
+/* The first value of a parameter of the query, decoded; NULL as for nw_decoded, and
+ * if there is none. */
+const char *nw_query(const nw_request *request, const char *name);
 /* The first value of a header; NULL if it was not sent. */
 const char *nw_header(const nw_request *request, const char *name);
 /* The whole body. */

@@ -5,7 +5,9 @@
 #include "netwasm.h"
 
 static bool is(const nw_request *request, const char *method, const char *path) {
-    return strcmp(request->method, method) == 0 && strcmp(request->path, path) == 0;
+    // HEAD is answered as GET is; the host sends no body.
+    const char *asked = strcmp(request->method, "HEAD") == 0 ? "GET" : request->method;
+    return strcmp(asked, method) == 0 && strcmp(request->path, path) == 0;
 }
 
 static void on_request(const nw_request *request, nw_response *response) {
@@ -17,8 +19,9 @@ static void on_request(const nw_request *request, nw_response *response) {
         const uint8_t *body = nw_body(request, &length);
         nw_respond_bytes(response, body, length);
     } else if (strncmp(request->path, hello, strlen(hello)) == 0) {
-        nw_respond_text(response, 200, "");
-        nw_respond_printf(response, "Hello, %s!\n", request->path + strlen(hello));
+        const char *name = nw_decoded(request, request->path + strlen(hello));
+        nw_respond_text(response, name ? 200 : 400, "");
+        nw_respond_printf(response, "Hello, %s!\n", name ? name : "whoever you are");
     } else {
         nw_respond_text(response, 404, "Not found\n");
     }

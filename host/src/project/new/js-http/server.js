@@ -1,4 +1,4 @@
-// Answers HTTP requests: a page, and one with a parameter.
+// Answers HTTP requests: a page, one with a parameter, and JSON.
 
 addEventListener('fetch', (event) => event.respondWith(handle(event.request)));
 
@@ -10,6 +10,13 @@ async function handle(request) {
   const hello = pathname.match(/^\/hello\/([^/]+)$/);
   if (hello) {
     return new Response(`Hello, ${decodeURIComponent(hello[1])}!\n`);
+  }
+  if (pathname === '/sum' && request.method === 'POST') {
+    const numbers = await request.json().catch(() => null);
+    if (!Array.isArray(numbers)) {
+      return new Response('send an array of numbers as JSON\n', { status: 400 });
+    }
+    return Response.json(numbers.reduce((sum, number) => sum + number, 0));
   }
   return new Response('Not found\n', { status: 404 });
 }

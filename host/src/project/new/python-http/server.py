@@ -1,41 +1,37 @@
-"""Answers HTTP requests: a page, and one with a parameter."""
+"""Answers HTTP requests: a page, one with a parameter, and notes as JSON."""
 
-from urllib.parse import unquote
+import json
 
-from componentize_py_types import Ok
-from wit_world import exports
-from wit_world.imports.types import (
-    Fields,
-    IncomingRequest,
-    OutgoingBody,
-    OutgoingResponse,
-    ResponseOutparam,
-)
+from netwasm import HTTPException, Request, Response, serve, shared
 
-# Bytes of a blocking write at most.
-WRITE = 4096
+HOUR = 3600
 
 
-class IncomingHandler(exports.IncomingHandler):
-    def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None:
-        path = request.path_with_query() or "/"
-        if path == "/":
-            answer(response_out, 200, "text/html", b"<h1>Home</h1>")
-        elif path.startswith("/hello/"):
-            name = unquote(path.removeprefix("/hello/"))
-            answer(response_out, 200, "text/plain", f"Hello, {name}!\n".encode())
-        else:
-            answer(response_out, 404, "text/plain", b"Not found\n")
+async def site(request: Request) -> Response | str:
+    match request.method, request.path.split("/")[1:]:
+        case "GET" | "HEAD", [""]:
+            return Response.html("<h1>Home</h1>")
+        case "GET" | "HEAD", ["hello", name]:
+            return f"Hello, {name}!\n"
+        case "POST", ["notes"]:
+            return add(request.json())
+        case "GET" | "HEAD", ["notes", number]:
+            return read(number)
+    return Response("Not found\n", 404)
 
 
-def answer(out: ResponseOutparam, status: int, kind: str, content: bytes) -> None:
-    length = str(len(content)).encode()
-    fields = [("content-type", kind.encode()), ("content-length", length)]
-    response = OutgoingResponse(Fields.from_list(fields))
-    response.set_status_code(status)
-    body = response.body()
-    ResponseOutparam.set(out, Ok(response))
-    with body.write() as stream:
-        for begin in range(0, len(content), WRITE):
-            stream.blocking_write_and_flush(content[begin : begin + WRITE])
-    OutgoingBody.finish(body, None)
+def add(note: dict) -> Response:
+    """Keeps a note where all instances see it, and tells where it is."""
+    number = shared.add("notes")
+    shared.set(f"note/{number}", json.dumps(note), HOUR)
+    return Response.json(note, 201, {"location": f"/notes/{number}"})
+
+
+def read(number: str) -> Response:
+    note = shared.get(f"note/{number}")
+    if note is None:
+        raise HTTPException(404, f"there is no note {number}")
+    return Response(note.data, content_type="application/json")
+
+
+serve(site)

@@ -14,7 +14,10 @@ async function handle(request: Request): Promise<Response> {
     return new Response(`Hello, ${decodeURIComponent(hello[1])}!\n`);
   }
   if (pathname === '/sum' && request.method === 'POST') {
-    const numbers: number[] = await request.json();
+    const numbers: unknown = await request.json().catch(() => null);
+    if (!Array.isArray(numbers)) {
+      return new Response('send an array of numbers as JSON\n', { status: 400 });
+    }
     return Response.json(numbers.reduce((sum, number) => sum + number, 0));
   }
   return new Response('Not found\n', { status: 404 });

@@ -26,7 +26,7 @@ from . import metrics, shared
 from ._addresses import Address
 from ._datagrams import DatagramTransport, create_datagram_endpoint
 from ._errors import TLSError
-from ._http import Request, Response, serve
+from ._http import HTTPException, Request, Response, serve
 from ._log import LogHandler
 from ._loop import Loop, loop
 from ._streams import TLS, Transport, create_server, start_server
@@ -36,6 +36,7 @@ __all__ = [
     "Address",
     "DatagramProtocol",
     "DatagramTransport",
+    "HTTPException",
     "LogHandler",
     "Loop",
     "Protocol",

@@ -5,6 +5,7 @@ import inspect
 import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cached_property
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs, unquote
 
@@ -45,6 +46,26 @@ class Headers(Mapping):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+
+class HTTPException(Exception):
+    """Raised by a handler: the request is answered by this status, and a line of text."""
+
+    def __init__(
+        self, status: int, detail: str = "",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> None:
+        self.status = status
+        self.detail = detail or HTTPStatus(status).phrase
+        self.headers = headers
+        super().__init__(f"{status} {self.detail}")
+
+    def _response(self) -> "Response":
+        return Response(self.detail + "\n", self.status, self.headers)
+
+
+class _BadBody(HTTPException, ValueError):
+    """A body that cannot be read as what the handler wants."""
 
 
 class Request:
@@ -96,10 +117,20 @@ class Request:
         return self._info.get(name, default)
 
     def text(self) -> str:
-        return self.body.decode()
+        """The body as text. One that is not UTF-8 is a `ValueError`, which answers 400
+        unless the handler catches it."""
+        try:
+            return self.body.decode()
+        except UnicodeDecodeError as error:
+            raise _BadBody(400, f"the body is not UTF-8: {error}") from error
 
     def json(self) -> Any:
-        return json.loads(self.body)
+        """The body as JSON, whatever its type. One that is not JSON is a `ValueError`,
+        which answers 400 unless the handler catches it."""
+        try:
+            return json.loads(self.body)
+        except ValueError as error:
+            raise _BadBody(400, f"the body is not JSON: {error}") from error
 
     def _keep(self) -> None:
         """Reads what a handler that goes on later may ask for."""
@@ -127,12 +158,18 @@ class Response:
         self.path = path
 
     @classmethod
-    def html(cls, text: str, status: int = 200) -> "Response":
-        return cls(text, status, content_type="text/html; charset=utf-8")
+    def html(
+        cls, text: str, status: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> "Response":
+        return cls(text, status, headers, content_type="text/html; charset=utf-8")
 
     @classmethod
-    def json(cls, value: Any, status: int = 200) -> "Response":
-        return cls(json.dumps(value), status, content_type="application/json")
+    def json(
+        cls, value: Any, status: int = 200,
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> "Response":
+        return cls(json.dumps(value), status, headers, content_type="application/json")
 
     @classmethod
     def redirect(cls, location: str, status: int = 303) -> "Response":
@@ -163,7 +200,8 @@ _deferred: dict[int, asyncio.Task] = {}
 
 def serve(handler: Handler) -> Handler:
     """Answers requests (`--http`, `--https`) by a function or a coroutine
-    function. It returns a `Response`, a `str`, `bytes`, or what JSON has."""
+    function. It returns a `Response`, a `str`, `bytes`, or what JSON has. An
+    `HTTPException` that it raises is a response, too."""
     global _handler
     _handler = handler
     return handler
@@ -180,6 +218,8 @@ def _response(result: Any) -> http.Response:
 
 
 def _failure(error: BaseException) -> http.Response:
+    if isinstance(error, HTTPException):
+        return error._response()._wire()
     loop.failed("the handler of a request failed", error)
     return Response("Internal Server Error\n", 500)._wire()
 
