@@ -313,5 +313,5 @@ fn counts_go_on_over_reloads() {
 fn an_admin_interface_for_all_the_world_is_refused() {
     let run = Run::guest("echo").args(["--tcp", "0", "--admin", "0.0.0.0:0"]);
     run.output()
-        .refused(2, &["--admin 0.0.0.0:0 is not of this machine alone"]);
+        .refused(2, &["--admin 0.0.0.0:0 is not confined to this machine"]);
 }

@@ -57,7 +57,7 @@ fn a_container_is_a_permission_and_the_denial_names_its_flag() {
     for (line, told, logged) in [
         ("put c two 2", "access denied", "--blobstore c=DIR:rw"),
         ("get d one 0 9", "access denied", "--blobstore d=DIR"),
-        ("get c ../one 0 9", "'../one' is no name of an object", ""),
+        ("get c ../one 0 9", "'../one' is not an object name", ""),
         ("get c out/secret 0 9", "cannot read 'out/secret'", ""),
         ("get c none 0 9", "cannot read 'none': there is none", ""),
     ] {

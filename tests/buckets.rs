@@ -1,6 +1,10 @@
 //! Buckets of `wasi:keyvalue`: metrics of them, TLS to Redis, and Spin's names of
 //! them.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::thread;
+
 use crate::harness::{Redis, Run, administered, cert, directory, scrape, text};
 use crate::standard::{ask, says, with_bucket};
 
@@ -62,4 +66,75 @@ fn programs_of_spin_4_have_buckets_and_variables() {
     let (code, denied) = told("other");
     assert_eq!(code, Some(1));
     assert!(denied.contains("AccessDenied"), "{denied}");
+}
+
+#[test]
+fn a_redis_server_that_answers_wrongly_is_told_in_the_log() {
+    let address = redis_that_answers(|_| b"\0no answer\r\n".to_vec());
+    let url = format!("redis://{address}/0");
+    let server = with_bucket(&format!("a={url}")).start();
+    for _ in 0..3 {
+        let answer = ask(&server, "draft a get k");
+        assert!(answer.contains(&url), "{answer}");
+    }
+    server.log.wait_for(&[&url, "--keyvalue", "is lost"]);
+    server.stop();
+}
+
+#[test]
+fn a_swap_takes_no_more_of_a_value_of_others_than_a_bucket_may_hold() {
+    // As many bytes as the last word says, in which a swap meets another value.
+    let address = redis_that_answers(|words| match words {
+        [name, .., most] if name == "EVAL" => {
+            let most = most.parse().unwrap_or(64 << 20);
+            let head = format!("*2\r\n:0\r\n${most}\r\n");
+            [head.as_bytes(), "x".repeat(most).as_bytes(), b"\r\n"].concat()
+        }
+        [name, ..] if name == "GETRANGE" => b"$1\r\na\r\n".to_vec(),
+        _ => b"+OK\r\n".to_vec(),
+    });
+    let server = with_bucket(&format!("a=redis://{address}/0")).start();
+    let answer = ask(&server, "draft2 a swap-late k b c");
+    assert!(answer.contains("more than 32 MiB"), "{answer}");
+    server.stop();
+}
+
+/// Starts what stands for a Redis server, and answers each command as a function
+/// says. Returns its address.
+fn redis_that_answers(answer: fn(&[String]) -> Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream.try_clone().expect("a socket"));
+                while let Some(words) = command(&mut reader) {
+                    if stream.write_all(&answer(&words)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Reads a command: the number of its words, then the length and the bytes of each.
+fn command(reader: &mut impl BufRead) -> Option<Vec<String>> {
+    let count = number(reader)?;
+    let words = (0..count).map(|_| {
+        let length = number(reader)?;
+        let mut word = vec![0; length + 2];
+        reader.read_exact(&mut word).ok()?;
+        word.truncate(length);
+        String::from_utf8(word).ok()
+    });
+    words.collect()
+}
+
+/// Reads a number, after the letter of its kind.
+fn number(reader: &mut impl BufRead) -> Option<usize> {
+    let mut line = String::new();
+    reader.read_line(&mut line).ok()?;
+    line.trim_end().get(1..)?.parse().ok()
 }

@@ -250,7 +250,7 @@ fn a_plug_that_fits_nowhere_names_both_sides() {
             &broken,
             [
                 "program.wat imports a:b/code@1.0.0, and the a:b/code@1.0.3 that",
-                "broken.wat exports is of another form",
+                "broken.wat exports has another form",
             ],
         ),
     ] {

@@ -289,7 +289,7 @@ fn a_reload_during_the_drain_says_what_it_does() {
     server.signal(Signal::HUP);
     server
         .log
-        .wait_for(&["SIGHUP: the run is ending, so nothing is read anew"]);
+        .wait_for(&["SIGHUP: the run is ending, so nothing is reloaded"]);
     assert_eq!(server.log.count("SIGUSR1"), 0);
     echoes(&mut open);
     drop(open);

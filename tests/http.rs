@@ -333,6 +333,7 @@ fn a_client_that_takes_long_is_not_idle() {
 
 // Shutdown.
 
+/// The clients read, and do not close their sides.
 #[test]
 fn idle_connections_end_at_once_when_the_server_does() {
     for isolation in ["connection", "worker"] {
@@ -348,8 +349,22 @@ fn idle_connections_end_at_once_when_the_server_does() {
         used.ends();
         fresh.ends();
         assert_eq!(server.wait().code(), Some(0));
-        took_less(begun, Duration::from_secs(5));
+        took_less(begun, Duration::from_secs(2));
     }
+}
+
+#[test]
+fn a_request_that_has_come_before_the_signal_is_answered() {
+    let mut server = probe().start();
+    let mut peer = server.connect_http();
+    peer.fetch("/request");
+    server.signal(Signal::STOP);
+    peer.send(message("GET", "/request", &[]).as_bytes());
+    server.signal(Signal::TERM);
+    server.signal(Signal::CONT);
+    assert_eq!(peer.response().status, 200);
+    peer.ends();
+    assert_eq!(server.wait().code(), Some(0));
 }
 
 #[test]

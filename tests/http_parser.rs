@@ -141,7 +141,7 @@ const REFUSED_BY_US_ALONE: &[(&str, &[u8])] = &[
         b"\r\n\r\n\r\n\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     (
-        "this is no proxy",
+        "this is not a proxy",
         b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
     ),
     (

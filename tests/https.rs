@@ -3,10 +3,11 @@
 
 use std::net::Shutdown;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use crate::harness::{
     self, Client, Peer, Run, Server, TlsPeer, cert, directory, message, pattern, post, same,
-    skipped, text, write,
+    skipped, text, took_less, write,
 };
 use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};
@@ -48,6 +49,20 @@ fn only_what_is_spoken_is_agreed_on() {
     let error = error.err().expect("no session").to_string();
     assert!(error.contains("NoApplicationProtocol"), "{error}");
     server.log.wait_for(&["TLS"]);
+}
+
+/// The client reads the end, and does not close its side.
+#[test]
+fn an_idle_connection_ends_at_once_when_the_server_does() {
+    let mut server = Run::guest("probe").https().start();
+    let mut peer = connect(&server);
+    peer.fetch("/request");
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    // rustls reports an end without close_notify as an error.
+    peer.ends();
+    assert_eq!(server.wait().code(), Some(0));
+    took_less(begun, Duration::from_secs(2));
 }
 
 #[test]

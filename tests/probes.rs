@@ -82,7 +82,7 @@ fn a_run_that_is_to_end_serves_on_until_others_have_noticed() {
     server.signal(Signal::HUP);
     server
         .log
-        .wait_for(&["SIGHUP: the run is ending, so nothing is read anew"]);
+        .wait_for(&["SIGHUP: the run is ending, so nothing is reloaded"]);
     // Whoever knows that all have noticed need not wait.
     server.terminate_again(noticed);
     server.log.wait_for(&["draining: no new connections"]);

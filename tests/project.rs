@@ -346,7 +346,7 @@ fn a_new_project_overwrites_nothing() {
     fs::create_dir(&empty).expect("a directory");
     went_well(&new(&empty, &["--program"]));
     let name = scratch.path().join("2fast");
-    new(&name, &["--tcp"]).refused(1, &["'2fast' is no name for a project"]);
+    new(&name, &["--tcp"]).refused(1, &["'2fast' is not a project name"]);
     new(&path, &[]).refused(2, &["--tcp|--udp|--http|--stream|--program"]);
     new(&path, &["--tcp", "--udp"]).refused(2, &["cannot be used with"]);
     let other = scratch.path().join("other");

@@ -176,5 +176,5 @@ fn what_is_no_network_is_told() {
     let cert = cert("cert.pem");
     let run = Run::guest("router").args(["--http", "0", "--proxy-protocol-from", text(&cert)]);
     run.output()
-        .refused(2, &["is no network: write one such as 10.0.0.0/8"]);
+        .refused(2, &["is not a network: write one such as 10.0.0.0/8"]);
 }

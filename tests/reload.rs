@@ -197,6 +197,24 @@ fn what_cannot_be_used_leaves_everything_as_it_was() {
 }
 
 #[test]
+fn a_fifo_that_nobody_writes_to_holds_up_no_later_reload() {
+    let scratch = directory();
+    let file = scratch.path().join("netwasm.toml");
+    let content = "component = \"hello\"\nhttp = \"127.0.0.1:0\"\n";
+    fs::write(&file, content).expect("a file");
+    let server = Run::config(&file, 1).start();
+    fs::remove_file(&file).expect("it is removed");
+    let made = std::process::Command::new("mkfifo").arg(&file).status();
+    assert!(made.expect("mkfifo").success());
+    refused(&server, &["cannot read it", "a FIFO, and nobody writes"]);
+    fs::remove_file(&file).expect("it is removed");
+    fs::write(&file, content).expect("a file");
+    reload(&server);
+    greets(&server);
+    server.stop();
+}
+
+#[test]
 fn no_request_and_no_connection_is_lost_by_reloads_under_load() {
     let scratch = directory();
     let file = scratch.path().join("netwasm.toml");

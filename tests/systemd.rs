@@ -218,7 +218,7 @@ fn a_socket_that_was_not_passed_is_told() {
     assert!(
         check
             .stdout
-            .contains(":2:7: 'tcp': '' is no name of a passed socket"),
+            .contains(":2:7: 'tcp': '' is not the name of a passed socket"),
         "{check:?}"
     );
 }

@@ -1,8 +1,10 @@
 //! Tests of the HTTP clients of `netwasm-test`.
 
+use std::time::{Duration, Instant};
+
 use netwasm_test::json;
 
-use crate::harness::{START, pattern, same};
+use crate::harness::{START, pattern, same, took_less};
 use crate::test_kit::{built_in, failure, probe};
 
 #[test]
@@ -36,6 +38,34 @@ fn requests_over_http_and_https() {
     let counts = server.stop();
     // Each client has one connection.
     assert_eq!((counts.accepted, counts.requests), (2, 12));
+}
+
+#[test]
+fn a_failure_shows_why_a_request_was_refused() {
+    let server = built_in("router").http().start();
+    let mut client = server.http();
+    assert_eq!(client.post_json("/echo", &[1]).json(), json!([1]));
+    assert_eq!(client.post("/echo", "[1]").status, 415);
+    let message = failure(|| server.http2().get("no slash"));
+    let refused = message.split_once("requests that were refused:\n  POST /echo: 415 ");
+    let (_, reason) = refused.expect(&message);
+    assert!(reason.contains("application/json"), "{message}");
+    server.stop();
+}
+
+/// The client keeps its side of the connection open.
+#[test]
+fn a_server_ends_at_once_despite_an_idle_client() {
+    let server = built_in("router").http().https().start();
+    let mut clients = [server.http(), server.https()];
+    for client in &mut clients {
+        assert_eq!(client.get("/about").status, 200);
+    }
+    let begun = Instant::now();
+    let counts = server.stop();
+    took_less(begun, Duration::from_secs(2));
+    assert_eq!((counts.accepted, counts.aborted), (2, 0));
+    drop(clients);
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn what_cannot_be_used_is_told() {
         &[
             (
                 "c = tls client bad..name ca=ca.pem",
-                "invalid ('bad..name' is no server name)",
+                "invalid ('bad..name' is not a server name)",
             ),
             (
                 "c = tls client - ca=ca.pem",

@@ -119,7 +119,7 @@ fn what_only_root_may_open_is_opened_before_and_cannot_be_afterwards() {
     serves();
     // Nor may it look for the log, which goes on.
     server.log.wait_for(&[
-        "the access log cannot be opened anew: lines go on to the old file",
+        "the access log cannot be reopened: lines go on to the old file",
         "access.log as nobody (--user)",
     ]);
     set_mode(&key, 0o644);

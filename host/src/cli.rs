@@ -206,16 +206,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Subcommands {
-    /// Listens, and drives a component with what happens
+    /// Runs a component as a server on the given listeners, or as a program
     #[command(after_help = help::RUN_SHORT, override_usage = help::RUN_USAGE)]
     Run(Box<RunFlags>),
-    /// Says what is wrong with a configuration file, and where
+    /// Checks a configuration file: says what is wrong with it, and where
     Check(Check),
-    /// Says what of this machine is wrong, or will be slow, and what helps
+    /// Checks this machine: says what is wrong or will be slow, and what helps
     Doctor(Doctor),
-    /// Lets a run read its settings and components anew, and says how that went
+    /// Makes a run read its settings and components again, and says how that went
     Reload(ReloadArguments),
-    /// Asks a run if it takes new connections, and exits with 0 if it does: a health check
+    /// Asks a run whether it takes new connections, and exits with 0 if so: a health check
     Ready(ReadyArguments),
     /// Makes a project: a handler with its test, which builds and runs
     New(writing::NewFlags),
@@ -235,7 +235,7 @@ enum Subcommands {
     Help(manual::HelpFlags),
     /// Prints a manual page, or writes all of them
     Man(manual::ManFlags),
-    /// Prints the script by which a shell completes commands, flags and values
+    /// Prints a script with which a shell completes commands, flags and values
     Completions(completions::CompletionsFlags),
 }
 

@@ -168,7 +168,7 @@ fn headers(settings: &[OtlpHeader]) -> Result<HeaderMap, Error> {
     for OtlpHeader { name, value } in settings {
         let pair = (name.parse::<HeaderName>(), HeaderValue::from_str(value));
         let (Ok(parsed), Ok(mut value)) = pair else {
-            let text = format!("--otlp-header {name}: it is no header of HTTP");
+            let text = format!("--otlp-header {name}: it is not an HTTP header");
             return Err(Error::Engine(text));
         };
         value.set_sensitive(true);

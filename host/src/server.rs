@@ -40,7 +40,7 @@ use netwasm_base::ticker::Ticker;
 use netwasm_net::listener;
 use netwasm_net::worker::Ended;
 
-use crate::admin::{Admin, Ask, Audience};
+use crate::admin::{Admin, Ask};
 use crate::changes::Watcher;
 use crate::logging::{self, LogOptions};
 use crate::otlp::{Counts, Exporter, Headers};
@@ -52,7 +52,7 @@ use self::reload::{Beginning, By, Refused, Reload, Reloading, Tombstone};
 use self::report::{announce, report};
 use self::service::{Prepared, Serving};
 use self::sockets::Sockets;
-use self::starting::{fetch, prepare, try_guests};
+use self::starting::{fetch, interfaces, prepare, take_over, try_guests};
 use self::takeover::{Predecessor, Successor};
 use self::threads::Threads;
 
@@ -128,11 +128,10 @@ pub fn run(
         .enable_all()
         .build()
         .map_err(system("a runtime"))?;
-    let signals = {
+    let mut signals = {
         let _entered = main.enter();
         Signals::catch().map_err(system("catching signals"))?
     };
-    let mut signals = signals;
     let origin = Arc::new(origin);
     let Some(fetched) = fetch(config, &origin, &main, &mut signals)? else {
         return Ok(ended_before(config));
@@ -161,35 +160,13 @@ pub fn run(
         true => 1,
         false => config.workers.get(),
     };
-    let (predecessor, handed) = match (config.takeover, &config.admin) {
-        (true, Some(ListenAddress::Unix(socket))) => match takeover::take(socket)? {
-            Some((predecessor, handed)) => (Some(predecessor), handed),
-            None => {
-                tracing::info!("--takeover: no run is there to take over from");
-                (None, Vec::new())
-            }
-        },
-        _ => (None, Vec::new()),
-    };
+    let (predecessor, handed) = take_over(config)?;
     // The admin interface and the probes belong to no service.
-    let (mut own, handed): (Vec<_>, Vec<_>) = handed
+    let (own, handed): (Vec<_>, Vec<_>) = handed
         .into_iter()
         .enumerate()
         .partition(|(_, handed)| handed.owner.is_empty());
-    let mut interfaces = Vec::new();
-    let wanted = [
-        (Audience::Owner, &config.admin),
-        (Audience::Anybody, &config.probes),
-    ];
-    for (audience, address) in wanted {
-        let Some(address) = address else { continue };
-        let its = own.extract_if(.., |(_, handed)| audience.is_of(handed, address));
-        let its: Vec<_> = its.flat_map(|(_, handed)| handed.bound).collect();
-        interfaces.push(match its.is_empty() {
-            true => Admin::bind(audience, address)?,
-            false => Admin::adopt(audience, address, its),
-        });
-    }
+    let interfaces = interfaces(config, own.into_iter().map(|(_, handed)| handed).collect())?;
     let settings: Vec<_> = prepared.iter().map(|it| it.config.clone()).collect();
     let (sockets, unused) = Sockets::open(handed, &settings, threads)?;
     for name in listener::close_unused() {

@@ -72,10 +72,7 @@ fn what_was_made_for_another_host_is_refused_with_advice() {
     for (what, parts) in [
         (
             exports("wasi:http/handler@0.3.0-rc-2026-03-15"),
-            [
-                "0.3.0-rc-2026-03-15, which was not released",
-                "build it anew",
-            ],
+            ["0.3.0-rc-2026-03-15, which was not released", "rebuild it"],
         ),
         (
             needs("fermyon:spin/sqlite@2.0.0"),
@@ -163,13 +160,15 @@ fn a_cache_that_is_damaged_is_told_of_and_not_run() {
         std::fs::write(file, damaged).expect("it is written");
         let server = run();
         server.serves_echo();
-        server.log.wait_for(&["WARN", "compiling anew", text(file)]);
+        server
+            .log
+            .wait_for(&["WARN", "compiling again", text(file)]);
         server.stop();
         assert_eq!(std::fs::read(file).expect("the code").len(), whole.len());
     }
     let server = run();
     server.serves_echo();
-    assert_eq!(server.log.count("compiling anew"), 0);
+    assert_eq!(server.log.count("compiling again"), 0);
 }
 
 #[test]

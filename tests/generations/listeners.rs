@@ -177,9 +177,7 @@ fn a_rotation_reaches_generations_that_retire() {
     it.renew(&server, 1);
     fs::rename(at("log"), at("log.1")).expect("it is renamed");
     server.signal(Signal::USR1);
-    server
-        .log
-        .wait_for(&["SIGUSR1: opening the access log anew"]);
+    server.log.wait_for(&["SIGUSR1: reopening the access log"]);
     eventually("the new file", || at("log").exists().then_some(()));
     before.send(b"TP/1.1\r\nHost: a\r\n\r\n");
     before.response().is(200, "<h1>About</h1>");

@@ -175,7 +175,7 @@ fn what_http_1_1_would_not_answer_is_refused() {
         assert_eq!(client.exchange(ask("CONNECT", ""), b"").status, 501);
         server
             .log
-            .wait_for(&["request refused", "this is no proxy"]);
+            .wait_for(&["request refused", "this is not a proxy"]);
         drop(client);
         server.stop();
     }

@@ -34,17 +34,17 @@ fn what_is_not_what_it_should_be_is_refused_and_not_kept() {
         finished.refused(1, told);
     };
     registry.set(move |asked| is_layer(asked).then(|| Unusual::Say(response(&"x".repeat(length)))));
-    pull(&["sent another content than sha256:", "nothing of it is kept"]);
+    pull(&["sent content other than sha256:", "nothing of it is kept"]);
     registry
         .set(move |asked| is_layer(asked).then(|| Unusual::Say(response(&"x".repeat(length * 2)))));
     pull(&["has", "bytes, and at most"]);
     registry.set(|asked| is_layer(asked).then(|| Unusual::Say(response("x"))));
-    pull(&["sent another content than", "1 bytes of"]);
+    pull(&["sent content other than", "1 bytes of"]);
     registry.set(|asked| {
         let is_manifest = asked.line.contains("/manifests/");
         is_manifest.then(|| Unusual::Say(response("{}")))
     });
-    pull(&["sent another content than", &digest]);
+    pull(&["sent content other than", &digest]);
     registry.set(|_| Some(Unusual::Say(response("x").replace("200 OK", "418 Teapot"))));
     pull(&["otherwise than expected", "418"]);
     let blobs = home.join("cache/netwasm/registry/blobs");

@@ -97,13 +97,44 @@ pub const fn sleep_until(time: Instant) -> Sleep {
 /// `Timeout`: the future took longer.
 ///
 /// ```
+/// use std::time::Duration;
+///
+/// use netwasm_guest::{Connection, Result, timeout};
+///
+/// const PATIENCE: Duration = Duration::from_secs(30);
+///
+/// async fn echo(mut conn: Connection) -> Result<()> {
+///     // One `?` for the time-out, and one for what reading says.
+///     while let Some(line) = timeout(PATIENCE, conn.read_line()).await?? {
+///         conn.write_all(line + "\n").await?;
+///     }
+///     Ok(())
+/// }
+/// # let mut client = netwasm_guest::testing::serve(echo);
+/// # client.send("hello\n");
+/// # client.expect("hello\n");
+/// # netwasm_guest::testing::advance(PATIENCE * 2);
+/// # client.expect_end();
+/// ```
+///
+/// Or with an answer of one's own:
+///
+/// ```
 /// # use std::time::Duration;
-/// # use netwasm_guest::{ErrorKind, testing, timeout};
-/// # testing::block_on(async {
-/// let never = std::future::pending::<()>();
-/// let error = timeout(Duration::from_secs(10), never).await.unwrap_err();
-/// assert_eq!(error.kind(), ErrorKind::Timeout);
-/// # });
+/// # use netwasm_guest::{Connection, Result, timeout};
+/// async fn greet(mut conn: Connection) -> Result<()> {
+///     match timeout(Duration::from_secs(10), conn.read_line()).await {
+///         Ok(name) => {
+///             let name = name?.unwrap_or_default();
+///             conn.write_all(format!("Hello, {name}!\n")).await
+///         }
+///         Err(_) => conn.write_all("You are too slow.\n").await,
+///     }
+/// }
+/// # let mut client = netwasm_guest::testing::serve(greet);
+/// # netwasm_guest::testing::advance(Duration::from_secs(20));
+/// # client.expect("You are too slow.\n");
+/// # client.expect_end();
 /// ```
 pub async fn timeout<T>(limit: Duration, future: impl Future<Output = T>) -> Result<T> {
     let mut future = pin!(future);

@@ -34,6 +34,8 @@ struct Lines {
     open: usize,
     /// Number of lines that a failure has shown. `None` if none has.
     shown: Option<usize>,
+    /// Refused requests, with what the responses say, that no failure has shown.
+    notes: Vec<String>,
 }
 
 impl Log {
@@ -171,15 +173,22 @@ impl Log {
         self.wait(limit, |lines| (lines.open == 0).then_some(()));
     }
 
-    /// Returns the settled log under a heading, for the message of a failure.
+    /// Notes a request that was refused, for the message of a failure.
+    pub(crate) fn note(&self, note: String) {
+        self.lock().notes.push(note);
+    }
+
+    /// Returns the settled log under a heading, and the requests that were refused,
+    /// for the message of a failure.
     pub(crate) fn report(&self) -> String {
         self.settle();
         let mut guard = self.lock();
         guard.shown = Some(guard.lines.len());
+        let notes = guard.take_notes();
         if guard.lines.is_empty() {
-            return "the server's log is empty".to_owned();
+            return format!("the server's log is empty{notes}");
         }
-        format!("the server's log:\n  {}", guard.lines.join("\n  "))
+        format!("the server's log:\n  {}{notes}", guard.lines.join("\n  "))
     }
 
     /// Like [`Self::report`], for what no message has shown yet. Returns `None`
@@ -192,8 +201,12 @@ impl Log {
         self.settle();
         let mut guard = self.lock();
         guard.shown = Some(guard.lines.len());
+        let notes = guard.take_notes();
         let rest = guard.lines[shown..].join("\n  ");
-        (!rest.is_empty()).then(|| format!("the rest of the server's log:\n  {rest}"))
+        match rest.is_empty() {
+            true => Some(notes.trim_start().to_owned()).filter(|notes| !notes.is_empty()),
+            false => Some(format!("the rest of the server's log:\n  {rest}{notes}")),
+        }
     }
 
     /// Waits until no line comes any more. What the server does about a failure
@@ -238,6 +251,17 @@ impl Log {
     }
 }
 
+impl Lines {
+    /// Takes the notes, under a heading that follows a line; empty if there are none.
+    fn take_notes(&mut self) -> String {
+        let notes = std::mem::take(&mut self.notes);
+        match notes.is_empty() {
+            true => String::new(),
+            false => format!("\nrequests that were refused:\n  {}", notes.join("\n  ")),
+        }
+    }
+}
+
 /// True for what follows `listening` where the host listens.
 fn is_url(text: &str) -> bool {
     text.contains("://") || text.starts_with("unix:")
@@ -273,6 +297,18 @@ mod tests {
         log.wait_for_end(LIMIT);
         let rest = "the rest of the server's log:\n  three";
         assert_eq!(log.rest().as_deref(), Some(rest));
+    }
+
+    #[test]
+    fn a_failure_shows_each_refused_request_once() {
+        let log = Log::new(LIMIT);
+        log.note("POST /sum: 415 send the header".to_owned());
+        let shown = "the server's log is empty\nrequests that were refused:\n  POST /sum: 415 send the header";
+        assert_eq!(log.report(), shown);
+        assert_eq!(log.rest(), None);
+        log.note("PUT /sum: 400 no number".to_owned());
+        let shown = "requests that were refused:\n  PUT /sum: 400 no number";
+        assert_eq!(log.rest().as_deref(), Some(shown));
     }
 
     #[test]

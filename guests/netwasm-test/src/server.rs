@@ -252,8 +252,9 @@ impl Server {
     /// Sends SIGTERM, waits for the graceful shutdown, and returns the host's
     /// counts.
     ///
-    /// Close the clients first: a connection that stays open is aborted after 5
-    /// seconds.
+    /// An [`HttpClient`] may live on: the host closes connections that wait for a
+    /// request. Close other clients first. A connection that stays open is aborted
+    /// after 5 seconds.
     ///
     /// # Panics
     /// Panics if an instance of the component trapped, if connections were

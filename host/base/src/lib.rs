@@ -21,6 +21,7 @@
 //! | [`caches`] | the user's directory of caches |
 //! | [`users`] | users and groups of the machine |
 //! | [`identity`] | the user that a run goes on as |
+//! | [`input`] | files that are read once, without a wait for ever |
 //! | [`unix`] | names and rights of Unix sockets |
 //! | [`syslog`] | lines to a syslog server |
 //! | [`address`] | the addresses of a connection's ends |
@@ -54,6 +55,7 @@ pub mod error;
 pub mod guarded;
 pub mod guest_metrics;
 pub mod identity;
+pub mod input;
 pub mod limiter;
 pub mod line;
 pub mod listen;

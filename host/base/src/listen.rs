@@ -180,7 +180,9 @@ impl FromStr for ListenAddress {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// The text has none of the forms.
-    #[error("'{0}' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH")]
+    #[error(
+        "'{0}' is not an address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH"
+    )]
     Unknown(String),
     /// The port is no number, or too large.
     #[error("'{0}' is not a port: write a number from 0 to 65535, 0 for one that is free")]
@@ -207,7 +209,7 @@ pub enum AddressError {
     #[error("a Unix socket is written unix:{0}")]
     Path(String),
     /// `fd:` is followed by what is no name.
-    #[error("'{0}' is no name of a passed socket: write fd:NAME, with its FileDescriptorName")]
+    #[error("'{0}' is not the name of a passed socket: write fd:NAME, with its FileDescriptorName")]
     Passed(String),
     /// A guest may not take a socket that the service manager passed.
     #[error("fd:{0} is for the host's listeners: a guest binds its own, so write its address")]
@@ -252,16 +254,16 @@ mod tests {
         for (text, error) in [
             (
                 "",
-                "'' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
+                "'' is not an address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
             ),
             ("localhost", "no port: write localhost:8888"),
             (
                 "http",
-                "'http' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
+                "'http' is not an address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
             ),
             (
                 "-1",
-                "'-1' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
+                "'-1' is not an address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
             ),
             (
                 "65536",

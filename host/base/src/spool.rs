@@ -228,7 +228,7 @@ impl Writer {
                 let what = self.what;
                 tracing::error!(
                     target: TARGET, %error,
-                    "the {what} cannot be opened anew: lines go on to the old file"
+                    "the {what} cannot be reopened: lines go on to the old file"
                 );
             }
         }

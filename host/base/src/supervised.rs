@@ -40,10 +40,7 @@ fn supervise_within(first: Duration, calm: Duration, mut work: impl FnMut()) -> 
             );
             return false;
         }
-        tracing::warn!(
-            thread,
-            "the work of this thread is begun anew after a panic"
-        );
+        tracing::warn!(thread, "the work of this thread begins again after a panic");
         thread::sleep(pause);
         pause *= 2;
     }

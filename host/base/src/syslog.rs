@@ -121,7 +121,7 @@ fn checked_tag(tag: &str) -> Result<&str, SyslogError> {
 pub enum SyslogError {
     /// A part is neither a server nor a label.
     #[error(
-        "'{0}' is no syslog server: write syslog, syslog:unix:PATH or syslog:udp:IP[:PORT], and \
+        "'{0}' is not a syslog server: write syslog, syslog:unix:PATH or syslog:udp:IP[:PORT], and \
          perhaps ,facility=NAME,severity=NAME,tag=NAME"
     )]
     Form(String),

@@ -35,7 +35,7 @@ pub(crate) const STRICTER: &[(&str, &str)] = &[
         "RFC 9112, 2.2 asks to ignore at least one; hyper ignores them without end",
     ),
     (
-        "this is no proxy",
+        "this is not a proxy",
         "hyper leaves CONNECT to the application",
     ),
     (

@@ -6,6 +6,7 @@
 //! connection keeps only incomplete input. Responses to requests that arrived
 //! together are sent together.
 
+mod ending;
 mod logged;
 mod reading;
 mod responding;
@@ -72,6 +73,8 @@ enum Stage {
 /// Why the connection leaves HTTP/1.1.
 enum Left {
     Over(Lost),
+    /// It closes while it waits for a request.
+    Idle,
     /// The input is HTTP/2.
     Http2,
     /// It changes to another protocol, with a server.
@@ -260,8 +263,7 @@ impl Driver {
                 self.consume_kept(kept);
                 continue;
             }
-            let closes = self.thread().closes_idle() || self.transport.is_reclaimed();
-            if self.exchange.ended || (closes && self.is_idle()) {
+            if self.exchange.ended {
                 self.exchange.last = true;
                 continue;
             }
@@ -274,7 +276,15 @@ impl Driver {
                     .set(idle && !self.transport.turn.waits());
                 return Poll::Pending;
             }
-            received = Some(ready!(self.poll_receive(cx)));
+            let piece = self.poll_receive(cx);
+            if piece.is_pending() && self.is_idle() && self.closes_idle() {
+                if !self.exchange.sending {
+                    return Poll::Ready(Left::Idle);
+                }
+                self.exchange.last = true;
+                continue;
+            }
+            received = Some(ready!(piece));
         }
     }
 
@@ -405,33 +415,6 @@ impl Driver {
         }
         self.write_out(&mut out);
     }
-
-    /// Ends the connection. Returns the next stage.
-    fn lose(&mut self, lost: &Lost) -> Stage {
-        let sending = match &self.exchange.reading {
-            Reading::Answer(answering) => answering.is_sending(),
-            _ => false,
-        };
-        self.lose_answering();
-        self.log_unsent();
-        self.exchange.own.close();
-        let transport = &self.transport;
-        transport.record_end(lost);
-        match lost {
-            None => {
-                let receives = transport.core.borrow().flow.receiving_open();
-                transport.say_close_notify();
-                // A reset does no harm to a connection that was idle.
-                if !transport.is_reclaimed() && (receives || transport.queued() > 0) {
-                    return Stage::Lingering(Linger::begin(transport));
-                }
-            }
-            // An incomplete response must not look whole.
-            Some(_) if sending || transport.queued() > 0 => transport.reset_on_close(),
-            Some(_) => {}
-        }
-        Stage::Over
-    }
 }
 
 impl Future for Driver {
@@ -455,6 +438,7 @@ impl Future for Driver {
                 },
                 Stage::Open => match ready!(this.poll_open(cx)) {
                     Left::Over(lost) => this.lose(&lost),
+                    Left::Idle => this.end_idle(),
                     Left::Http2 => {
                         let kept = std::mem::take(&mut this.exchange.kept);
                         this.begin_http2(kept)

@@ -94,7 +94,7 @@ pub(crate) fn sum(value: Option<&[u8]>, by: i128, range: (i128, i128)) -> Outcom
         Some(bytes) => std::str::from_utf8(bytes)
             .ok()
             .and_then(|text| text.parse::<i128>().ok())
-            .ok_or_else(|| Error::new("the value is no number in decimal digits"))?,
+            .ok_or_else(|| Error::new("the value is not a number in decimal digits"))?,
     };
     let sum = before.checked_add(by);
     let sum = sum.filter(|sum| (range.0..=range.1).contains(sum));

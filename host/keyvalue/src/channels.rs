@@ -30,7 +30,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use crate::connection::connect;
-use crate::secure::Secure;
+use crate::dial::Dial;
 
 /// First byte of a message.
 const FORM: u8 = 1;
@@ -76,7 +76,7 @@ pub struct Channels(Arc<Shared>);
 
 struct Shared {
     url: RedisUrl,
-    secure: Arc<dyn Secure>,
+    dial: Arc<dyn Dial>,
     /// Text that the name of each channel begins with on the server.
     prefix: String,
     origin: [u8; ORIGIN],
@@ -125,14 +125,14 @@ impl fmt::Debug for Channels {
 }
 
 impl Channels {
-    /// Begins to connect to a server, for whose TLS `secure` is. Names of channels begin with `prefix` there. Up
-    /// to `most` bytes wait to be sent.
+    /// Begins to connect to a server, by `dial`. Names of channels begin with `prefix`
+    /// there. Up to `most` bytes wait to be sent.
     ///
     /// # Errors
     /// Fails if the system gives no thread, or no random number.
     pub fn open(
         url: &RedisUrl,
-        secure: &Arc<dyn Secure>,
+        dial: &Arc<dyn Dial>,
         prefix: String,
         most: usize,
         user: impl User,
@@ -142,7 +142,7 @@ impl Channels {
             .map_err(|_| io::Error::other("there are no random numbers"))?;
         let shared = Arc::new(Shared {
             url: url.clone(),
-            secure: Arc::clone(secure),
+            dial: Arc::clone(dial),
             prefix,
             origin,
             user: Box::new(user),
@@ -308,7 +308,7 @@ async fn run(shared: &Arc<Shared>, mut told: bool) {
         };
         let config = AsyncConnectionConfig::new().set_push_sender(take);
         let protocol = ProtocolVersion::RESP3;
-        let over = match connect(&shared.url, &*shared.secure, protocol, config).await {
+        let over = match connect(&shared.url, &*shared.dial, protocol, config).await {
             Ok((connection, driver)) => {
                 let begun = Instant::now();
                 let mut serving = pin!(serve(shared, connection, &mut told));

@@ -20,7 +20,7 @@
 //! | `memory` | buckets in memory, which outlive generations | |
 //! | `file` | buckets in files | the thread that commits |
 //! | `committing` | that thread, and changes of a file | |
-//! | `secure` | TLS that another crate makes | |
+//! | `dial` | connections that another crate makes | |
 //! | `connection` | connections to Redis servers | |
 //! | `server` | buckets on Redis servers | |
 //! | [`channels`] | channels of Redis servers, for topics | topics |
@@ -32,14 +32,14 @@ mod bucket;
 pub mod channels;
 mod committing;
 mod connection;
+mod dial;
 mod file;
 mod memory;
-mod secure;
 mod server;
 mod stores;
 
 pub use answer::{Answer, Error, Later, Outcome, Page, Swap, Value};
 pub use bucket::{Bucket, Count};
+pub use dial::{Dial, Dialing, Stream};
 pub use memory::Memories;
-pub use secure::{Secure, Securing, Stream};
 pub use stores::{Buckets, Stores};

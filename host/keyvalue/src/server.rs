@@ -13,20 +13,20 @@ use tokio::sync::Mutex;
 
 use crate::answer::{Error, MAX_VALUES, Outcome, PAGE, Page, Swap, Value, check_sum, out_of_range};
 use crate::connection::connect;
-use crate::secure::Secure;
+use crate::dial::Dial;
 
 /// Time after a failure in which nobody connects again.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Swaps a value if it is the expected one, and returns the present one
-/// otherwise.
+/// otherwise: so many bytes of it, as others may have written more.
 const SWAP: &str = "\
 local now = redis.call('GET', KEYS[1])
 if (ARGV[1] == '1' and now == ARGV[2]) or (ARGV[1] == '0' and not now) then
   redis.call('SET', KEYS[1], ARGV[3])
   return {1}
 end
-if now then return {0, now} end
+if now then return {0, string.sub(now, 1, tonumber(ARGV[4]))} end
 return {0}";
 
 /// Adds to a counter, and takes that back if the sum is below zero. Nobody sees
@@ -43,7 +43,7 @@ return redis.call('GET', KEYS[1])";
 #[derive(Debug)]
 pub(crate) struct RedisBucket {
     url: RedisUrl,
-    secure: Arc<dyn Secure>,
+    dial: Arc<dyn Dial>,
     link: Mutex<Link>,
 }
 
@@ -65,13 +65,16 @@ impl std::fmt::Debug for Link {
 struct Open {
     connection: MultiplexedConnection,
     lasts: Arc<AtomicBool>,
+    /// True once it was logged that it is lost. It may have ended before the question
+    /// that fails by that.
+    told: Arc<AtomicBool>,
 }
 
 impl RedisBucket {
-    pub(crate) fn new(url: RedisUrl, secure: Arc<dyn Secure>) -> Self {
+    pub(crate) fn new(url: RedisUrl, dial: Arc<dyn Dial>) -> Self {
         Self {
             url,
-            secure,
+            dial,
             link: Mutex::default(),
         }
     }
@@ -170,10 +173,14 @@ impl RedisBucket {
         let mut script = cmd("EVAL");
         script.arg(SWAP).arg(1).arg(self.key(key));
         script.arg(known).arg(before).arg(value);
+        script.arg(MAX_VALUES.saturating_add(1));
         let answer: Vec<redis::Value> = self.ask(&script).await?;
         Ok(match &*answer {
             [redis::Value::Int(1)] => Swap::Done,
-            [_, redis::Value::BulkString(now)] => Swap::Differs(Some((&**now).into())),
+            [_, redis::Value::BulkString(now)] => {
+                check_sum(now.len())?;
+                Swap::Differs(Some((&**now).into()))
+            }
             _ => Swap::Differs(None),
         })
     }
@@ -245,7 +252,7 @@ impl RedisBucket {
 
     async fn connect(&self) -> Result<Open, String> {
         let (config, protocol) = (AsyncConnectionConfig::new(), ProtocolVersion::RESP2);
-        let (connection, driver) = connect(&self.url, &*self.secure, protocol, config).await?;
+        let (connection, driver) = connect(&self.url, &*self.dial, protocol, config).await?;
         let lasts = Arc::new(AtomicBool::new(true));
         let ended = Arc::clone(&lasts);
         // It ends with the connection, or once nobody has that.
@@ -253,13 +260,21 @@ impl RedisBucket {
             driver.await;
             ended.store(false, Ordering::Relaxed);
         });
-        Ok(Open { connection, lasts })
+        Ok(Open {
+            connection,
+            lasts,
+            told: Arc::default(),
+        })
     }
 
     /// Converts an error. After one of the connection, another is made next time.
     fn failed(&self, open: &Open, error: &RedisError) -> Error {
         let breaks = error.is_io_error() || error.is_unrecoverable_error() || error.is_timeout();
-        if breaks && open.lasts.swap(false, Ordering::Relaxed) {
+        if breaks {
+            open.lasts.store(false, Ordering::Relaxed);
+        }
+        let lasts = open.lasts.load(Ordering::Relaxed);
+        if !lasts && !open.told.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 "the connection to {} (--keyvalue) is lost: {error}",
                 self.url

@@ -7,9 +7,9 @@ use netwasm_base::config::{KeyvalueBucket, KeyvalueStore, RedisUrl};
 use netwasm_base::meter::BucketMeters;
 
 use crate::bucket::{Bucket, Kind};
+use crate::dial::Dial;
 use crate::file::{FileBucket, place_of};
 use crate::memory::{Memories, MemoryBucket};
-use crate::secure::Secure;
 use crate::server::RedisBucket;
 
 /// Name of the bucket that guests open without a name.
@@ -23,13 +23,12 @@ pub struct Stores(Arc<HashMap<String, Store>>);
 enum Store {
     Memory(MemoryBucket),
     File(FileBucket),
-    Redis(RedisUrl, Arc<dyn Secure>),
+    Redis(RedisUrl, Arc<dyn Dial>),
 }
 
 impl Stores {
     /// Opens the buckets of a service. Those in memory hold `most` bytes together.
-    /// Redis servers are looked for when a guest first asks. `secure` makes
-    /// connections of `rediss` secure.
+    /// Redis servers are looked for when a guest first asks, by `dial`.
     ///
     /// # Errors
     /// Fails with the name of the bucket if its file cannot be opened.
@@ -37,7 +36,7 @@ impl Stores {
         buckets: &[KeyvalueBucket],
         most: usize,
         memories: &Memories,
-        secure: &Arc<dyn Secure>,
+        dial: &Arc<dyn Dial>,
     ) -> Result<Self, String> {
         let open = |bucket: &KeyvalueBucket| {
             let KeyvalueBucket { name, store } = bucket;
@@ -47,7 +46,7 @@ impl Stores {
                     FileBucket::open(path)
                         .map_err(|error| format!("the bucket {name} of --keyvalue: {error}"))?,
                 ),
-                KeyvalueStore::Redis(url) => Store::Redis(url.clone(), Arc::clone(secure)),
+                KeyvalueStore::Redis(url) => Store::Redis(url.clone(), Arc::clone(dial)),
             };
             Ok((name.clone(), store))
         };
@@ -80,8 +79,8 @@ impl Stores {
             let kind = match store {
                 Store::Memory(bucket) => Kind::Memory(bucket.clone()),
                 Store::File(bucket) => Kind::File(bucket.clone()),
-                Store::Redis(url, secure) => {
-                    Kind::Redis(Arc::new(RedisBucket::new(url.clone(), Arc::clone(secure))))
+                Store::Redis(url, dial) => {
+                    Kind::Redis(Arc::new(RedisBucket::new(url.clone(), Arc::clone(dial))))
                 }
             };
             (name.clone(), Bucket::new(kind, meters.of_thread(name)))

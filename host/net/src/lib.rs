@@ -54,6 +54,7 @@
 //! | [`worker`] | a thread's connections, from accept to the end of a run | protocols |
 //! | [`tunnel`] | two connections joined to one | |
 //! | [`posix`] | sockets and watch lists of programs that bring their own event loop | policy |
+//! | [`direct`] | connections of the host itself: to registries, and to stores of keys and values | policy, TLS |
 //! | [`connect`], [`datagram`] | outgoing connections; datagram sockets that guests open | |
 //!
 //! `unsafe` is denied except in `io` and `passed`.
@@ -65,6 +66,7 @@ pub mod connect;
 pub mod connection;
 pub mod datagram;
 pub mod destinations;
+pub mod direct;
 pub mod dns;
 pub mod endpoint;
 pub mod env;

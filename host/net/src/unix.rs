@@ -137,7 +137,7 @@ pub(crate) fn remove_stale(path: &Path) -> io::Result<()> {
     };
     if !metadata.file_type().is_socket() {
         return Err(io::Error::other(
-            "there is a file of that name, and it is no socket",
+            "there is a file of that name, and it is not a socket",
         ));
     }
     // A server whose backlog is full would keep a call that blocks.

@@ -1,6 +1,7 @@
 //! A worker: the listeners and connections of a service on one thread. The
 //! services of a process have a worker each on every thread.
 
+mod accepting;
 mod run;
 
 use std::cell::RefCell;

@@ -365,7 +365,7 @@ fn read_own(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 
 fn refuse(path: &Path, reason: &str) {
     // It is replaced, and not removed: another process may just have done so.
-    tracing::warn!(path = %path.display(), "pulling anew: the cached file is not used: {reason}");
+    tracing::warn!(path = %path.display(), "pulling again: the cached file is not used: {reason}");
 }
 
 /// Removes the least recently used files beyond a total size, but for those of

@@ -9,21 +9,17 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use netwasm_net::trust;
+use netwasm_net::{direct, trust};
 
 use crate::error::Error;
 use crate::proxies::{Proxies, Proxy, address, is_loopback};
 
 /// Time limit of a connection, with all of its handshakes.
 const CONNECT: Duration = Duration::from_secs(10);
-
-/// Time after which the next address of a host is tried, too: RFC 8305.
-const NEXT_ADDRESS: Duration = Duration::from_millis(250);
 
 /// Time in which a server on this machine says whether it speaks TLS.
 const PROBE: Duration = Duration::from_secs(3);
@@ -117,7 +113,7 @@ impl Connector {
             return Ok(of(true));
         }
         let secure = of(true);
-        let stream = self.tcp(&secure.host, secure.port).await?;
+        let stream = tcp(&secure.host, secure.port).await?;
         match timeout(PROBE, self.shake(&secure.host, stream)).await {
             Ok(Err(error)) if !is_certificate(&error) => Ok(of(false)),
             Err(_) => Ok(of(false)),
@@ -144,7 +140,7 @@ impl Connector {
         let proxy = self.proxies.to(*secure, host, *port);
         let stream: Box<dyn Stream> = match proxy {
             Some(proxy) => self.to_proxy(proxy).await?,
-            None => Box::new(self.tcp(host, *port).await?),
+            None => Box::new(tcp(host, *port).await?),
         };
         let stream = match (proxy, secure) {
             (Some(proxy), true) => tunnel(stream, proxy, origin).await?,
@@ -170,49 +166,13 @@ impl Connector {
     }
 
     async fn to_proxy(&self, proxy: &Proxy) -> Result<Box<dyn Stream>, Error> {
-        let stream = self.tcp(&proxy.host, proxy.port).await?;
+        let stream = tcp(&proxy.host, proxy.port).await?;
         if !proxy.secure {
             return Ok(Box::new(stream));
         }
         let host = format!("{}:{}", proxy.host, proxy.port);
         let secured = self.shake(&proxy.host, stream).await;
         Ok(Box::new(secured.map_err(|error| of_tls(host, &error))?))
-    }
-
-    /// Connects to one of the host's addresses, the first that answers.
-    async fn tcp(&self, host: &str, port: u16) -> Result<TcpStream, Error> {
-        let away = |error: &io::Error| Error::Away {
-            host: format!("{host}:{port}"),
-            reason: error.to_string(),
-        };
-        let addresses: Vec<_> = match address(host) {
-            Some(address) => vec![(address, port).into()],
-            None => {
-                let found = tokio::net::lookup_host((host, port)).await;
-                found.map_err(|error| away(&error))?.collect()
-            }
-        };
-        let mut addresses = addresses.into_iter();
-        let mut attempts = JoinSet::new();
-        let mut last = io::Error::other("its name has no address");
-        loop {
-            if let Some(address) = addresses.next() {
-                attempts.spawn(TcpStream::connect(address));
-            }
-            let ended = tokio::select! {
-                Some(ended) = attempts.join_next() => ended,
-                () = sleep(NEXT_ADDRESS), if addresses.len() > 0 => continue,
-                else => return Err(away(&last)),
-            };
-            match ended.map_err(io::Error::other).flatten() {
-                Ok(stream) => {
-                    // It saves a round trip, and nothing depends on it.
-                    let _ = stream.set_nodelay(true);
-                    return Ok(stream);
-                }
-                Err(error) => last = error,
-            }
-        }
     }
 
     /// Makes a TLS session.
@@ -223,6 +183,17 @@ impl Connector {
         let connector = TlsConnector::from(Arc::clone(&self.tls));
         connector.connect(name, stream).await
     }
+}
+
+/// Connects to one of the host's addresses, the first that answers.
+async fn tcp(host: &str, port: u16) -> Result<TcpStream, Error> {
+    let bare = address(host).map_or_else(|| host.to_owned(), |it| it.to_string());
+    direct::connect(&bare, port)
+        .await
+        .map_err(|error| Error::Away {
+            host: format!("{host}:{port}"),
+            reason: error.to_string(),
+        })
 }
 
 /// True if a handshake failed by a fault of the certificate, and so the server

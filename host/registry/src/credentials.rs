@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde::Deserialize;
 
 use netwasm_base::base64;
+use netwasm_base::input::Input;
 
 /// Largest file of credentials, or answer of a helper, in bytes.
 const MOST: u64 = 1 << 20;
@@ -239,7 +239,7 @@ fn plain(key: &str) -> &str {
 /// Reads a file; `None` if there is none. One that is not chosen may be of
 /// another user.
 fn read(path: &Path, is_chosen: bool) -> Result<Option<ConfigContent>, String> {
-    let file = match File::open(path) {
+    let file = match Input::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) if error.kind() == ErrorKind::PermissionDenied && !is_chosen => return Ok(None),
@@ -266,7 +266,10 @@ fn read(path: &Path, is_chosen: bool) -> Result<Option<ConfigContent>, String> {
 fn ask(name: &str, registry: &str, limit: Duration) -> Result<Option<Login>, String> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     if name.is_empty() || !name.bytes().all(is_plain) {
-        return Err(format!("'{}' is no name of a helper", name.escape_debug()));
+        return Err(format!(
+            "'{}' is not the name of a helper",
+            name.escape_debug()
+        ));
     }
     ask_program(
         format!("docker-credential-{name}").as_ref(),

@@ -14,7 +14,7 @@ pub struct Digest([u8; 32]);
 
 /// Reason why a text is no digest.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no digest: write sha256: and 64 hexadecimal digits, in lower case")]
+#[error("'{0}' is not a digest: write sha256: and 64 hexadecimal digits, in lower case")]
 pub struct DigestError(String);
 
 impl Digest {

@@ -67,7 +67,7 @@ pub enum Error {
     },
     /// The content is not that of its digest.
     #[error(
-        "the registry {host} sent another content than {wanted}: {found}. It is damaged, or \
+        "the registry {host} sent content other than {wanted}: {found}. It is damaged, or \
          somebody changed it; nothing of it is kept"
     )]
     Digest {
@@ -109,7 +109,7 @@ pub enum Error {
         reason: String,
     },
     /// It is not cached, and the network must not be used.
-    #[error("{0} is not in the cache, and --offline forbids to pull it")]
+    #[error("{0} is not in the cache, and --offline forbids pulling it")]
     Offline(String),
     /// It took too long.
     #[error("{what} takes longer than {limit} (--registry-timeout)")]

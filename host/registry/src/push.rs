@@ -35,9 +35,6 @@ pub fn push(
     config: &RegistryConfig,
     most: u64,
 ) -> Result<Digest, Error> {
-    if config.offline {
-        return Err(Error::Setting("--offline forbids to push".into()));
-    }
     if reference.digest.is_some() {
         return Err(Error::Setting(format!(
             "{reference} has a digest, which follows from what is pushed: give a tag"
@@ -136,7 +133,7 @@ fn created(epoch: Option<&str>) -> Result<String, Error> {
         }
         Some(_) => {
             return Err(Error::Setting(
-                "the variable SOURCE_DATE_EPOCH is no number of seconds since 1970".into(),
+                "the variable SOURCE_DATE_EPOCH is not a number of seconds since 1970".into(),
             ));
         }
     };

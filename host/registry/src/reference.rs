@@ -34,16 +34,16 @@ pub enum ReferenceError {
     #[error("'{0}' has no name after the registry: write oci://HOST/NAME:TAG")]
     NoName(String),
     /// The registry is not a host with a port.
-    #[error("'{0}' is no registry: write HOST or HOST:PORT")]
+    #[error("'{0}' is not a registry: write HOST or HOST:PORT")]
     Registry(String),
     /// The name has characters that names do not have.
     #[error(
-        "'{0}' is no name of a repository: it has lower-case letters, digits, and '.', '_' or \
+        "'{0}' is not a repository name: it has lower-case letters, digits, and '.', '_' or \
          '-' between them, with '/' between its parts"
     )]
     Name(String),
     /// The tag has characters that tags do not have.
-    #[error("'{0}' is no tag: it has at most 128 letters, digits, '.', '_' and '-'")]
+    #[error("'{0}' is not a tag: it has at most 128 letters, digits, '.', '_' and '-'")]
     Tag(String),
     /// The digest is wrong.
     #[error(transparent)]

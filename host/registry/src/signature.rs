@@ -2,7 +2,6 @@
 //! manifest under the tag `sha256-DIGEST.sig`, whose layers are statements about
 //! the digest ("simple signing"), each with its signature in an annotation.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, ED25519, UnparsedPublicKey};
@@ -11,6 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use serde::Deserialize;
 
 use netwasm_base::base64;
+use netwasm_base::input::Input;
 
 use crate::digest::Digest;
 use crate::error::Error;
@@ -79,7 +79,7 @@ impl VerifyKey {
     pub(crate) fn read(path: &Path) -> Result<Self, Error> {
         use std::io::Read;
         let mut bytes = Vec::new();
-        let file = fs::File::open(path).map_err(Error::file(path))?;
+        let file = Input::open(path).map_err(Error::file(path))?;
         let read = file.take(MOST_KEY).read_to_end(&mut bytes);
         read.map_err(Error::file(path))?;
         let wrong =
@@ -169,6 +169,7 @@ impl Statement {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::process::Command;
 
     use serde_json::json;

@@ -117,7 +117,12 @@ impl Transport {
         *request.uri_mut() = target.unwrap_or_default();
         let headers = request.headers_mut();
         headers.extend(outgoing.headers.iter().cloned());
-        let wrong = |_| (Error::Setting(format!("{} is no host", origin.host)), false);
+        let wrong = |_| {
+            (
+                Error::Setting(format!("{} is not a host", origin.host)),
+                false,
+            )
+        };
         let host = HeaderValue::try_from(origin.authority()).map_err(wrong)?;
         headers.insert(HOST, host);
         headers.insert(

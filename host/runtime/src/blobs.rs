@@ -336,7 +336,7 @@ fn check_container_name(name: &str) -> Result<(), Failure> {
     match is_segment(name) && name.len() <= MAX_NAME {
         true => Ok(()),
         false => Err(Failure::Told(format!(
-            "'{}' is no name of a container: it is neither empty, . nor .., and has no slash",
+            "'{}' is not a container name: it is neither empty, . nor .., and has no slash",
             name.escape_default()
         ))),
     }

@@ -176,7 +176,7 @@ impl Cache {
         let path = self.path(key);
         tracing::warn!(
             path = %path.display(),
-            "compiling anew: the cached code is not used: {reason}"
+            "compiling again: the cached code is not used: {reason}"
         );
         // A file that cannot be removed is replaced.
         let _ = fs::remove_file(path);

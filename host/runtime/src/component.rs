@@ -1,11 +1,11 @@
 //! The bytes of a component, before any engine: reading them, recognising what
 //! is no component, and explaining what the compiler refuses.
 
-use std::fs::File;
 use std::time::SystemTime;
 
 use netwasm_base::config::{ComponentSource, Limits};
 use netwasm_base::error::Error;
+use netwasm_base::input::Input;
 use netwasm_base::stamp::Stamp;
 use wasmtime::{Engine, Precompiled};
 
@@ -68,11 +68,11 @@ pub(crate) fn read(source: &ComponentSource, limits: &Limits) -> Result<Read, Er
         source,
     };
     let begun = SystemTime::now();
-    let mut file = File::open(path).map_err(failed)?;
-    let stamp = |file: &File| file.metadata().ok().as_ref().and_then(Stamp::of);
+    let mut file = Input::open(path).map_err(failed)?;
+    let stamp = |file: &Input| file.file().metadata().ok().as_ref().and_then(Stamp::of);
     let before = stamp(&file).filter(|stamp| stamp.is_settled(begun));
     // Reading it into what grows would take three times its size.
-    let length = file.metadata().map_or(0, |it| it.len());
+    let length = file.file().metadata().map_or(0, |it| it.len());
     let length = length.min(limits.max_component_size) + 1;
     let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
     (&mut file)
@@ -122,7 +122,7 @@ pub(crate) fn to_binary(bytes: Vec<u8>) -> Result<Binary, String> {
         }),
         [0, b'a', b's', b'm', version, _, 1, 0, ..] => Err(format!(
             "it is a component in version {version} of the binary form, and this host reads \
-             version {VERSION}: build it anew with current tools"
+             version {VERSION}: rebuild it with current tools"
         )),
         [0, b'a', b's', b'm', _, _, 0, 0, ..] => Ok(Binary {
             bytes: core_module::component_of(&bytes)?,

@@ -105,7 +105,7 @@ fn composed(parts: Vec<Part>) -> Result<(Vec<u8>, Plan), String> {
         });
         made.map_err(|error| {
             format!(
-                "{} imports {}, and the {} that {} exports is of another form: {error}",
+                "{} imports {}, and the {} that {} exports has another form: {error}",
                 name(wire.user),
                 wire.import,
                 wire.export,

@@ -151,7 +151,7 @@ impl Outline {
         let imports = || self.imports.iter().map(|(module, name)| (module, name));
         if imports().any(|(module, _)| module == "wasi_unstable") {
             return Err(
-                "it is a core module for wasi_unstable, which was before WASI p1: build it anew \
+                "it is a core module for wasi_unstable, which was before WASI p1: rebuild it \
                  with current tools"
                     .into(),
             );
@@ -278,7 +278,7 @@ mod tests {
             ),
             (
                 "(import \"wasi_unstable\" \"fd_write\" (func))",
-                ["wasi_unstable", "build it anew"],
+                ["wasi_unstable", "rebuild it"],
             ),
             (
                 "(import \"wasi\" \"thread-spawn\" (func))",

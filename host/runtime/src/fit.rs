@@ -215,7 +215,7 @@ impl Interface {
                 true => format!("it exports {name}, and this host drives {versions} {lines}"),
                 false => format!(
                     "it exports {name}, which was not released so, and this host drives \
-                     {versions} {lines}: build it anew with current tools"
+                     {versions} {lines}: rebuild it with current tools"
                 ),
             };
         }

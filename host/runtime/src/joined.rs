@@ -45,8 +45,8 @@ pub(crate) fn topics(config: &Config, net: &NetEnv) -> Result<Arc<Topics>, Error
             "" => format!("netwasm:{}:", config.guest.name),
             prefix => prefix.to_owned(),
         };
-        let secure = stores::secure(&net.tls);
-        let channels = Channels::open(url, &secure, prefix, most, receiver);
+        let dial = stores::dial(&net.tls);
+        let channels = Channels::open(url, &dial, prefix, most, receiver);
         let channels = channels.map_err(Error::Thread)?;
         topics.join_with(Box::new(Joined(channels)));
     }

@@ -341,7 +341,7 @@ fn trusted(config: &Config, bytes: &[u8]) -> Result<(Component, Engine, Kind), E
         }
     }
     let error = failed.map_or_else(String::new, |error| format!("{error:#}; "));
-    Err(wrong(format!("{error}`netwasm compile` makes it anew")))
+    Err(wrong(format!("{error}`netwasm compile` makes a new one")))
 }
 
 /// Notice about a component that takes long to compile.

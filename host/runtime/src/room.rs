@@ -5,6 +5,7 @@
 //! from the compiled component, so that no connection within
 //! `--max-connections` is refused for want of a slot.
 
+mod share;
 mod uses;
 
 use std::sync::{Mutex, PoisonError};
@@ -18,6 +19,9 @@ use netwasm_base::config::{Config, Isolation, Limits, ListenerKind};
 
 use crate::kind::Kind;
 
+use self::share::{MEMORY_MAPPINGS, STACK_MAPPINGS, Share, address_space};
+
+pub use self::share::{connections_by_mappings, mappings_of_instances};
 pub(crate) use self::uses::Uses;
 
 /// Size of a WebAssembly page in bytes.
@@ -35,23 +39,6 @@ const RESERVATIONS: [usize; 3] = [64 << 20, 1 << 30, LARGEST];
 
 /// The largest of these sizes: all that 32 bits reach.
 pub(crate) const LARGEST: usize = 4 << 30;
-
-/// Largest address space of a pool in bytes: half of what 47 bits reach.
-const ADDRESS_SPACE: usize = 1 << 46;
-
-/// Linux's default for `vm.max_map_count`, the mappings that a process may
-/// have.
-const DEFAULT_MAPPINGS: usize = 65_530;
-
-/// Mappings that do not belong to instances: code, heaps, threads.
-const OTHER_MAPPINGS: usize = 1024;
-
-/// Mappings of a memory: below, in and above its image, and the rest of its
-/// reservation.
-const MEMORY_MAPPINGS: usize = 4;
-
-/// Mappings of an async guest's stack: the stack and its guard.
-const STACK_MAPPINGS: usize = 2;
 
 /// Async instances of a worker that briefly outlive their connections, before
 /// they take a place of `--max-background`.
@@ -117,10 +104,6 @@ impl Needs {
         })
     }
 }
-
-/// Generations of a service for which there is room by default: one that serves,
-/// and one that replaces it.
-const GENERATIONS: usize = 2;
 
 /// Address space of a stack, in bytes.
 const STACK_SPACE: usize = 2 << 20;
@@ -213,59 +196,23 @@ impl Room {
         if kind == Kind::Command {
             return Ok(room);
         }
-        let (memories, stacks) = (usize::from(!shared) * needs.memories, usize::from(awaits));
-        let mut most = usize::MAX;
-        let mut reason = String::new();
-        let mut bound = |limit: usize, why: &dyn Fn() -> String| {
-            if limit < most {
-                (most, reason) = (limit, why());
-            }
+        let of_memories = usize::from(!shared) * needs.memories * MEMORY_MAPPINGS;
+        let of_stacks = usize::from(awaits) * STACK_MAPPINGS;
+        room.mappings = of_memories + of_stacks;
+        let share = Share {
+            limits,
+            services: services.max(1),
+            others,
         };
-        if let Some(each) = memory_space(needs, limits, shared) {
-            let all = address_space();
-            let share = all / services.max(1) / GENERATIONS;
-            // A given number may leave no room for a second generation: a reload
-            // then says so.
-            let fits =
-                |space: usize| limits.max_connections <= (space / each).saturating_sub(others);
-            let is_little = limits.connections_given && !fits(share) || share / each <= others;
-            let space = if is_little { all } else { share };
-            bound((space / each).saturating_sub(others), &|| {
-                format!(
-                    "each takes {} of address space, of which there are {} (fewer bytes of \
-                     --max-memory take less)",
-                    ByteSize::b(each as u64).display().iec(),
-                    ByteSize::b(space as u64).display().iec()
-                )
-            });
-        }
-        let (of_memories, of_stacks) = (memories * MEMORY_MAPPINGS, stacks * STACK_MAPPINGS);
-        let mappings = of_memories + of_stacks;
-        room.mappings = mappings;
-        let allowed = mappings_allowed();
-        let fit = match stacks {
-            0 => mappings_of_instances().checked_div(mappings),
-            // Stacks are mapped from the beginning, in each generation.
-            _ => {
-                let share = mappings_of_instances() / services.max(1);
-                let share = share / (of_memories + GENERATIONS * of_stacks);
-                let wanted = limits.max_connections.saturating_add(others);
-                let is_little = limits.connections_given && share < wanted || share <= others;
-                Some(match is_little {
-                    true => mappings_of_instances() / mappings,
-                    false => share,
-                })
-            }
-        };
-        if let Some(fit) = fit {
-            bound(fit.saturating_sub(others), &|| {
-                format!(
-                    "each takes up to {mappings} mappings, and the system allows a process \
-                     {allowed} (sysctl -w vm.max_map_count=N allows more)"
-                )
-            });
-        }
-        if most < limits.max_connections {
+        let space = memory_space(needs, limits, shared);
+        let bounds = [
+            space.map(|each| share.of_space(each)),
+            share.of_mappings(of_memories, of_stacks),
+        ];
+        let least = bounds.into_iter().flatten().min_by_key(|(most, _)| *most);
+        if let Some((most, reason)) = least
+            && most < limits.max_connections
+        {
             if limits.connections_given || most == 0 {
                 return Err(format!(
                     "there is room for {most} connections at once, not for {} \
@@ -394,45 +341,11 @@ fn memory_space(needs: Needs, limits: &Limits, shared: bool) -> Option<usize> {
     (!shared && each > 0).then_some(each)
 }
 
-/// Returns the address space for a pool in bytes.
-fn address_space() -> usize {
-    let limit = getrlimit(Resource::As).current.map(|limit| limit / 2);
-    let limit = limit.and_then(|limit| usize::try_from(limit).ok());
-    limit.map_or(ADDRESS_SPACE, |limit| limit.min(ADDRESS_SPACE))
-}
-
-/// Returns how many connections have room in the mappings that the system allows,
-/// if each has an instance with one memory, beside a second generation. Those that
-/// `awaits` have a stack, too.
-#[must_use]
-pub fn connections_by_mappings(awaits: bool) -> usize {
-    let stacks = if awaits {
-        GENERATIONS * STACK_MAPPINGS
-    } else {
-        0
-    };
-    mappings_of_instances() / (MEMORY_MAPPINGS + stacks)
-}
-
 /// True if the kernel tells which pages of an instance's memory were used:
 /// ioctl_pagemap_scan(2).
 #[must_use]
 pub fn is_pagemap_scan_available() -> bool {
     PoolingAllocationConfig::is_pagemap_scan_available()
-}
-
-/// Returns the number of mappings that the instances of a process may have.
-#[must_use]
-pub fn mappings_of_instances() -> usize {
-    mappings_allowed().saturating_sub(OTHER_MAPPINGS)
-}
-
-/// Returns the number of mappings that the system allows a process.
-fn mappings_allowed() -> usize {
-    std::fs::read_to_string("/proc/sys/vm/max_map_count")
-        .ok()
-        .and_then(|text| text.trim().parse().ok())
-        .unwrap_or(DEFAULT_MAPPINGS)
 }
 
 #[cfg(test)]

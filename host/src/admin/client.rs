@@ -37,7 +37,7 @@ pub fn reload(socket: &Path) -> Result<String, String> {
 pub fn ready(address: &ListenAddress) -> Result<String, String> {
     if let ListenAddress::Passed(_) = address {
         return Err(format!(
-            "{address} is no address to connect to: write that of the service manager's socket"
+            "{address} is not an address to connect to: write that of the service manager's socket"
         ));
     }
     let asked = address.clone();

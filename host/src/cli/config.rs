@@ -21,6 +21,7 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 
 use netwasm_base::config::{AddressError, Config, ListenAddress, RunConfig};
 use netwasm_base::identity::AsUser;
+use netwasm_base::input::Input;
 
 use crate::logging::LogOptions;
 
@@ -189,7 +190,7 @@ fn read(file: &Path) -> Result<String, Mistakes> {
         let user = AsUser(&error);
         fail(format!("cannot read it{user}: {error}"))
     };
-    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    let opened = Input::open(file).map_err(unreadable)?;
     let mut bytes = Vec::new();
     opened
         .take(MAX_FILE + 1)

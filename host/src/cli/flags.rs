@@ -32,19 +32,19 @@ pub(super) use self::limits::{Compiling, LimitFlags};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Listeners (repeatable)")]
 pub(super) struct Listeners {
-    /// Take connections: PORT (of localhost), IP:PORT, unix:PATH or unix:@NAME
+    /// Accept connections: PORT (of localhost), IP:PORT, unix:PATH or unix:@NAME
     #[arg(long, value_name = "ADDR")]
     tcp: Vec<ListenAddress>,
-    /// Take connections in TLS
+    /// Accept TLS connections
     #[arg(long, value_name = "ADDR")]
     tls: Vec<ListenAddress>,
-    /// Take datagrams
+    /// Receive datagrams
     #[arg(long, value_name = "ADDR")]
     udp: Vec<ListenAddress>,
-    /// Take HTTP requests: HTTP/1.1, and HTTP/2 of clients that begin with it
+    /// Serve HTTP: HTTP/1.1, and HTTP/2 with prior knowledge
     #[arg(long, value_name = "ADDR")]
     http: Vec<ListenAddress>,
-    /// Take HTTP requests in TLS: HTTP/2 and HTTP/1.1
+    /// Serve HTTP over TLS: HTTP/2 and HTTP/1.1
     #[arg(long, value_name = "ADDR")]
     https: Vec<ListenAddress>,
     /// Redirect HTTP requests to HTTPS: to the same host and path
@@ -54,10 +54,10 @@ pub(super) struct Listeners {
     #[arg(long, value_name = "N", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) http_redirect_port: Option<u16>,
-    /// Mode of Unix sockets' files, such as 660: writers may connect
+    /// Mode of the files of Unix sockets, such as 660: connecting takes write permission
     #[arg(long, value_name = "OCTAL", value_parser = mode, hide_short_help = true)]
     unix_mode: Option<u32>,
-    /// Their owner, by name or number; only root gives them away
+    /// Their owner, by name or number; only root may set another
     #[arg(long, value_name = "USER", hide_short_help = true)]
     unix_owner: Option<String>,
     /// Their group, by name or number
@@ -74,11 +74,11 @@ pub(super) struct Tls {
     /// Private key in PEM, one for each --cert in the same order
     #[arg(long, value_name = "FILE")]
     key: Vec<PathBuf>,
-    /// Take only clients with a certificate that this authority signed
+    /// Accept only clients with a certificate signed by this authority
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     client_ca: Option<PathBuf>,
-    /// Protocol to agree on with clients of --tls, the best one first; repeatable. Of those of
-    /// --https, h2, http/1.1 and http/1.0, it takes the ones that are named, where any is
+    /// Protocol to agree on with clients of --tls, the best one first; repeatable. --https offers
+    /// h2, http/1.1 and http/1.0: of these, only the ones named here, if any is
     #[arg(long, value_name = "NAME", hide_short_help = true)]
     alpn: Vec<String>,
     /// Lowest version of TLS that listeners speak
@@ -95,7 +95,7 @@ pub(super) struct Tls {
     /// Authority that outgoing connections trust besides the system's; repeatable
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     ca: Vec<PathBuf>,
-    /// Let outgoing connections take any certificate, whoever shows it: for tests only
+    /// Accept any certificate on outgoing connections: for tests only
     #[arg(long, hide_short_help = true)]
     tls_insecure: bool,
     /// Authority that the guest may choose for a connection, in place of all others; repeatable
@@ -109,10 +109,10 @@ pub(super) struct Tls {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Guest")]
 pub(super) struct Guest {
-    /// One instance a connection, worker or request [default: by kind]
+    /// One instance per connection, worker or request [default: by kind]
     #[arg(long, value_parser = isolation, value_name = "MODE")]
     pub(super) isolation: Option<Isolation>,
-    /// Threads that serve connections [default: one a core]
+    /// Threads that serve connections [default: one per core]
     #[arg(long, value_name = "N", value_parser = workers)]
     pub(super) workers: Option<NonZeroUsize>,
     /// Let the guest read a directory, or write (:rw); repeatable
@@ -133,7 +133,7 @@ pub(super) struct Guest {
     /// Run a file that `netwasm compile` made: native code, to be trusted like any program
     #[arg(long, hide_short_help = true)]
     pub(super) allow_compiled: bool,
-    /// Compile anew each time, and keep nothing in ~/.cache/netwasm
+    /// Compile each time, and keep nothing in ~/.cache/netwasm
     #[arg(long, hide_short_help = true)]
     pub(super) no_cache: bool,
     #[command(flatten)]
@@ -144,7 +144,7 @@ pub(super) struct Guest {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Guest")]
 pub(super) struct Plugs {
-    /// Compose with this component: what it exports, or, of a handler, as middleware around it,
+    /// Compose with this component: as what the other imports, or as middleware around a handler,
     /// the first outermost; repeatable
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     pub(super) plug: Vec<PathBuf>,
@@ -168,10 +168,10 @@ pub(super) struct Reach {
     /// Let it listen on an address by itself; repeatable
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
     pub(super) allow_listen: Vec<ListenPattern>,
-    /// Ask this server for names, not those of /etc/resolv.conf; repeatable, in order
+    /// Ask this name server, not those of /etc/resolv.conf; repeatable, in order
     #[arg(long, value_name = "IP[:PORT]", hide_short_help = true)]
     pub(super) dns_server: Vec<DnsServer>,
-    /// How long looking a name up may take
+    /// How long a DNS lookup may take
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5s")]
     #[arg(hide_short_help = true)]
     pub(super) dns_timeout: Duration,
@@ -186,7 +186,7 @@ pub(super) struct LogFlags {
     /// Show only warnings and errors, and no addresses
     #[arg(short, long, conflicts_with = "verbose", hide_short_help = true)]
     pub(super) quiet: bool,
-    /// The form of its lines
+    /// Format of its lines
     #[arg(long, value_enum, value_name = "text|json", default_value = "text")]
     #[arg(hide_possible_values = true)]
     pub(super) log_format: LogFormat,
@@ -198,20 +198,20 @@ pub(super) struct LogFlags {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Operation")]
 pub(super) struct Operating {
-    /// Show metrics and state there, over HTTP; unix:PATH also takes `netwasm reload`
+    /// Serve metrics and state there, over HTTP; unix:PATH also takes `netwasm reload`
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
     pub(super) admin: Option<ListenAddress>,
     /// Answer /healthz, /readyz and /metrics there, to all who can connect
     #[arg(long, value_name = "ADDR", hide_short_help = true)]
     pub(super) probes: Option<ListenAddress>,
-    /// How long to serve on after SIGTERM or SIGINT, not ready, before the drain
+    /// How long to keep serving after SIGTERM or SIGINT, as not ready, before the drain
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
     #[arg(hide_short_help = true)]
     pub(super) shutdown_delay: TimeOrNone,
-    /// Go on as this user once all is opened that only root may open
+    /// Run as this user once everything that needs root is open
     #[arg(long, value_name = "USER", hide_short_help = true)]
     pub(super) user: Option<String>,
-    /// Go on with this group, and not the user's own
+    /// Run with this group instead of the user's own
     #[arg(long, value_name = "GROUP", requires = "user", hide_short_help = true)]
     pub(super) group: Option<String>,
     /// Send traces, and logs and metrics of guests, there by OTLP; /v1/traces unless it has a path
@@ -225,17 +225,17 @@ pub(super) struct Operating {
         hide_short_help = true
     )]
     otlp_header: Vec<String>,
-    /// Part of the traces that no client has begun that is sent, 0 to 1
+    /// Share of the traces that begin here that is sent, 0 to 1
     #[arg(long, value_name = "RATIO", value_parser = ratio, default_value = "1")]
     #[arg(hide_short_help = true)]
     otlp_sample: f64,
     /// Take clients' addresses from these proxies' PROXY headers; repeatable, also unix
     #[arg(long, value_name = "NETWORK", hide_short_help = true)]
     pub(super) proxy_protocol_from: Vec<Proxy>,
-    /// Take clients only from this network or address; repeatable
+    /// Accept clients only from this network or address; repeatable
     #[arg(long, value_name = "NETWORK", hide_short_help = true)]
     allow_from: Vec<Network>,
-    /// Take none from there; of networks that include each other, the smallest decides
+    /// Accept none from this one; where networks overlap, the smallest decides
     #[arg(long, value_name = "NETWORK", hide_short_help = true)]
     deny_from: Vec<Network>,
     /// Connections of a client at once: of an IPv4 address, or an IPv6 network of 64 bits

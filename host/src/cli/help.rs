@@ -25,10 +25,10 @@ and has examples.";
 
 const RUN_TERMS: &str = "\
 ADDR     PORT (of localhost: 127.0.0.1 and ::1), IP:PORT, [IPV6]:PORT, unix:PATH, unix:@NAME for an
-         abstract name (neither for --udp), or fd:NAME, a socket of systemd; port 0 picks one that
-         is free. For --allow-listen * is any port: '127.0.0.1:*'
+         abstract name (neither for --udp), or fd:NAME, a socket of systemd; port 0 picks a free
+         one. For --allow-listen * is any port: '127.0.0.1:*'
 PATTERN  HOST:PORT, unix:PATH or unix:@NAME. HOST is a name, *.NAME, an IP address, a network
-         (10.0.0.0/8, [fd00::/8]), or *; PORT a number or *. An address that is not of the public
+         (10.0.0.0/8, [fd00::/8]), or *; PORT a number or *. An address outside of the public
          Internet needs a pattern that names it; localhost names loopback. For --allow-udp it is
          HOST:PORT
 MODE     which clients share an instance of the component, and so its memory:
@@ -36,7 +36,7 @@ MODE     which clients share an instance of the component, and so its memory:
 
 const RUN_MORE_TERMS: &str = "\
 NAME     a name, *.NAME, or * for all
-DIR      HOST[::GUEST][:ro|:rw]; without GUEST it has the same path there, without the end :ro
+DIR      HOST[::GUEST][:ro|:rw]; GUEST is the same path unless given, and :ro the default
 SIZE     a number of bytes, or one with a unit: 64KiB, 1.5MB, 1GiB
 TIME     a number with a unit: 100ms, 30s, 5m, 1h, 1d; 0 or none is no limit
 ";
@@ -55,7 +55,7 @@ Examples:
 pub(super) const ISOLATION: [(&str, &str); 3] = [
     (
         "request",
-        "none: each HTTP request has its own. For wasi:http; the default of its 0.2",
+        "none: each HTTP request has its own. For wasi:http; the default of 0.2",
     ),
     (
         "connection",
@@ -63,7 +63,7 @@ pub(super) const ISOLATION: [(&str, &str); 3] = [
     ),
     (
         "worker",
-        "all of a thread, which so share state. With --workers 1, all clients",
+        "all of a thread, which thus share state. With --workers 1, all clients",
     ),
 ];
 

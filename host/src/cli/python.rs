@@ -24,14 +24,14 @@ const INSTALLED: &str = "netwasm/python.wasm";
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Guest")]
 pub(super) struct Python {
-    /// Run a module of Python, from this folder, in place of SCRIPT.py
+    /// Run a Python module from this directory, in place of SCRIPT.py
     #[arg(short = 'm', long, value_name = "MODULE", conflicts_with = "component")]
     #[arg(hide_short_help = true)]
     module: Option<String>,
     /// Python's interpreter [default: ~/.local/share/netwasm/python.wasm]
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     python: Option<PathBuf>,
-    /// Another folder with modules of Python, which it may read; repeatable
+    /// Another directory of Python modules, which it may read; repeatable
     #[arg(long, value_name = "DIR", hide_short_help = true)]
     python_path: Vec<PathBuf>,
 }
@@ -171,5 +171,5 @@ impl Script {
 /// Returns a path as text, for the guest.
 fn text(path: &Path) -> Result<String, clap::Error> {
     let text = path.to_str().map(ToOwned::to_owned);
-    text.ok_or_else(|| usage(&format!("{}: the path is no text", path.display())))
+    text.ok_or_else(|| usage(&format!("{}: the path is not text", path.display())))
 }

@@ -11,29 +11,37 @@ use netwasm_registry::Reference;
 use super::values::{size, time};
 use super::{Command, usage};
 
-/// Settings of registries.
+/// Settings of pulls.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Registries")]
 pub(super) struct RegistryFlags {
     /// Pull nothing: run what is cached
     #[arg(long, hide_short_help = true)]
     offline: bool,
-    /// Take only components that this public key has signed, as cosign does; repeatable
+    /// Accept only components signed with this key, as cosign signs them; repeatable
     #[arg(long, value_name = "FILE", hide_short_help = true)]
     verify_key: Vec<PathBuf>,
-    /// Authority that registries are trusted by besides the system's; repeatable
-    #[arg(long, value_name = "FILE", hide_short_help = true)]
-    registry_ca: Vec<PathBuf>,
     /// Ask this mirror of a registry first, as 'docker.io=10.0.0.1:5000/hub'; repeatable
     #[arg(long, value_name = "NAME=HOST", value_parser = mirror, hide_short_help = true)]
     registry_mirror: Vec<(String, String)>,
-    /// Speak plain HTTP to this registry, HOST or HOST:PORT; repeatable
-    #[arg(long, value_name = "HOST", hide_short_help = true)]
-    registry_plain_http: Vec<String>,
     /// Size of the cache of components; the least recently used go
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1GiB")]
     #[arg(hide_short_help = true)]
     registry_cache_size: usize,
+    #[command(flatten)]
+    access: AccessFlags,
+}
+
+/// Settings of pulls and pushes.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Registries")]
+struct AccessFlags {
+    /// Authority to trust for registries, besides the system's; repeatable
+    #[arg(long, value_name = "FILE", hide_short_help = true)]
+    registry_ca: Vec<PathBuf>,
+    /// Speak plain HTTP to this registry, HOST or HOST:PORT; repeatable
+    #[arg(long, value_name = "HOST", hide_short_help = true)]
+    registry_plain_http: Vec<String>,
     /// How long pulling or pushing a component may take
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "5m")]
     #[arg(hide_short_help = true)]
@@ -44,13 +52,22 @@ impl RegistryFlags {
     /// Returns the settings. Registries are trusted by these authorities, too.
     pub(super) fn into_config(self, authorities: &[PathBuf]) -> RegistryConfig {
         RegistryConfig {
-            authorities: [authorities, &self.registry_ca].concat(),
             mirrors: self.registry_mirror,
-            plain: self.registry_plain_http,
             cache_size: self.registry_cache_size as u64,
-            timeout: self.registry_timeout,
             offline: self.offline,
             verify_keys: self.verify_key,
+            ..self.access.into_config(authorities)
+        }
+    }
+}
+
+impl AccessFlags {
+    fn into_config(self, authorities: &[PathBuf]) -> RegistryConfig {
+        RegistryConfig {
+            authorities: [authorities, &self.registry_ca].concat(),
+            plain: self.registry_plain_http,
+            timeout: self.registry_timeout,
+            ..RegistryConfig::default()
         }
     }
 }
@@ -72,10 +89,10 @@ pub(super) struct PullFlags {
     /// The component: `oci://HOST[:PORT]/NAME[:TAG][@sha256:DIGEST]`
     #[arg(value_name = "REF")]
     reference: Reference,
-    /// Write it to this file; otherwise it is in the cache, for later runs
+    /// Write it to this file, not only to the cache
     #[arg(short, long, value_name = "FILE.wasm")]
     output: Option<PathBuf>,
-    /// The largest component
+    /// Largest component
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     #[arg(hide_short_help = true)]
     max_component_size: usize,
@@ -94,12 +111,12 @@ pub(super) struct PushFlags {
     /// Add an annotation, such as org.opencontainers.image.version=1.0; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
     annotation: Vec<(String, String)>,
-    /// The largest component
+    /// Largest component
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     #[arg(hide_short_help = true)]
     max_component_size: usize,
     #[command(flatten)]
-    registry: RegistryFlags,
+    access: AccessFlags,
 }
 
 /// Options of `netwasm pull`.
@@ -147,7 +164,7 @@ impl PushFlags {
             file: self.file,
             reference: self.reference,
             annotations: self.annotation,
-            registry: self.registry.into_config(&[]),
+            registry: self.access.into_config(&[]),
             most: self.max_component_size as u64,
         }))
     }

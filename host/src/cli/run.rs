@@ -34,15 +34,15 @@ pub(super) struct RunFlags {
     #[arg(required_unless_present_any = ["module", "config"])]
     pub(super) component: Option<PathBuf>,
 
-    /// Take all settings from a file, whose keys are these flags
+    /// Take all settings from a file, which has these flags as keys
     #[arg(long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
 
-    /// Print the file that this command line means, and do not run it
+    /// Print this command line as a configuration file, and exit
     #[arg(long, hide_short_help = true)]
     pub(super) print_config: bool,
 
-    /// Reload, or start a program anew, after each change of its files
+    /// Reload, or restart a program, whenever one of its files changes
     #[arg(long)]
     pub(super) watch: bool,
 

@@ -11,14 +11,14 @@ use super::values::{TimeOrNone, count, size, time, time_or_none};
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Topics")]
 pub(super) struct TopicFlags {
-    /// Join topics of other processes, over redis://HOST:PORT
+    /// Join topics with those of other processes, over redis://HOST:PORT
     #[arg(long = "topics", value_name = "SERVER", hide_short_help = true)]
     pub(super) server: Option<TopicsServer>,
     /// Messages of a topic kept for returning readers
     #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
     #[arg(hide_short_help = true)]
     events_kept: usize,
-    /// Their bytes
+    /// Their size
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "256KiB")]
     #[arg(hide_short_help = true)]
     events_kept_size: usize,
@@ -26,7 +26,7 @@ pub(super) struct TopicFlags {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     events_kept_time: Duration,
-    /// Send readers a comment after so long a silence
+    /// Send readers a comment after this much silence
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "15s")]
     #[arg(hide_short_help = true)]
     events_heartbeat: TimeOrNone,

@@ -110,7 +110,7 @@ pub(super) fn otlp_header(text: &str) -> Result<OtlpHeader, String> {
     };
     let parsed: HeaderName = name
         .parse()
-        .map_err(|_| format!("'{name}' is no name of a header"))?;
+        .map_err(|_| format!("'{name}' is not a header name"))?;
     if OF_OTLP.contains(&parsed.as_str()) {
         return Err(format!("{name} is not to be set: netwasm does that itself"));
     }

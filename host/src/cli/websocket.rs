@@ -12,7 +12,7 @@ use super::values::{TimeOrNone, count, size, time, time_or_none};
 #[command(next_help_heading = "WebSocket")]
 pub(super) struct WebSocketFlags {
     /// Let pages of this origin connect, as SCHEME://HOST:PORT, or * for all; repeatable.
-    /// Those of the same host may
+    /// Those of the same host always may
     #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
     websocket_origin: Vec<Origin>,
     /// The largest message of a client, decompressed
@@ -23,10 +23,10 @@ pub(super) struct WebSocketFlags {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     #[arg(hide_short_help = true)]
     max_websocket_frame: usize,
-    /// Messages that a client may send in a second [default: no limit]
+    /// Messages that a client may send per second [default: no limit]
     #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
     max_websocket_rate: Option<usize>,
-    /// Topics of a client
+    /// Topics that a client may be subscribed to
     #[arg(long, value_name = "N", value_parser = count, default_value = "64")]
     #[arg(hide_short_help = true)]
     max_websocket_topics: usize,
@@ -34,11 +34,11 @@ pub(super) struct WebSocketFlags {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     #[arg(hide_short_help = true)]
     max_websocket_queue: usize,
-    /// Messages for a slow client wait, up to --max-write-buffer, are dropped, or close it
+    /// Let messages for a slow client wait, up to --max-write-buffer, drop them, or close it
     #[arg(long, value_name = "wait|drop|close", default_value = "wait")]
     #[arg(hide_short_help = true)]
     websocket_slow: SlowClient,
-    /// Ask clients that are silent for so long whether they are still there
+    /// Ping clients that are silent for this long
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "30s")]
     #[arg(hide_short_help = true)]
     websocket_ping: TimeOrNone,

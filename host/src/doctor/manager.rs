@@ -16,7 +16,7 @@ pub(super) fn findings() -> Vec<Finding> {
         (Some(socket), None) => findings.push(Finding::wrong(
             NAME,
             format!(
-                "NOTIFY_SOCKET is '{}', which is no socket's name",
+                "NOTIFY_SOCKET is '{}', which is not a socket's name",
                 socket.display()
             ),
             "unset NOTIFY_SOCKET, or use Type=notify-reload in the unit",

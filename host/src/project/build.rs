@@ -66,7 +66,7 @@ impl Project {
             (false, manifest) if manifest.is_file() => of_manifest(&manifest)?,
             (false, _) => {
                 return Err(ProjectError::Told(format!(
-                    "{} is no project: it has neither a Cargo.toml nor a netwasm.toml; `netwasm \
+                    "{} is not a project: it has neither a Cargo.toml nor a netwasm.toml; `netwasm \
                      new NAME --tcp` makes one",
                     shown(directory)
                 )));
@@ -247,7 +247,7 @@ fn of_manifest(path: &Path) -> Result<Recipe, ProjectError> {
             .any(|it| table.contains_key(*it))
     {
         return Err(wrong(&format!(
-            "it configures services, and is no project: `netwasm run --config {}` runs them",
+            "it configures services, and is not a project: `netwasm run --config {}` runs them",
             path.display()
         )));
     }

@@ -344,7 +344,7 @@ fn check(name: &str) -> Result<(), ProjectError> {
     let goes_on = letters.all(|it| it.is_ascii_alphanumeric() || matches!(it, '-' | '_'));
     if !begins || !goes_on {
         return Err(ProjectError::Told(format!(
-            "'{name}' is no name for a project: write a letter, then letters, digits, - and _"
+            "'{name}' is not a project name: write a letter, then letters, digits, - and _"
         )));
     }
     if TAKEN.contains(&name) {
@@ -360,10 +360,10 @@ fn instead(kind: ProjectKind, language: Language) -> String {
     let flag = kind.flag();
     match language {
         Language::JavaScript | Language::TypeScript => format!(
-            "{flag} cannot be had in JavaScript: take --tcp, --udp or --http, or {flag} --lang rust"
+            "{flag} is not available in JavaScript: take --tcp, --udp or --http, or {flag} --lang rust"
         ),
         Language::Python => format!(
-            "{flag} cannot be had in Python: take --tcp, --udp, --http or --program, or {flag} \
+            "{flag} is not available in Python: take --tcp, --udp, --http or --program, or {flag} \
              --lang rust"
         ),
         Language::C | Language::Go => {
@@ -372,11 +372,11 @@ fn instead(kind: ProjectKind, language: Language) -> String {
                 _ => ("Go", "go"),
             };
             format!(
-                "{flag} cannot be had in {name}, which awaits nothing here: take --tcp, --udp or \
+                "{flag} is not available in {name}, which awaits nothing here: take --tcp, --udp or \
                  --http with --lang {short}, or {flag} --lang rust"
             )
         }
-        Language::Rust => format!("{flag} cannot be had in Rust yet"),
+        Language::Rust => format!("{flag} is not available in Rust yet"),
     }
 }
 

@@ -216,11 +216,11 @@ impl Supervisor<'_> {
     async fn restart(&mut self, component: &Path) {
         let now = snapshots(component, &self.watch.plugs);
         if self.child.is_some() && now == self.running {
-            say("the component is the same: nothing to start anew");
+            say("the component is the same: nothing to restart");
             return;
         }
         if let Some(child) = self.child.take() {
-            say("starting anew");
+            say("restarting");
             self.ended = end(child).await;
         }
         let mut command = Command::new("/proc/self/exe");

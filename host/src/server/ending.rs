@@ -314,16 +314,16 @@ impl Server {
 
     /// Answers SIGHUP where it is too late for a reload.
     fn reload_too_late(&self) {
-        tracing::info!("SIGHUP: the run is ending, so nothing is read anew");
+        tracing::info!("SIGHUP: the run is ending, so nothing is reloaded");
         self.reopen("SIGHUP");
     }
 
     /// Reopens the access logs after a rotation.
     fn reopen(&self, signal: &str) {
         match self.common.logs.reopen() {
-            true => tracing::info!("{signal}: opening the access log anew"),
+            true => tracing::info!("{signal}: reopening the access log"),
             false => {
-                tracing::info!("{signal}: there is no log file to open anew (--access-log FILE)");
+                tracing::info!("{signal}: there is no log file to reopen (--access-log FILE)");
             }
         }
     }

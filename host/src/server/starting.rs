@@ -1,18 +1,20 @@
-//! The parts of a start that take long, on a thread of their own.
+//! The parts of a start. Those that take long have a thread of their own.
 
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use netwasm_base::config::RunConfig;
+use netwasm_base::config::{ListenAddress, RunConfig};
 use netwasm_base::error::Error;
 
+use crate::admin::{Admin, Audience};
 use crate::signals::{Asked, Signals};
 use crate::wiring::{Common, Lasting};
 
 use super::origin::Origin;
 use super::service::Prepared;
+use super::takeover::{self, Handed, Predecessor};
 use super::threads::STACK;
 
 /// Pulls what is in registries, and returns the run with the files. Returns
@@ -46,6 +48,38 @@ pub(super) fn prepare(
             .map(|service| Prepared::new(service, Lasting::first(&common)));
         prepared.collect()
     })
+}
+
+/// Takes the sockets of the run that this one is to replace: `--takeover`.
+/// Without such a run, there are none.
+pub(super) fn take_over(config: &RunConfig) -> Result<(Option<Predecessor>, Vec<Handed>), Error> {
+    let (true, Some(ListenAddress::Unix(socket))) = (config.takeover, &config.admin) else {
+        return Ok((None, Vec::new()));
+    };
+    let Some((predecessor, handed)) = takeover::take(socket)? else {
+        tracing::info!("--takeover: no run is there to take over from");
+        return Ok((None, Vec::new()));
+    };
+    Ok((Some(predecessor), handed))
+}
+
+/// Binds the admin interface and the probes, unless their sockets were handed over.
+pub(super) fn interfaces(config: &RunConfig, mut handed: Vec<Handed>) -> Result<Vec<Admin>, Error> {
+    let wanted = [
+        (Audience::Owner, &config.admin),
+        (Audience::Anybody, &config.probes),
+    ];
+    let mut interfaces = Vec::new();
+    for (audience, address) in wanted {
+        let Some(address) = address else { continue };
+        let its = handed.extract_if(.., |handed| audience.is_of(handed, address));
+        let its: Vec<_> = its.flat_map(|handed| handed.bound).collect();
+        interfaces.push(match its.is_empty() {
+            true => Admin::bind(audience, address)?,
+            false => Admin::adopt(audience, address, its),
+        });
+    }
+    Ok(interfaces)
 }
 
 /// Tries to start the guests. Returns `None` if a signal asked for the end

@@ -300,7 +300,8 @@ fn ask(stream: &UnixStream) -> io::Result<Vec<Handed>> {
 
 /// Receives the sockets of a description.
 fn unpack(stream: &UnixStream, description: &Value) -> io::Result<Vec<Handed>> {
-    let wrong = || io::Error::other("it is of another version, which describes sockets otherwise");
+    let wrong =
+        || io::Error::other("it is of another version, which describes sockets differently");
     let list = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned();
     let text =
         |value: &Value, name: &str| value.get(name).and_then(Value::as_str).map(str::to_owned);

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::percent::{Pairs, decode};
 use super::{Cookies, Method, Request, Response};
-use crate::Info;
+use crate::{Info, log};
 
 /// An argument of a handler, made of the request.
 ///
@@ -95,6 +95,27 @@ impl FromRequest for Remainder {
     }
 }
 
+/// Checks the type of the body. Another one is answered by 415, with the header that
+/// is wanted (RFC 9110, section 15.5.16), and told in the log, at the level `debug`:
+/// clients seldom show the body of an error.
+///
+/// # Errors
+/// That response.
+fn check_type(request: &Request<'_>, wanted: &str) -> Result<(), Response> {
+    if request.has_type(wanted) {
+        return Ok(());
+    }
+    let sent = match request.header("content-type") {
+        None => ", which is missing",
+        Some(_) => ", not another one",
+    };
+    let reason = ["send the header Content-Type: ", wanted, sent].concat();
+    let (method, path) = (request.method().as_str(), request.path());
+    let entry = [method, " ", path, " is answered by 415: ", &reason].concat();
+    log::write(log::Level::Debug, &entry);
+    Err(request.refuse(415, &reason).header("accept", wanted))
+}
+
 /// Types made of the names and values of a query or a form: [`Pairs`],
 /// and with the feature `json` everything that serde deserializes.
 pub trait FromPairs: Sized {
@@ -135,10 +156,7 @@ pub struct Form<T>(pub T);
 
 impl<T: FromPairs> FromRequest for Form<T> {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
-        const TYPE: &str = "application/x-www-form-urlencoded";
-        if !request.has_type(TYPE) {
-            return Err(request.refuse(415, &format!("send {TYPE}")));
-        }
+        check_type(request, "application/x-www-form-urlencoded")?;
         let body = request.body();
         let text =
             str::from_utf8(&body).map_err(|_| request.refuse(400, "the form is not UTF-8"))?;
@@ -148,17 +166,38 @@ impl<T: FromPairs> FromRequest for Form<T> {
     }
 }
 
-/// JSON in the body of a request or a response. In a request, another type is
-/// answered by 415, and what `T` cannot be made of by 400.
+/// JSON in the body of a request or a response. In a request, another
+/// `Content-Type` than `application/json` is answered by 415, and what `T` cannot be
+/// made of by 400.
+///
+/// ```
+/// use netwasm_guest::http::{Json, Response, Router};
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Deserialize, Serialize)]
+/// struct Item {
+///     name: String,
+///     #[serde(default)]
+///     count: u32,
+/// }
+///
+/// async fn add(Json(item): Json<Item>) -> Response {
+///     Response::json(&item).status(201).header("location", "/items/1")
+/// }
+///
+/// let router = Router::new().post("/items", add);
+/// # let client = netwasm_guest::testing::Client::new(router);
+/// # let answer = client.post_json("/items", &serde_json::json!({ "name": "tea" })).send();
+/// # assert_eq!((answer.status(), answer.json::<Item>().count), (201, 0));
+/// # assert_eq!(client.post("/items", "{}").send().status(), 415);
+/// ```
 #[cfg(feature = "json")]
 pub struct Json<T>(pub T);
 
 #[cfg(feature = "json")]
 impl<T: serde::de::DeserializeOwned> FromRequest for Json<T> {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
-        if !request.has_type("application/json") {
-            return Err(request.refuse(415, "send application/json"));
-        }
+        check_type(request, "application/json")?;
         serde_json::from_slice(&request.body())
             .map(Self)
             .map_err(|error| request.refuse(400, &error.to_string()))
@@ -272,7 +311,7 @@ impl<T: FromRequest> FromRequest for Result<T, Response> {
 mod tests {
     use super::*;
     use crate::http::{Router, escape};
-    use crate::testing::Client;
+    use crate::testing::{Client, take_log};
 
     #[test]
     fn each_path_argument_is_the_next_parameter() {
@@ -301,7 +340,17 @@ mod tests {
             "1 2"
         );
         assert_eq!(post("application/json").send().status(), 415);
-        assert_eq!(client.post("/", "a=1").send().status(), 415);
+        let answer = client.post("/", "a=1").send();
+        assert_eq!(answer.header("accept").as_deref(), Some(form));
+        let reason = format!("send the header Content-Type: {form}, which is missing");
+        assert!(
+            answer.text().ends_with(&(reason.clone() + "\n")),
+            "{}",
+            answer.text()
+        );
+        let (level, entry) = take_log().pop().expect("an entry");
+        assert_eq!(level, log::Level::Debug);
+        assert_eq!(entry, format!("POST / is answered by 415: {reason}"));
     }
 
     #[test]

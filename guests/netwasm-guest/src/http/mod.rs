@@ -90,14 +90,47 @@
 //! # assert_eq!(client.get("/items").send().text(), "tea");
 //! ```
 //!
-//! **Each connection has an instance of its own, and so its own state**: the
-//! next client sees an empty list, unless netwasm is told otherwise:
+//! **Each connection has an instance of its own, and so its own `thread_local!`**:
+//! the next client sees an empty list, unless netwasm is told otherwise:
 //!
 //! - `--isolation worker --workers 1`: one instance and one state for all clients.
 //! - `--isolation worker`: one for each thread.
 //!
-//! State that must outlive the instance, or that threads share, belongs in a
-//! server that keeps it, by [`connect`](crate::connect()).
+//! Small values that all instances share, on all threads, are in
+//! [`shared`](crate::shared), until the host ends:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use netwasm_guest::http::{Path, Response, Router};
+//! use netwasm_guest::{Result, shared};
+//!
+//! # #[cfg(not(doctest))]
+//! netwasm_guest::export!(http: notes);
+//!
+//! const DAY: Duration = Duration::from_secs(86_400);
+//!
+//! fn notes() -> Router {
+//!     Router::new().get("/notes/{name}", read).put("/notes/{name}", write)
+//! }
+//!
+//! async fn read(Path(name): Path<String>) -> Option<String> {
+//!     let value = shared::get(format!("note/{name}"))?;
+//!     value.text().map(str::to_owned)
+//! }
+//!
+//! async fn write(Path(name): Path<String>, text: String) -> Result<Response> {
+//!     shared::set(format!("note/{name}"), &text, DAY)?;
+//!     Ok(Response::text(text).status(201))
+//! }
+//! # let client = netwasm_guest::testing::Client::new(notes);
+//! # assert_eq!(client.get("/notes/tea").send().status(), 404);
+//! # assert_eq!(client.put("/notes/tea", "Assam").send().status(), 201);
+//! # assert_eq!(client.get("/notes/tea").send().text(), "Assam");
+//! ```
+//!
+//! State that must outlive the host belongs in a server that keeps it, by
+//! [`connect`](crate::connect()).
 //!
 //! With the feature `http`, a handler may take `http::Request<Vec<u8>>`,
 //! `http::Method`, `Uri` and `HeaderMap`, and return `http::Response` and

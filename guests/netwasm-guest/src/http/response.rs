@@ -113,6 +113,16 @@ impl Response {
     }
 
     /// Sets the status.
+    ///
+    /// ```
+    /// use netwasm_guest::http::Response;
+    ///
+    /// async fn add() -> Response {
+    ///     Response::text("It is made.\n").status(201).header("location", "/items/1")
+    /// }
+    /// # let answer = netwasm_guest::testing::Client::new(add).get("/").send();
+    /// # assert_eq!((answer.status(), &*answer.text()), (201, "It is made.\n"));
+    /// ```
     pub const fn status(mut self, status: u16) -> Self {
         self.0.status = status;
         self

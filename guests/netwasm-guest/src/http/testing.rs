@@ -38,6 +38,33 @@ impl Client {
         self.request("POST", target).body(body)
     }
 
+    /// Begins a request by POST, with a body of JSON and its `Content-Type`.
+    ///
+    /// ```
+    /// use netwasm_guest::http::{Json, Router};
+    /// use netwasm_guest::testing::Client;
+    ///
+    /// async fn sum(Json(numbers): Json<Vec<i64>>) -> Json<i64> {
+    ///     Json(numbers.iter().sum())
+    /// }
+    ///
+    /// let client = Client::new(Router::new().post("/sum", sum));
+    /// let answer = client.post_json("/sum", &[1, 2, 3]).send();
+    /// assert_eq!(answer.json::<i64>(), 6);
+    /// ```
+    ///
+    /// # Panics
+    /// Panics as [`RequestBuilder::json`] does.
+    #[cfg(feature = "json")]
+    #[track_caller]
+    pub fn post_json(
+        &self,
+        target: &str,
+        value: &(impl serde::Serialize + ?Sized),
+    ) -> RequestBuilder<'_> {
+        self.request("POST", target).json(value)
+    }
+
     /// Begins a request by PUT, with a body.
     pub fn put(&self, target: &str, body: impl AsRef<[u8]>) -> RequestBuilder<'_> {
         self.request("PUT", target).body(body)
@@ -83,6 +110,19 @@ impl RequestBuilder<'_> {
     pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
         self.data.body = body.as_ref().to_vec();
         self
+    }
+
+    /// Sets a body of JSON, with its `Content-Type`.
+    ///
+    /// # Panics
+    /// Panics if the value cannot be written as JSON.
+    #[cfg(feature = "json")]
+    #[track_caller]
+    pub fn json(self, value: &(impl serde::Serialize + ?Sized)) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(body) => self.header("content-type", "application/json").body(body),
+            Err(error) => panic!("the value cannot be written as JSON: {error}"),
+        }
     }
 
     /// Sends the request, and returns the response.
@@ -205,5 +245,19 @@ impl Answer {
     /// Returns the body as text.
     pub fn text(&self) -> Cow<'_, str> {
         String::from_utf8_lossy(&self.body)
+    }
+
+    /// Returns the body as a type that serde deserializes, such as
+    /// `serde_json::Value`.
+    ///
+    /// # Panics
+    /// Panics if the body is no JSON of that type.
+    #[cfg(feature = "json")]
+    #[track_caller]
+    pub fn json<T: serde::de::DeserializeOwned>(&self) -> T {
+        match serde_json::from_slice(&self.body) {
+            Ok(value) => value,
+            Err(error) => panic!("the body is not that JSON: {error}; {}", self.text()),
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::framing::receive;
 use super::{Message, Request, Response};
 use crate::client::Client;
@@ -107,7 +109,10 @@ impl Request<'_> {
     #[must_use]
     pub fn send(self) -> Response {
         match self.client.exchange(&self.message) {
-            Ok(response) => response,
+            Ok(response) => {
+                self.message.note(&response, &self.client.log);
+                response
+            }
             Err(fault) => self.message.fail(&fault, &self.client.log),
         }
     }
@@ -206,6 +211,20 @@ mod tests {
         assert_eq!(
             server.join().expect("no panic"),
             ["HEAD / HTTP/1.1\r\nhost: example.org\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"]
+        );
+    }
+
+    #[test]
+    fn json_is_sent_with_its_type() {
+        let (mut client, server) = client(&["HTTP/1.1 204 No Content\r\n\r\n"]);
+        assert_eq!(client.post_json("/a", &["b"]).status, 204);
+        let port = client.server.port();
+        assert_eq!(
+            server.join().expect("no panic"),
+            [format!(
+                "POST /a HTTP/1.1\r\nHost: localhost:{port}\r\nContent-Length: 5\r\n\
+                 Content-Type: application/json\r\n\r\n[\"b\"]"
+            )]
         );
     }
 

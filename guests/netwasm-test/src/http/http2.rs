@@ -15,6 +15,7 @@ use bytes::Bytes;
 use h2::client::{Builder, SendRequest};
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Uri};
+use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
@@ -164,7 +165,10 @@ impl Pending {
     #[must_use]
     pub fn response(self) -> Response {
         match self.result.recv() {
-            Ok(Ok(response)) => response,
+            Ok(Ok(response)) => {
+                self.message.note(&response, &self.log);
+                response
+            }
             Ok(Err(fault)) => self.message.fail(&fault, &self.log),
             Err(mpsc::RecvError) => self.message.fail("the client's thread ended", &self.log),
         }

@@ -13,7 +13,9 @@ macro_rules! simple_requests {
             self.request("GET", target).send()
         }
 
-        /// Sends a POST request with a body.
+        /// Sends a POST request with a body of any type: it has no `Content-Type`,
+        /// which handlers of JSON and forms want. For JSON, there is
+        /// [`Self::post_json`]; for other types, [`Self::request`] with a header.
         ///
         /// # Panics
         /// Panics as [`Request::send`] does.
@@ -23,7 +25,17 @@ macro_rules! simple_requests {
             self.request("POST", target).body(body).send()
         }
 
-        /// Sends a PUT request with a body.
+        /// Sends a POST request with a body of JSON, and its `Content-Type`.
+        ///
+        /// # Panics
+        /// Panics as [`Request::json`] and [`Request::send`] do.
+        #[track_caller]
+        #[must_use]
+        pub fn post_json(&mut self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
+            self.request("POST", target).json(value).send()
+        }
+
+        /// Sends a PUT request with a body, like [`Self::post`].
         ///
         /// # Panics
         /// Panics as [`Request::send`] does.
@@ -31,6 +43,26 @@ macro_rules! simple_requests {
         #[must_use]
         pub fn put(&mut self, target: &str, body: impl Into<Vec<u8>>) -> Response {
             self.request("PUT", target).body(body).send()
+        }
+
+        /// Sends a PUT request with a body of JSON, and its `Content-Type`.
+        ///
+        /// # Panics
+        /// Panics as [`Request::json`] and [`Request::send`] do.
+        #[track_caller]
+        #[must_use]
+        pub fn put_json(&mut self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
+            self.request("PUT", target).json(value).send()
+        }
+
+        /// Sends a PATCH request with a body of JSON, and its `Content-Type`.
+        ///
+        /// # Panics
+        /// Panics as [`Request::json`] and [`Request::send`] do.
+        #[track_caller]
+        #[must_use]
+        pub fn patch_json(&mut self, target: &str, value: &(impl Serialize + ?Sized)) -> Response {
+            self.request("PATCH", target).json(value).send()
         }
 
         /// Sends a DELETE request, without a body.
@@ -50,6 +82,7 @@ mod http1;
 #[cfg(feature = "http2")]
 mod http2;
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::log::Log;
@@ -57,6 +90,9 @@ use crate::log::Log;
 pub use http1::HttpClient;
 #[cfg(feature = "http2")]
 pub use http2::{Http2Client, Pending};
+
+/// Length of a body that a note of it shows, in bytes.
+const EXCERPT: usize = 300;
 
 /// A request under construction, of a client `C`.
 #[derive(Debug)]
@@ -102,16 +138,37 @@ impl<'a, C> Request<'a, C> {
         self
     }
 
-    /// Sets a body of JSON, with its `Content-Type`.
-    pub fn json(self, value: &Value) -> Self {
-        self.header("Content-Type", "application/json")
-            .body(value.to_string())
+    /// Sets a body of JSON, with its `Content-Type`: of a [`json!`](crate::json!), or
+    /// of a type that serde serializes.
+    ///
+    /// # Panics
+    /// Panics if the value cannot be written as JSON.
+    #[track_caller]
+    pub fn json(self, value: &(impl Serialize + ?Sized)) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(body) => self.header("Content-Type", "application/json").body(body),
+            Err(error) => panic!("the value cannot be written as JSON: {error}"),
+        }
     }
 }
 
 impl Message {
     fn has(&self, name: &str) -> bool {
         value(&self.headers, name).is_some()
+    }
+
+    /// Notes a response that says why the request is refused. A test that compares
+    /// its status shows only that.
+    fn note(&self, response: &Response, log: &Log) {
+        let refused = (400..500).contains(&response.status) && response.status != 404;
+        if refused && !response.body.is_empty() {
+            let body = response.body.get(..EXCERPT).unwrap_or(&response.body);
+            let (body, status) = (String::from_utf8_lossy(body), response.status.to_string());
+            // The words of an error begin with the status, those of JSON do not.
+            let words = body.trim();
+            let words = words.strip_prefix(&status).unwrap_or(words).trim_start();
+            log.note(format!("{} {}: {status} {words}", self.method, self.target));
+        }
     }
 
     /// Fails the test, with the server's log.

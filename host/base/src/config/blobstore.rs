@@ -51,7 +51,7 @@ impl BlobContainer {
 
 /// Error for a text that is no `--blobstore`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no container: write NAME=DIR, or NAME=DIR:rw to write there as well")]
+#[error("'{0}' is not a container: write NAME=DIR, or NAME=DIR:rw to write there as well")]
 pub struct BlobContainerError(String);
 
 #[cfg(test)]

@@ -85,7 +85,7 @@ impl FromStr for Network {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
     /// The text has none of the forms.
-    #[error("'{0}' is no network: write one such as 10.0.0.0/8 or fd00::/8, or an IP address")]
+    #[error("'{0}' is not a network: write one such as 10.0.0.0/8 or fd00::/8, or an IP address")]
     Unknown(String),
     /// The address is not the first of its network.
     #[error("'{0}' is one address in a network: write {1} for the address, or {2}")]
@@ -143,7 +143,7 @@ mod tests {
             ),
             (
                 "*",
-                "'*' is no network: write one such as 10.0.0.0/8 or fd00::/8, or an IP address",
+                "'*' is not a network: write one such as 10.0.0.0/8 or fd00::/8, or an IP address",
             ),
         ] {
             let found = text.parse::<Network>().expect_err(text);

@@ -29,7 +29,7 @@ pub enum ConfigError {
     UdpOverUnix(PathBuf),
     /// Rights of a socket that has no file.
     #[error(
-        "--unix-mode, --unix-owner and --unix-group are of a file, and unix:{} is an abstract name \
+        "--unix-mode, --unix-owner and --unix-group are for a file, and unix:{} is an abstract name \
          without one: whoever is in its network namespace may connect", .0.display()
     )]
     NoRights(PathBuf),
@@ -67,11 +67,11 @@ pub enum ConfigError {
         other: String,
     },
     /// Routes without an HTTP listener.
-    #[error("--route is of HTTP requests, and there is neither --http nor --https")]
+    #[error("--route is for HTTP requests, and there is neither --http nor --https")]
     NothingToRoute,
     /// The admin interface would be reachable from other machines.
     #[error(
-        "--admin {0} is not of this machine alone: write PORT, an address of loopback, or \
+        "--admin {0} is not confined to this machine: write PORT, an address of loopback, or \
          unix:PATH"
     )]
     AdminInPublic(ListenAddress),
@@ -88,7 +88,7 @@ pub enum ConfigError {
     )]
     NoCertificate(ListenerConfig),
     /// An access log without an HTTP listener.
-    #[error("--access-log is of HTTP requests, and there is neither --http nor --https")]
+    #[error("--access-log is for HTTP requests, and there is neither --http nor --https")]
     NothingToLog,
     /// A protocol's name is empty, or longer than a length byte can express.
     #[error("--alpn takes a name of 1 to 255 bytes, and this has {0}")]

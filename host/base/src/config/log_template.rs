@@ -176,7 +176,7 @@ impl LogTemplate {
 pub enum LogTemplateError {
     /// The text has no variable, and names no format.
     #[error(
-        "'{0}' is no format: write combined, json, or a line with variables, such as \
+        "'{0}' is not a format: write combined, json, or a line with variables, such as \
          '$remote_addr \"$request\" $status'"
     )]
     Unknown(String),
@@ -218,7 +218,7 @@ mod tests {
         );
         assert_eq!(template.headers, ["user-agent"]);
         for (text, error) in [
-            ("apache", "'apache' is no format"),
+            ("apache", "'apache' is not a format"),
             ("$status\n", "no line ends"),
             ("${status", "not closed"),
             ("$nope", "no variable '$nope'"),

@@ -66,7 +66,7 @@ pub enum ProxyProtocol {
 /// Reason why a text is no `--proxy-protocol-from`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "'{0}' is no network: write one such as 10.0.0.0/8 or fd00::/8, an IP address, or unix for \
+    "'{0}' is not a network: write one such as 10.0.0.0/8 or fd00::/8, an IP address, or unix for \
      all that connect to Unix sockets"
 )]
 pub struct ProxyError(String);

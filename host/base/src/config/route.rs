@@ -206,10 +206,10 @@ pub enum RouteError {
     #[error("a route has no port, since its listener has one: write {0}")]
     Port(String),
     /// The host is no name.
-    #[error("'{0}' is no host: write a name, *.NAME, an IP address, or * for any")]
+    #[error("'{0}' is not a host: write a name, *.NAME, an IP address, or * for any")]
     Host(String),
     /// The path has more than a path.
-    #[error("'{0}' is no path: it begins with /, and has neither spaces nor a query")]
+    #[error("'{0}' is not a path: it begins with /, and has neither spaces nor a query")]
     Path(String),
     /// The path is not in its plain form.
     #[error("a route's path is plain, without %, // and dots, as requests are compared: write {0}")]
@@ -271,7 +271,7 @@ mod tests {
             ),
             (
                 "a b",
-                "'a b' is no host: write a name, *.NAME, an IP address, or * for any",
+                "'a b' is not a host: write a name, *.NAME, an IP address, or * for any",
             ),
             (
                 "a//b/%63/../d",
@@ -280,7 +280,7 @@ mod tests {
             ),
             (
                 "a/b?c",
-                "'/b?c' is no path: it begins with /, and has neither spaces nor a query",
+                "'/b?c' is not a path: it begins with /, and has neither spaces nor a query",
             ),
         ] {
             let found = text.parse::<Route>().expect_err(text);

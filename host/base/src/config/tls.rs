@@ -68,7 +68,7 @@ impl FromStr for TlsVersion {
 
 /// Reason why a text is no version of TLS.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("'{0}' is no version that this host speaks: write 1.2 or 1.3")]
+#[error("'{0}' is not a version that this host speaks: write 1.2 or 1.3")]
 pub struct TlsVersionError(String);
 
 /// A cipher suite that this host has, by the registry of IANA.
@@ -179,7 +179,7 @@ impl fmt::Display for CipherSuiteError {
         let names = CIPHER_SUITES.map(|suite| suite.name).join(", ");
         write!(
             f,
-            "'{}' is no cipher suite of this host: there are {names}",
+            "'{}' is not a cipher suite of this host: there are {names}",
             self.0
         )
     }
@@ -216,7 +216,7 @@ mod tests {
         for text in ["", "AES128-SHA", "TLS_AES_128_GCM_SHA256:", "HIGH:!aNULL"] {
             let error = text.parse::<CipherSuites>().expect_err("no suite");
             let message = error.to_string();
-            assert!(message.contains("is no cipher suite of this host: there are TLS_AES_256"));
+            assert!(message.contains("is not a cipher suite of this host: there are TLS_AES_256"));
         }
     }
 

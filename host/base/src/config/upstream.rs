@@ -64,16 +64,16 @@ pub enum UpstreamError {
     #[error("write NAME=SERVER,SERVER, such as api=10.0.0.1:8080,10.0.0.2:8080")]
     Form,
     /// The name is none.
-    #[error("'{0}' is no name of a group: it has 1 to 64 letters, digits, '-', '_' or '.'")]
+    #[error("'{0}' is not a group name: it has 1 to 64 letters, digits, '-', '_' or '.'")]
     Name(String),
     /// A server's address is none.
     #[error(
-        "'{0}' is no server: write HOST:PORT, IP:PORT, [IPV6]:PORT or unix:PATH, with https:// \
+        "'{0}' is not a server: write HOST:PORT, IP:PORT, [IPV6]:PORT or unix:PATH, with https:// \
          before it for TLS, h2c:// for HTTP/2 without TLS, and *WEIGHT after it for its share"
     )]
     Server(String),
     /// A weight is out of range.
-    #[error("'{0}' is no weight: write a whole number from 1 to 100")]
+    #[error("'{0}' is not a weight: write a whole number from 1 to 100")]
     Weight(String),
     /// A server is there twice.
     #[error("the server {0} is there twice: give it a weight, such as {0}*2")]
@@ -83,7 +83,7 @@ pub enum UpstreamError {
     TooMany(usize),
     /// There is no such setting.
     #[error(
-        "'{0}' is no setting of a group: there are balance, http, max-requests, max-connections, \
+        "'{0}' is not a setting of a group: there are balance, http, max-requests, max-connections, \
          max-queue, queue-timeout, max-fails, fail-timeout, slow-start, retry-after, sticky, \
          sticky-key, proxy-protocol, tls-name, tls-authority, tls-identity, check, check-host, \
          check-status, check-interval, check-timeout, rise and fall"
@@ -104,7 +104,7 @@ pub enum UpstreamError {
     )]
     ProxiedHttp2,
     /// The value of a setting is none.
-    #[error("'{value}' is no {setting}: write {form}")]
+    #[error("'{value}' is not a valid {setting}: write {form}")]
     Value {
         /// The setting's name.
         setting: &'static str,
@@ -341,14 +341,14 @@ mod tests {
             ("api=", "NAME=SERVER"),
             ("=a:1", "no name of a group"),
             ("a b=a:1", "no name of a group"),
-            ("api=a", "'a' is no server"),
-            ("api=a:0", "'a:0' is no server"),
-            ("api=a:+1", "is no server"),
-            ("api=a:1,", "'' is no server"),
-            ("api=https://unix:/a", "is no server"),
-            ("api=unix:", "is no server"),
-            ("api=a:1*0", "'0' is no weight"),
-            ("api=a:1*101", "'101' is no weight"),
+            ("api=a", "'a' is not a server"),
+            ("api=a:0", "'a:0' is not a server"),
+            ("api=a:+1", "is not a server"),
+            ("api=a:1,", "'' is not a server"),
+            ("api=https://unix:/a", "is not a server"),
+            ("api=unix:", "is not a server"),
+            ("api=a:1*0", "'0' is not a weight"),
+            ("api=a:1*101", "'101' is not a weight"),
             ("api=a:1,a:1", "there twice"),
             ("api=a:1;weight=2", "no setting"),
             ("api=a:1;balance=best", "least-requests"),
@@ -357,7 +357,7 @@ mod tests {
             ("api=a:1;send-proxy=v2", "no setting"),
             ("api=h2c://a:1;proxy-protocol=v2", "clients share them"),
             ("api=https://a:1;send-proxy;http=auto", "clients share them"),
-            ("api=h3://a:1", "is no server"),
+            ("api=h3://a:1", "is not a server"),
             ("api=a:1;fail-timeout=5", "with a unit"),
             ("api=a:1;max-connections=0", "1 or more"),
             ("api=a:1;max-requests=0", "1 or more"),

@@ -297,7 +297,7 @@ pub enum PatternError {
     /// A star is not the first label.
     #[error("'{0}': a * stands for a whole host, or for what precedes a name as in *.example.org")]
     Wildcard(String),
-    /// The text is no host name.
+    /// The text is not a host name.
     #[error("'{0}' is not a host name")]
     Name(String),
     /// The text is a URL.

@@ -15,7 +15,7 @@ impl Head {
         raw_target: Span,
     ) -> Result<(), Refusal> {
         if method == "CONNECT" {
-            return Err(Refusal::new(501, "this is no proxy"));
+            return Err(Refusal::new(501, "this is not a proxy"));
         }
         let form = target::form(method, target.as_bytes())?;
         self.authority = None;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
+use http::uri::Authority;
 use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::TokioIo;
 use rustix::net::sockopt;
@@ -29,8 +30,10 @@ use netwasm_net::turns::Turn;
 use netwasm_net::worker::Worker;
 
 use crate::client::failure::ConnectFailure;
+use crate::client::lanes::Lanes;
 use crate::client::line::ClientLine;
 use crate::client::plain::Plain;
+use crate::client::settings::FirstSettings;
 
 /// Time limit for a connection that nobody waits for any more, since another
 /// has become free.
@@ -48,12 +51,14 @@ const CIPHERTEXT: usize = 32 << 10;
 #[derive(Clone)]
 pub(super) struct Connector {
     worker: SendWrapper<Weak<Worker>>,
+    lanes: Lanes,
 }
 
 impl Connector {
-    pub(super) fn new(worker: Weak<Worker>) -> Self {
+    pub(super) fn new(worker: Weak<Worker>, lanes: &Lanes) -> Self {
         Self {
             worker: SendWrapper::new(worker),
+            lanes: lanes.clone(),
         }
     }
 }
@@ -68,10 +73,10 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let worker = self.worker.upgrade();
+        let (worker, lanes) = (self.worker.upgrade(), self.lanes.clone());
         Box::pin(SendWrapper::new(async move {
             let worker = worker.ok_or(ConnectionError::Aborted)?;
-            let making = make(&worker, &uri);
+            let making = make(&worker, lanes, &uri);
             match tokio::time::timeout(TIMEOUT, making).await {
                 Ok(made) => made.map(TokioIo::new),
                 Err(_) => Err(ConnectionError::Timeout("connecting takes too long").into()),
@@ -80,7 +85,7 @@ impl Service<Uri> for Connector {
     }
 }
 
-async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<ClientWire, ConnectFailure> {
+async fn make(worker: &Rc<Worker>, lanes: Lanes, uri: &Uri) -> Result<ClientWire, ConnectFailure> {
     let destination = Destination::of(uri).map_err(|_| ConnectionError::InvalidArgument)?;
     let dialed = connect::dial(worker, &destination.endpoint, None).await?;
     let meter = &worker.thread.meter;
@@ -108,9 +113,16 @@ async fn make(worker: &Rc<Worker>, uri: &Uri) -> Result<ClientWire, ConnectFailu
         }
     };
     worker.env().counters.connections_made.add();
+    let settings = match socket.speaks_http2() {
+        true => FirstSettings::default(),
+        false => FirstSettings::none(),
+    };
     Ok(ClientWire {
         socket,
         line: ClientLine::default(),
+        settings,
+        lanes,
+        server: uri.authority().cloned(),
         turn: SendWrapper::new(worker.thread.turns.turn()),
         received: 0,
         _permit: dialed.permit,
@@ -140,6 +152,9 @@ const LITTLE: usize = 4 << 10;
 pub(super) struct ClientWire {
     socket: Socket,
     line: ClientLine,
+    settings: FirstSettings,
+    lanes: Lanes,
+    server: Option<Authority>,
     turn: SendWrapper<Rc<Turn>>,
     /// Bytes of the last receive, if there may be more.
     received: usize,
@@ -153,14 +168,22 @@ enum Socket {
     Tls(Box<TlsStream<BufReader<Plain>>>),
 }
 
+impl Socket {
+    /// True if the server has agreed on HTTP/2.
+    fn speaks_http2(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+        }
+    }
+}
+
 impl Connection for ClientWire {
     fn connected(&self) -> Connected {
         let connected = Connected::new().extra(self.line.clone());
-        match &self.socket {
-            Socket::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                connected.negotiated_h2()
-            }
-            _ => connected,
+        match self.socket.speaks_http2() {
+            true => connected.negotiated_h2(),
+            false => connected,
         }
     }
 }
@@ -177,6 +200,18 @@ impl ClientWire {
             Socket::Tls(stream) => stream.get_ref().0.get_ref(),
         });
         self.line.check()
+    }
+
+    /// Notes how many streams the server takes, if that is what was received.
+    fn note_streams(&mut self, received: &[u8]) {
+        let Some(streams) = self.settings.take(received) else {
+            return;
+        };
+        let streams = usize::try_from(streams).unwrap_or(usize::MAX);
+        self.line.note_streams(streams);
+        if let Some(server) = &self.server {
+            self.lanes.note_streams(server, streams);
+        }
     }
 }
 
@@ -200,6 +235,7 @@ impl AsyncRead for ClientWire {
             Socket::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
             Socket::Tls(stream) => Pin::new(stream).poll_read(cx, buffer),
         };
+        self.note_streams(buffer.filled().get(before..).unwrap_or_default());
         let received = buffer.filled().len().saturating_sub(before);
         if received > LITTLE {
             self.received = received;

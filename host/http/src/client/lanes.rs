@@ -8,8 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::uri::Authority;
 
 /// Maximum of exchanges with a server that a lane has at once. A server should take
-/// 100 streams (RFC 9113, section 6.5.2), and most do.
+/// 100 streams (RFC 9113, section 6.5.2), and most do. Of one that takes fewer, it is
+/// their number.
 pub(super) const STREAMS: usize = 64;
+
+/// Maximum of lanes of a server. What finds no room then waits in the one with the
+/// fewest exchanges.
+const MOST: usize = 64;
 
 /// Exchanges under way with servers that may speak HTTP/2.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +29,30 @@ struct BusyServer {
     counts: Vec<usize>,
     /// True if it speaks HTTP/1.1, by as many connections as are needed.
     is_http1: bool,
+    /// Streams that it takes on a connection of HTTP/2, if it has told that.
+    streams: Option<usize>,
+}
+
+impl BusyServer {
+    /// Takes a place. Returns the number of its lane.
+    fn enter(&mut self) -> usize {
+        let most = self.streams.map_or(STREAMS, |told| told.clamp(1, STREAMS));
+        let has_room = |count: &usize| self.is_http1 || *count < most;
+        let number = match self.counts.iter().position(has_room) {
+            Some(number) => number,
+            None if self.counts.len() < MOST => self.counts.len(),
+            None => {
+                let lanes = self.counts.iter().enumerate();
+                let least = lanes.min_by_key(|(_, count)| **count);
+                least.map_or(0, |(number, _)| number)
+            }
+        };
+        match self.counts.get_mut(number) {
+            Some(count) => *count += 1,
+            None => self.counts.push(1),
+        }
+        number
+    }
 }
 
 /// Place of an exchange in a lane. Dropping it frees the place.
@@ -38,20 +67,19 @@ pub(super) struct LanePlace {
 impl Lanes {
     /// Takes a place in the first lane that has one for this server.
     pub(super) fn enter(&self, server: &Authority) -> LanePlace {
-        let mut busy = self.busy();
-        let BusyServer { counts, is_http1 } = busy.entry(server.clone()).or_default();
-        let free = counts
-            .iter()
-            .position(|count| *is_http1 || *count < STREAMS);
-        let number = free.unwrap_or(counts.len());
-        match counts.get_mut(number) {
-            Some(count) => *count += 1,
-            None => counts.push(1),
-        }
+        let number = self.busy().entry(server.clone()).or_default().enter();
         LanePlace {
             lanes: self.clone(),
             server: server.clone(),
             number,
+        }
+    }
+
+    /// Notes how many streams a server takes on a connection, as long as there are
+    /// exchanges with it.
+    pub(super) fn note_streams(&self, server: &Authority, streams: usize) {
+        if let Some(busy) = self.busy().get_mut(server) {
+            busy.streams = Some(streams);
         }
     }
 
@@ -66,6 +94,12 @@ impl LanePlace {
         if let Some(server) = self.lanes.busy().get_mut(&self.server) {
             server.is_http1 = true;
         }
+    }
+
+    /// Notes how many streams the server takes on a connection, as long as there are
+    /// exchanges.
+    pub(super) fn has_streams(&self, streams: usize) {
+        self.lanes.note_streams(&self.server, streams);
     }
 }
 
@@ -108,6 +142,36 @@ mod tests {
         assert_eq!(lanes.busy().len(), 1);
         drop(more);
         assert!(lanes.busy().is_empty());
+    }
+
+    #[test]
+    fn a_lane_has_no_more_exchanges_than_the_server_takes_streams() {
+        let lanes = Lanes::default();
+        let server = Authority::from_static("one.example");
+        let first = lanes.enter(&server);
+        first.has_streams(2);
+        let more: Vec<_> = (0..4).map(|_| lanes.enter(&server)).collect();
+        let numbers: Vec<_> = more.iter().map(|place| place.number).collect();
+        assert_eq!(numbers, [0, 1, 1, 2]);
+        // A server that takes none for now may take one later.
+        first.has_streams(0);
+        assert_eq!(lanes.enter(&server).number, 3);
+        // It is forgotten with the last exchange.
+        drop((first, more));
+        lanes.note_streams(&server, 1);
+        let again = [lanes.enter(&server), lanes.enter(&server)];
+        assert_eq!(again.each_ref().map(|place| place.number), [0, 0]);
+    }
+
+    #[test]
+    fn lanes_are_bounded_and_then_share() {
+        let lanes = Lanes::default();
+        let server = Authority::from_static("one.example");
+        let first = lanes.enter(&server);
+        first.has_streams(1);
+        let more: Vec<_> = (0..2 * MOST - 1).map(|_| lanes.enter(&server)).collect();
+        assert!(more.iter().all(|place| place.number < MOST));
+        assert_eq!(lanes.busy()[&server].counts, [2; MOST]);
     }
 
     #[test]

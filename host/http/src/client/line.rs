@@ -23,6 +23,8 @@ struct ClientLineState {
     uses: AtomicUsize,
     /// Number of exchanges under way.
     exchanges: AtomicUsize,
+    /// Streams that the server takes on it, and one; 0 until it has told.
+    streams: AtomicUsize,
     cut: AtomicBool,
     /// True if an exchange has asked for `held`.
     asked: AtomicBool,
@@ -37,6 +39,17 @@ impl ClientLine {
     pub(super) fn begin(&self) -> bool {
         self.0.exchanges.fetch_add(1, Ordering::Relaxed);
         self.0.uses.fetch_add(1, Ordering::Relaxed) > 0
+    }
+
+    /// Notes how many streams the server takes on the connection.
+    pub(super) fn note_streams(&self, streams: usize) {
+        let noted = streams.saturating_add(1);
+        self.0.streams.store(noted, Ordering::Relaxed);
+    }
+
+    /// Returns how many streams the server takes on the connection, if it has told.
+    pub(super) fn streams(&self) -> Option<usize> {
+        self.0.streams.load(Ordering::Relaxed).checked_sub(1)
     }
 
     /// Ends the connection. Hyper alone would wait for a peer that takes

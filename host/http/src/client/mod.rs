@@ -14,7 +14,8 @@
 //! not kept.
 //!
 //! `begin` finds out whether a request has a body, and `head` checks what a
-//! response's head claims. Hyper leaves both to its callers.
+//! response's head claims. Hyper leaves both to its callers. `settings` reads how many
+//! streams a server takes, of which the lanes are made.
 //!
 //! `websocket` opens WebSocket connections, without hyper: after their handshake,
 //! the driver of those of clients goes on with them.
@@ -31,6 +32,7 @@ mod lanes;
 mod line;
 mod plain;
 mod received;
+mod settings;
 mod websocket;
 
 use std::cell::{OnceCell, RefCell};
@@ -212,7 +214,7 @@ impl KeptLines {
             .http2_max_concurrent_reset_streams(MOST_RESET)
             .http2_max_local_error_reset_streams(MOST_LATE)
             .http2_keep_alive_interval(PING_INTERVAL)
-            .build(Connector::new(Weak::clone(&self.worker)))
+            .build(Connector::new(Weak::clone(&self.worker), &self.lanes))
     }
 
     /// Begins a request in a lane.
@@ -359,6 +361,10 @@ impl KeptLines {
         let is_http1 = connected.as_ref().is_some_and(|it| !it.is_negotiated_h2());
         if is_http1 && let Some(lane) = &lane {
             lane.speaks_http1();
+        }
+        let streams = line.as_ref().and_then(ClientLine::streams);
+        if let (Some(lane), Some(streams)) = (&lane, streams) {
+            lane.has_streams(streams);
         }
         let guard = Guard {
             cuts: is_http1,

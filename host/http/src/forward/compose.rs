@@ -25,11 +25,11 @@ use crate::response::{self, check_field, write_field};
 /// Reason why a request cannot be forwarded as the handler wants it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnsendableRequest {
-    #[error("{0:?} is no method")]
+    #[error("{0:?} is not a method")]
     Method(String),
-    #[error("{0:?} is no target: it begins with a slash, and has no space or control character")]
+    #[error("{0:?} is not a target: it begins with a slash, and has no space or control character")]
     Target(String),
-    #[error("{0:?} is no host")]
+    #[error("{0:?} is not a host")]
     Host(String),
     #[error("the header {0} is the host's to send")]
     Framing(String),

@@ -64,7 +64,7 @@ impl AcceptLines {
 /// Fails with the refusal that the client gets.
 pub(super) fn check(head: &mut Parts, limits: &HttpLimits) -> Result<(), Refusal> {
     if head.method == Method::CONNECT {
-        return Err(Refusal::new(501, "this is no proxy"));
+        return Err(Refusal::new(501, "this is not a proxy"));
     }
     if has_too_many(&head.headers, limits.max_headers) {
         return Err(Refusal::over("--max-headers", 431, "too many header lines"));
@@ -118,7 +118,7 @@ fn check_target(head: &Parts, limits: &HttpLimits) -> Result<(), Refusal> {
         return Err(TOO_LONG);
     }
     if target::form(head.method.as_str(), sent)? == Form::Other {
-        return Err(bad("target that is no path"));
+        return Err(bad("target that is not a path"));
     }
     match head.extensions.get::<Revealed>() {
         Some(Revealed { uri: None, .. }) => Err(TOO_LONG),

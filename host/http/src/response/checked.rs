@@ -11,7 +11,7 @@ use crate::response::{bodiless, is_framing, write_field, write_status};
 pub(crate) enum ResponseFault {
     #[error("the status {0} is none of 200 to 599")]
     Status(u16),
-    #[error("{0:?} is no name of a header")]
+    #[error("{0:?} is not a header name")]
     Name(String),
     #[error("the value of the header {0} has a control character")]
     Value(String),

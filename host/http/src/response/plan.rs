@@ -21,7 +21,7 @@ pub(crate) struct Plan {
 /// Why the response of an async guest cannot be sent.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UnsendableResponse {
-    #[error("{0} is no status of a response")]
+    #[error("{0} is not a status of a response")]
     Status(u16),
     #[error("its content-length is not one number")]
     Length,

@@ -64,7 +64,7 @@ fn agree(head: &Head, env: &Env) -> Option<Agreed> {
 }
 
 fn value(text: &str) -> Result<HeaderValue, String> {
-    HeaderValue::from_str(text).map_err(|_| format!("{text:?} is no value of a header"))
+    HeaderValue::from_str(text).map_err(|_| format!("{text:?} is not a header value"))
 }
 
 /// Returns the proof that the key was understood: its SHA-1 with the GUID, in

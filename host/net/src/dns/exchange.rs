@@ -52,7 +52,7 @@ pub(super) type Verdict = (Answer, Duration);
 pub(super) enum Undecided {
     #[error(transparent)]
     Io(#[from] io::Error),
-    #[error("it sent what is no answer: {0}")]
+    #[error("it sent something that is not an answer: {0}")]
     Malformed(#[from] DecodeError),
     #[error("the name cannot be asked for: {0}")]
     Question(#[from] ProtoError),

@@ -91,8 +91,8 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
         };
         if socket.r#type()? != wanted {
             return Err(io::Error::other(match kind {
-                ListenerKind::Udp => "it is no socket of datagrams: write ListenDatagram= there",
-                _ => "it is no socket of streams: write ListenStream= there",
+                ListenerKind::Udp => "it is not a datagram socket: write ListenDatagram= there",
+                _ => "it is not a stream socket: write ListenStream= there",
             }));
         }
         if kind != ListenerKind::Udp {
@@ -219,7 +219,7 @@ fn listen_error(kind: ListenerKind, address: SocketAddr, error: &io::Error) -> E
 /// Says why a right is missing where the run has given it up.
 fn lacking() -> String {
     assumed().map_or_else(String::new, |user| {
-        format!(", which a run that goes on as {user} (--user) has given up: start it anew")
+        format!(", which a run that goes on as {user} (--user) has given up: restart it")
     })
 }
 

@@ -1,7 +1,6 @@
 //! Certificates of servers, and reading certificate files.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use rustls::sign::CertifiedKey;
 
 use netwasm_base::config::CertificateFiles;
 use netwasm_base::error::Error;
+use netwasm_base::input::Input;
 
 /// Maximum of a file of certificates or a key, in bytes.
 const MOST_PEM: u64 = 16 << 20;
@@ -158,7 +158,7 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, Error> {
         path: path.to_owned(),
         source,
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = Input::open(path).map_err(unreadable)?;
     let mut bytes = Vec::new();
     let read = file.take(MOST_PEM + 1).read_to_end(&mut bytes);
     match read.map_err(unreadable)? as u64 > MOST_PEM {

@@ -1,18 +1,27 @@
 //! Beginning and end of every connection, whatever its protocol: the TLS
 //! handshake of an accepted connection, and the lingering close.
 
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep};
 
 use netwasm_base::error::ConnectionError;
 use netwasm_base::meter::Measure;
 
 use crate::clients::ClientPlace;
+use crate::io::unacknowledged;
 use crate::of_listener::OfListener;
 use crate::transport::Transport;
 
 /// Time that a closed connection waits for its peer to close too.
 pub const LINGER: Duration = Duration::from_secs(2);
+
+/// Time that an idle connection waits for its peer to close too when the run
+/// ends: most clients that are there close within it, and a request that crosses
+/// the end meets an end, not a reset.
+const LINGER_IDLE: Duration = Duration::from_millis(100);
 
 /// Maximum that a peer may still send after the answer or the close, in bytes.
 pub const LINGER_MOST: usize = 16 << 20;
@@ -25,6 +34,9 @@ pub struct Linger {
     shut: bool,
     /// Bytes.
     discarded: u32,
+    /// The next look at whether the peer has all that was sent, for a connection
+    /// that was idle.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 impl Linger {
@@ -36,7 +48,17 @@ impl Linger {
         Self {
             shut: false,
             discarded: 0,
+            look: None,
         }
+    }
+
+    /// Shortens the wait, for a connection that was idle when the run ended: it is
+    /// over when the peer has acknowledged the last response and the end. A peer
+    /// that keeps its side open has nothing more to expect.
+    #[must_use]
+    pub fn briefly(mut self) -> Self {
+        self.look = Some(Box::pin(sleep(LINGER_IDLE)));
+        self
     }
 
     /// Becomes ready when the peer has closed too, or its time is over.
@@ -51,6 +73,14 @@ impl Linger {
             }
             transport.shut();
             self.shut = true;
+        }
+        if let Some(look) = &mut self.look {
+            while look.as_mut().poll(cx).is_ready() {
+                if transport.is_delivered() {
+                    return Poll::Ready(());
+                }
+                look.as_mut().reset(Instant::now() + LINGER_IDLE);
+            }
         }
         let thread = transport.thread();
         let mut scratch = thread.scratch.borrow_mut();
@@ -70,6 +100,13 @@ impl Linger {
 }
 
 impl Transport {
+    /// True if the peer's kernel has acknowledged all that was sent, and the end.
+    fn is_delivered(&self) -> bool {
+        let core = self.core.borrow();
+        let socket = core.socket.as_ref();
+        socket.is_none_or(|socket| unacknowledged(socket.fd()) == Ok(0))
+    }
+
     /// Returns true if the connection begins with a handshake, and sets the
     /// handshake's deadline.
     pub fn begin_handshake(&self) -> bool {

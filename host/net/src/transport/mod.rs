@@ -382,7 +382,7 @@ impl Transport {
     }
 
     /// True if no unread bytes have arrived.
-    pub(crate) fn is_quiet(&self) -> bool {
+    pub fn is_quiet(&self) -> bool {
         let core = self.core.borrow();
         core.socket.as_ref().is_some_and(|it| is_quiet(it.fd()))
     }

@@ -10,6 +10,7 @@ use std::io;
 use aws_lc_rs::hmac::{self, HMAC_SHA256, Key};
 
 use netwasm_base::config::Sticky as Settings;
+use netwasm_base::input::Input;
 
 use crate::upstream::server::Server;
 
@@ -93,7 +94,7 @@ impl fmt::Debug for Sticky {
 fn read(path: &std::path::Path) -> io::Result<Vec<u8>> {
     use std::io::Read as _;
     let mut key = Vec::new();
-    let file = std::fs::File::open(path)?;
+    let file = Input::open(path)?;
     file.take(MOST_KEY).read_to_end(&mut key)?;
     let key = key.trim_ascii_end();
     match key.is_empty() {

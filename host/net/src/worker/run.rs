@@ -1,26 +1,20 @@
 //! A worker's part in a run: it serves until the run drains, or runs a program
 //! to its end.
 
-use std::cell::{Cell, RefCell};
-use std::future::poll_fn;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
-use netwasm_base::config::ListenerKind;
-
-use crate::accept::{Accepted, Acceptor};
+use crate::accept::Accepted;
 use crate::checks;
-use crate::listener::{Listener, Parts, Share, StreamListener};
-use crate::of_listener::{ListenerCounts, OfListener};
+use crate::listener::Listener;
 use crate::service::{Program, Services};
 use crate::thread::Tick;
-use crate::turns::Turn;
 use crate::worker::{ACCEPT, Worker};
+
+use super::accepting::Accepting;
 
 /// Tasks that the worker depends on.
 #[derive(Debug, Default)]
@@ -120,50 +114,22 @@ async fn serve(
     vital.spawn(Rc::clone(worker).watch_deadlines(Rc::clone(&services), clock));
     vital.spawn(Rc::clone(worker).make_room(Rc::clone(&services)));
     vital.spawn(checks::watch(Rc::clone(worker)));
-    let mut listening = Vec::new();
-    for listener in assignment.listeners {
-        match listener {
-            Listener::Stream(listener) => {
-                let accepting = match Accepting::new(worker, &services, listener) {
-                    Ok(accepting) => Rc::new(accepting),
-                    Err(error) => {
-                        tracing::error!(%error, "a worker cannot watch a listening socket");
-                        return Ended {
-                            failed: true,
-                            ..Ended::default()
-                        };
-                    }
-                };
-                let task = vital.spawn(Rc::clone(&accepting).accept_all());
-                listening.push((task, accepting));
-            }
-            Listener::Datagram(socket) => {
-                let Some(service) = &services.datagrams else {
-                    continue;
-                };
-                let (active, turn) = (thread.active(), thread.turns.turn());
-                let serving = service.serve(thread, socket, &turn);
-                vital.spawn(async move {
-                    let result = turn.run(serving).await;
-                    drop(active);
-                    result
-                });
-            }
+    let listening = match listen(worker, &services, assignment.listeners, vital) {
+        Ok(listening) => listening,
+        Err(error) => {
+            tracing::error!(%error, "a worker cannot watch a listening socket");
+            return Ended {
+                failed: true,
+                ..Ended::default()
+            };
         }
-    }
-    let mut handed = assignment.handed;
-    let (taking, taken) = (Rc::clone(worker), Rc::clone(&services));
+    };
+    let taking = take_handed(Rc::clone(worker), Rc::clone(&services), assignment.handed);
     // It ends by itself, once no other worker can hand anything over. Until then,
     // the worker waits for it.
     let active = thread.active();
     vital.spawn(async move {
-        let turn = taking.thread.turns.turn();
-        while let Some(accepted) = handed.recv().await {
-            taking.accept(&taken, accepted);
-            if !handed.is_empty() {
-                turn.pause(ACCEPT).await;
-            }
-        }
+        taking.await;
         drop(active);
         Ok(())
     });
@@ -217,6 +183,58 @@ async fn serve(
     }
 }
 
+/// Begins to serve listeners. Returns those of streams, with the tasks that accept
+/// their connections.
+///
+/// # Errors
+/// Fails if the runtime cannot watch a socket.
+fn listen(
+    worker: &Rc<Worker>,
+    services: &Rc<Services>,
+    listeners: Vec<Listener>,
+    vital: &mut Vital,
+) -> io::Result<Vec<(AbortHandle, Rc<Accepting>)>> {
+    let thread = &worker.thread;
+    let mut listening = Vec::new();
+    for listener in listeners {
+        match listener {
+            Listener::Stream(listener) => {
+                let accepting = Rc::new(Accepting::new(worker, services, listener)?);
+                let task = vital.spawn(Rc::clone(&accepting).accept_all());
+                listening.push((task, accepting));
+            }
+            Listener::Datagram(socket) => {
+                let Some(service) = &services.datagrams else {
+                    continue;
+                };
+                let (active, turn) = (thread.active(), thread.turns.turn());
+                let serving = service.serve(thread, socket, &turn);
+                vital.spawn(async move {
+                    let result = turn.run(serving).await;
+                    drop(active);
+                    result
+                });
+            }
+        }
+    }
+    Ok(listening)
+}
+
+/// Serves connections that other workers accepted for this one.
+async fn take_handed(
+    worker: Rc<Worker>,
+    services: Rc<Services>,
+    mut handed: mpsc::UnboundedReceiver<Accepted>,
+) {
+    let turn = worker.thread.turns.turn();
+    while let Some(accepted) = handed.recv().await {
+        worker.accept(&services, accepted);
+        if !handed.is_empty() {
+            turn.pause(ACCEPT).await;
+        }
+    }
+}
+
 /// Runs the program until it ends, or is made to end. Its connections end with
 /// it, as a process's do.
 async fn command(
@@ -264,133 +282,6 @@ async fn command(
     }
 }
 
-/// A listener whose connections are accepted.
-struct Accepting {
-    worker: Rc<Worker>,
-    services: Rc<Services>,
-    /// Borrowed only during polls.
-    acceptor: RefCell<Acceptor>,
-    kind: ListenerKind,
-    site: Option<usize>,
-    share: Share,
-    counts: Arc<ListenerCounts>,
-    removed: Arc<AtomicBool>,
-    turn: Rc<Turn>,
-    /// Place in the share of the worker that took a connection last.
-    last: Cell<usize>,
-    /// Number of the poll in which a connection was taken last.
-    poll: Cell<Option<u32>>,
-}
-
-impl Accepting {
-    /// Watches a listener.
-    ///
-    /// # Errors
-    /// Fails if the runtime cannot watch the socket.
-    fn new(
-        worker: &Rc<Worker>,
-        services: &Rc<Services>,
-        listener: StreamListener,
-    ) -> io::Result<Self> {
-        let Parts {
-            acceptor,
-            kind,
-            site,
-            share,
-            counts,
-            removed,
-        } = listener.into_parts()?;
-        Ok(Self {
-            worker: Rc::clone(worker),
-            services: Rc::clone(services),
-            acceptor: RefCell::new(acceptor),
-            kind,
-            site,
-            share,
-            counts,
-            removed,
-            turn: worker.thread.turns.turn(),
-            last: Cell::new(0),
-            poll: Cell::new(None),
-        })
-    }
-
-    /// True if nobody accepts the listener's connections any more.
-    fn is_removed(&self) -> bool {
-        self.removed.load(Ordering::Acquire)
-    }
-
-    /// Accepts connections for ever. It may be aborted: it holds no connection
-    /// while it waits.
-    ///
-    /// # Errors
-    /// Fails if the runtime cannot watch the socket.
-    async fn accept_all(self: Rc<Self>) -> io::Result<()> {
-        loop {
-            self.accept().await?;
-        }
-    }
-
-    /// Accepts those connections that clients have made already, and closes the
-    /// socket.
-    ///
-    /// # Errors
-    /// Fails as [`Self::accept_all`] does.
-    async fn accept_rest(self: Rc<Self>) -> io::Result<()> {
-        // Others are to find it closed, and not to keep it open for ever.
-        self.acceptor.borrow().take_no_more();
-        let most = self.worker.env().limits.backlog;
-        for _ in 0..=most {
-            if !self.acceptor.borrow().has_come() {
-                break;
-            }
-            self.accept().await?;
-        }
-        Ok(())
-    }
-
-    /// Accepts a connection, and gives it to a worker.
-    async fn accept(&self) -> io::Result<()> {
-        let accept = poll_fn(|cx| {
-            let of_listener = self.services.places(self.site).map(|it| it.get());
-            let places = of_listener.as_ref().unwrap_or(&self.worker.env().places);
-            self.acceptor.borrow_mut().poll_accept(places, cx)
-        });
-        let accepted = accept.await;
-        let Some((socket, peer, permit)) = accepted else {
-            return Err(io::Error::other("a listening socket cannot be watched"));
-        };
-        self.acceptor.borrow_mut().works();
-        let accepted = Accepted {
-            socket,
-            peer,
-            kind: self.kind,
-            site: self.site,
-            permit,
-            of_listener: OfListener::accepted(&self.counts),
-        };
-        match self.share.as_slice() {
-            [] => self.worker.accept(&self.services, accepted),
-            others => {
-                let next = (self.last.get() + 1) % others.len();
-                self.last.set(next);
-                if let Some(other) = others.get(next) {
-                    // If the worker has exited, drop the connection.
-                    let _ = other.send(accepted);
-                }
-            }
-        }
-        // Not before the connection has its place: this task may be aborted
-        // meanwhile, and the client must not lose it to a reload.
-        let poll = self.turn.number();
-        if self.poll.replace(Some(poll)) == Some(poll) {
-            // A second accept in one poll: there may be more.
-            self.turn.pause(ACCEPT).await;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -398,6 +289,7 @@ mod tests {
     use netwasm_base::config::Limits;
 
     use super::*;
+    use crate::listener::StreamListener;
     use crate::testing::{connection, in_worker};
 
     #[test]

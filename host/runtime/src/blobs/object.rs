@@ -350,7 +350,7 @@ fn check_name(name: &str) -> Result<(), Failure> {
     match name.len() <= MAX_NAME && name.split('/').all(is_segment) {
         true => Ok(()),
         false => Err(Failure::Told(format!(
-            "'{}' is no name of an object: between slashes there is something, not . or .., and \
+            "'{}' is not an object name: between slashes there is something, not . or .., and \
              it has 1024 bytes at most",
             name.escape_default()
         ))),

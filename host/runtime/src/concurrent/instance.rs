@@ -381,7 +381,7 @@ async fn call_run(
             command.wasi_cli_run().call_run(store).await
         }
         Entry::Streams(_) | Entry::Proxy(_) | Entry::Service(_) => {
-            Err(wasmtime::Error::msg("the component is no command"))
+            Err(wasmtime::Error::msg("the component is not a command"))
         }
     }
 }

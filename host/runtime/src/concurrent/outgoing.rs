@@ -24,7 +24,7 @@ use wasmtime_wasi_http::p3::bindings::http::types as p3;
 
 use crate::concurrent::state::{AsyncState, Store};
 
-/// The target that is no path.
+/// The target that is not a path.
 const ASTERISK: &str = "*";
 
 /// Result of a setter of a request; the outer error is a trap.

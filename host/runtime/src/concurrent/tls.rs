@@ -89,7 +89,8 @@ async fn handshake(
     transport: Box<dyn TlsTransport>,
 ) -> Result<TlsStream<Box<dyn TlsTransport>>, Error> {
     let name = ServerName::try_from(server_name);
-    let name = name.map_err(|_| Error::msg("the server's name is no name and no address"))?;
+    let name =
+        name.map_err(|_| Error::msg("the server's name is neither a name nor an address"))?;
     let tls = &local.env.net.tls;
     tls.client_prepared().await;
     let config = tls.plain_client().map_err(Error::msg)?;

@@ -285,7 +285,7 @@ fn hint(import: &str, kind: Kind) -> Option<&'static str> {
             "of wasi:otel, this host has 0.2.0-draft, 0.2.0-rc.1 and 0.2.0-rc.2"
         }
         _ if has_package && !is_released(import) => {
-            "of WASI, this host has the released versions: build it anew with current tools"
+            "of WASI, this host has the released versions: rebuild it with current tools"
         }
         _ if has_package && kind == Kind::Events => {
             "of WASI, handlers of events can use version 0.2 of cli, clocks, filesystem, io and \

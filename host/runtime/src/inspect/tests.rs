@@ -71,12 +71,12 @@ fn a_component_without_a_handler_is_told_what_it_exports() {
         (
             &["wasi:http/handler@0.3.0-rc-2026-03-15"],
             "it exports wasi:http/handler@0.3.0-rc-2026-03-15, which was not released so, and \
-             this host drives version 0.3: build it anew with current tools",
+             this host drives version 0.3: rebuild it with current tools",
         ),
         (
             &["wasi:cli/run@0.2.0-rc-2023-12-05"],
             "it exports wasi:cli/run@0.2.0-rc-2023-12-05, which was not released so, and this \
-             host drives versions 0.2 and 0.3: build it anew with current tools",
+             host drives versions 0.2 and 0.3: rebuild it with current tools",
         ),
     ] {
         assert_eq!(
@@ -210,7 +210,7 @@ fn what_was_made_for_another_host_is_told_what_to_do() {
         ),
         (
             "wasi:http/types@0.3.0-rc-2026-03-15",
-            "of WASI, this host has the released versions: build it anew with current tools"
+            "of WASI, this host has the released versions: rebuild it with current tools"
                 .to_owned(),
         ),
         (
@@ -252,7 +252,7 @@ fn an_import_of_another_shape_is_named() {
     let draft = "(import \"wasi:otel/tracing@0.2.0-draft\" (instance (export \"x\" (func))))";
     let reason = refused(draft);
     assert!(
-        reason.ends_with("build it anew against 0.2.0-rc.2"),
+        reason.ends_with("rebuild it against 0.2.0-rc.2"),
         "{reason}"
     );
 }
@@ -486,7 +486,7 @@ fn what_is_no_component_is_told_what_it_is() {
         (
             b"\x00asm\x0c\x00\x01\x00",
             "it is a component in version 12 of the binary form, and this host reads version \
-             13: build it anew with current tools",
+             13: rebuild it with current tools",
         ),
         (b"(component", "its text is wrong at 1:11: expected `)`"),
     ] {

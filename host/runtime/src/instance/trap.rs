@@ -82,7 +82,7 @@ pub(crate) fn reason(error: &wasmtime::Error, limits: &Limits) -> String {
             humantime::format_duration(limits.event_timeout)
         ),
         Some(trap @ Trap::WaitableSyncAndAsync) => format!(
-            "{trap}: wit-bindgen 0.57 and 0.58 do that where the guest waits; build it anew \
+            "{trap}: wit-bindgen 0.57 and 0.58 do that where the guest waits; rebuild it \
              with 0.59 or later"
         ),
         Some(trap) => trap.to_string(),

@@ -11,6 +11,8 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
+use netwasm_base::input::Input;
+
 use super::keys::{Form, Key, Scope};
 use super::mistake::Mistake;
 
@@ -212,7 +214,7 @@ fn secret(path: &std::path::Path) -> Result<String, String> {
     use std::io::Read;
     let shown = path.display();
     let unreadable = |error: std::io::Error| format!("cannot read {shown}: {error}");
-    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let file = Input::open(path).map_err(unreadable)?;
     let mut content = Vec::new();
     file.take(MAX_SECRET + 1)
         .read_to_end(&mut content)

@@ -192,7 +192,7 @@ fn all_mistakes_are_told_with_line_and_column() {
         [
             "1:1: there is no key 'worker': did you mean 'workers'?",
             "2:16: 'idle-timeout': a time has a unit, ms, s, m, h or d: write 30s for seconds",
-            "5:14: 'tcp': 'nowhere' is no address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
+            "5:14: 'tcp': 'nowhere' is not an address: write PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
             "6:1: there is no key 'max_body': did you mean 'max-body'?",
             "7:12: 'no-cache' is true or false, and this is of the type string",
             "8:14: a variable is a string, or { file = \"PATH\" } for the content of a file",
@@ -288,7 +288,7 @@ fn what_does_not_go_together_is_told_at_its_key() {
         ),
         (
             "component = \"echo\"\ntcp = 1\nroute = \"a.example\"\n",
-            "3:1: route is of HTTP requests, and there is neither http nor https",
+            "3:1: route is for HTTP requests, and there is neither http nor https",
         ),
         (
             "tcp = 1\n[services.a]\ncomponent = \"echo\"\n",
@@ -378,7 +378,7 @@ fn headers_for_the_receiver_of_traces_are_secret_wherever_they_come_from() {
         );
     }
     for (headers, reason) in [
-        ("\"a b\" = \"plain\"", "'a b' is no name of a header"),
+        ("\"a b\" = \"plain\"", "'a b' is not a header name"),
         ("host = \"plain\"", "host is not to be set"),
         (
             "a = \"plain\\u0007\"",

@@ -14,29 +14,29 @@ pub(in crate::cli) struct Http {
     /// Log each request to a file, - (standard output), syslog or syslog:SERVER
     #[arg(long, value_name = "FILE")]
     access_log: Option<AccessLogTarget>,
-    /// The form of its lines: combined, json, or a line with variables of nginx such as $status
+    /// Format of its lines: combined, json, or a template with nginx variables such as $status
     #[arg(long, value_name = "FORMAT", default_value = "combined")]
     #[arg(hide_short_help = true, requires = "access_log")]
     access_log_format: AccessLogFormat,
     /// Answer only requests for this host and path, as '*.example.org/api'; repeatable
     #[arg(long, value_name = "HOST[/PATH]", hide_short_help = true)]
     pub(in crate::cli) route: Vec<Route>,
-    /// The largest body of a request
+    /// Largest body of a request
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     max_body: usize,
-    /// The largest head of a request
+    /// Largest head of a request
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32KiB")]
     #[arg(hide_short_help = true)]
     max_head: usize,
-    /// The longest first line of a request
+    /// Longest first line of a request
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "8KiB")]
     #[arg(hide_short_help = true)]
     max_request_line: usize,
-    /// The most headers of a request
+    /// Most headers that a request may have
     #[arg(long, value_name = "N", value_parser = count, default_value = "100")]
     #[arg(hide_short_help = true)]
     max_headers: usize,
-    /// The most headers of a response to a request that a wasi:http component sends
+    /// Most headers that a response to a request of a wasi:http component may have
     #[arg(long, value_name = "N", value_parser = count, default_value = "200")]
     #[arg(hide_short_help = true)]
     max_response_headers: usize,
@@ -44,8 +44,7 @@ pub(in crate::cli) struct Http {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     #[arg(hide_short_help = true)]
     head_timeout: Duration,
-    /// How long a client may send nothing of a body, or of a WebSocket message, that it
-    /// began
+    /// How long a client may pause within a body, or within a WebSocket message
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     #[arg(hide_short_help = true)]
     body_timeout: Duration,
@@ -54,12 +53,12 @@ pub(in crate::cli) struct Http {
     #[arg(hide_short_help = true)]
     keep_alive_timeout: Duration,
     /// How long a component that answers later may take to begin its response,
-    /// counted from the last piece of the request that it got; and to tell its
-    /// trailers once its body is over
+    /// counted from the last piece of the request that it got; and to give its
+    /// trailers once its body has ended
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     response_timeout: Duration,
-    /// How long it may make nothing of a response that it has begun
+    /// How long it may pause within a response that it has begun
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10m")]
     #[arg(hide_short_help = true)]
     response_body_timeout: Duration,
@@ -71,14 +70,14 @@ pub(in crate::cli) struct Http {
     #[arg(long, value_name = "N", value_parser = count, default_value = "16")]
     #[arg(hide_short_help = true)]
     max_instance_concurrent_reuse_count: usize,
-    /// Instances of it at once for one connection [default: a quarter of --max-connections]
+    /// Its instances at once for one connection [default: a quarter of --max-connections]
     #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
     max_connection_instances: Option<usize>,
-    /// Bytes that all clients of HTTP/2 may have sent before guests take them
+    /// Bytes from all HTTP/2 clients together that may wait for guests to read them
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     #[arg(hide_short_help = true)]
     max_unread: usize,
-    /// Send interim responses such as 103 to HTTP/1.1 clients too; some take one for the answer
+    /// Send interim responses such as 103 to HTTP/1.1 clients too; some mistake one for the answer
     #[arg(long, hide_short_help = true)]
     send_informational: bool,
 }

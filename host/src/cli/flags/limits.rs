@@ -16,28 +16,28 @@ pub(in crate::cli) struct LimitFlags {
     /// How long the guest may compute for an event
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
-    /// Connections at once; idle HTTP ones yield [default: by files, memory]
+    /// Connections at once; idle HTTP ones make room [default: by files, memory]
     #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<usize>,
     /// Outgoing connections at once, counted apart [default: what open files allow]
     #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
     max_outgoing: Option<usize>,
-    /// Connections that the kernel keeps waiting
+    /// Connections that wait in the kernel to be accepted
     #[arg(long, value_name = "N", default_value = "1024", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,
-    /// End connections that are silent for so long
+    /// End connections that are silent for this long
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
     idle_timeout: TimeOrNone,
-    /// End connections that are silent for so long after the peer has ended its sending side
+    /// End connections that are silent for this long after the peer has ended its sending side
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "60s")]
     #[arg(hide_short_help = true)]
     half_close_timeout: TimeOrNone,
-    /// Ask the peers of TCP connections that are silent for so long whether they are still there
+    /// Probe the peers of TCP connections that are silent for this long
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "60s")]
     #[arg(hide_short_help = true)]
     tcp_keepalive: TimeOrNone,
-    /// End TCP connections whose peer acknowledges nothing of what was sent for so long
+    /// End TCP connections whose peer acknowledges nothing of what was sent for this long
     #[arg(long, value_name = "TIME", value_parser = time_or_none, default_value = "none")]
     #[arg(hide_short_help = true)]
     tcp_user_timeout: TimeOrNone,
@@ -51,7 +51,7 @@ pub(in crate::cli) struct LimitFlags {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "10s")]
     #[arg(hide_short_help = true)]
     handshake_timeout: Duration,
-    /// End connections whose peer takes nothing of what is to be sent
+    /// End connections whose peer reads nothing of what is to be sent for this long
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "30s")]
     #[arg(hide_short_help = true)]
     write_timeout: Duration,
@@ -68,7 +68,7 @@ pub(in crate::cli) struct LimitFlags {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "16MiB")]
     #[arg(hide_short_help = true)]
     max_write_buffer: usize,
-    /// Timers, files, questions and pending connects of an instance, each
+    /// Timers, files, lookups and pending connects of an instance, each
     #[arg(long, value_name = "N", value_parser = count, default_value = "1024")]
     #[arg(hide_short_help = true)]
     max_handles: usize,
@@ -76,7 +76,7 @@ pub(in crate::cli) struct LimitFlags {
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "60s")]
     #[arg(hide_short_help = true)]
     background_timeout: Duration,
-    /// Instances that may go on so at once; beyond it the newest ends
+    /// Instances that may go on like this at once; beyond that, the newest ends
     #[arg(long, value_name = "N", value_parser = count, default_value = "256")]
     #[arg(hide_short_help = true)]
     max_background: usize,
@@ -106,7 +106,7 @@ pub(in crate::cli) struct Compiling {
     /// Memory of an instance [default: 64MiB, and 1GiB for Python]
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_memory: Option<usize>,
-    /// The largest component [default: 64MiB, and 256MiB for Python]
+    /// Largest component [default: 64MiB, and 256MiB for Python]
     #[arg(long, value_name = "SIZE", value_parser = size, hide_short_help = true)]
     max_component_size: Option<usize>,
     /// How long compiling it may take

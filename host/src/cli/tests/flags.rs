@@ -238,6 +238,15 @@ fn a_run_is_quiet_or_tells_more_and_not_both() {
 }
 
 #[test]
+fn push_has_no_flags_of_pulls() {
+    for flag in ["--offline", "--verify-key k"] {
+        let found = error(&format!("push a.wasm oci://localhost/a {flag}"));
+        let told = "is a flag of `netwasm run`, not of `netwasm push`";
+        assert!(found.contains(told), "{found}");
+    }
+}
+
+#[test]
 fn zero_is_no_limit_for_every_time() {
     let flags = [
         "--background-timeout",

@@ -7,7 +7,7 @@ fn mistakes_are_told_with_the_flags_to_change() {
     for (line, message) in [
         (
             "run a.wasm --tcp 1 --access-log a",
-            "--access-log is of HTTP requests, and there is neither --http nor --https",
+            "--access-log is for HTTP requests, and there is neither --http nor --https",
         ),
         (
             "run a.wasm --https 1",
@@ -30,7 +30,7 @@ fn mistakes_are_told_with_the_flags_to_change() {
         ),
         (
             "run a.wasm --tcp unix:@a --unix-mode 600",
-            "--unix-mode, --unix-owner and --unix-group are of a file, and unix:@a is an \
+            "--unix-mode, --unix-owner and --unix-group are for a file, and unix:@a is an \
              abstract name without one: whoever is in its network namespace may connect",
         ),
         (
@@ -123,7 +123,7 @@ fn values_that_cannot_be_used_say_what_to_write() {
         ("--tls-min-version 1.1", "write 1.2 or 1.3"),
         (
             "--tls-ciphers AES128-SHA",
-            "'AES128-SHA' is no cipher suite of this host: there are TLS_AES_256_GCM_SHA384,",
+            "'AES128-SHA' is not a cipher suite of this host: there are TLS_AES_256_GCM_SHA384,",
         ),
         ("--unix-mode 888", "write a mode in octal digits"),
         ("--unix-mode 1777", "such as 660 or 600"),

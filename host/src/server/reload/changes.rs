@@ -49,7 +49,7 @@ impl fmt::Display for Changes {
             false => f.write_str("reloaded")?,
         }
         if self.certificates > 0 {
-            f.write_str("\ncertificates: read anew")?;
+            f.write_str("\ncertificates: reloaded")?;
         }
         for (what, names) in all.iter().filter(|(_, names)| !names.is_empty()) {
             write!(f, "\n{what}: {}", names.join(", "))?;

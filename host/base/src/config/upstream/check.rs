@@ -277,9 +277,15 @@ mod tests {
             ("rise=2", "'rise' has no effect without check=/PATH or"),
             ("check-status=200", "without check="),
             ("check=connect;check-status=200", "without check=/PATH"),
-            ("check=/;check-status=99", "'99' is no check-status"),
-            ("check=/;check-status=300-200", "is no check-status"),
-            ("check=/;check-host=a b", "is no check-host"),
+            (
+                "check=/;check-status=99",
+                "'99' is not a valid check-status",
+            ),
+            (
+                "check=/;check-status=300-200",
+                "is not a valid check-status",
+            ),
+            ("check=/;check-host=a b", "is not a valid check-host"),
             ("check=/;rise=0", "from 1 to 1000"),
             ("check=/;fall=1001", "from 1 to 1000"),
             ("check=/;check-interval=1", "with a unit"),

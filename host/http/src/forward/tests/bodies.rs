@@ -3,14 +3,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use bytes::Bytes;
-use h2::{Reason, SendStream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, settle, soon, until};
 
-use super::http2::{Backend, http2_server, response};
 use super::{OK, PASSED, Server, client, forwards_with, group, one_server};
 use crate::testing::get;
 
@@ -277,38 +274,4 @@ fn a_large_body_of_a_request_passes_natively_and_stops_at_an_early_answer() {
         drop(line);
         client.status(413).await;
     });
-}
-
-#[test]
-fn a_body_that_is_cut_on_a_stream_does_not_look_whole() {
-    type End = fn(&mut SendStream<Bytes>, Backend);
-    let ends: [(&str, End); 3] = [
-        ("9", |stream, _| {
-            stream.send_data("".into(), true).expect("room");
-        }),
-        ("", |stream, _| stream.send_reset(Reason::INTERNAL_ERROR)),
-        ("", |_, backend| backend.task.abort()),
-    ];
-    for (length, end) in ends {
-        in_worker(Limits::default(), async move |worker| {
-            let (server, script) = http2_server(&worker).await;
-            let mut client = client(&script, &worker);
-            client.send(&get("/")).await;
-            let mut backend = Backend::accept(&server).await;
-            let (_, mut respond) = backend.next().await;
-            let mut head = response(200);
-            if let Ok(length) = length.parse::<u64>() {
-                head.headers_mut().insert("content-length", length.into());
-            }
-            let mut stream = respond.send_response(head, false).expect("open");
-            stream.send_data("half".into(), false).expect("room");
-            client.head().await;
-            client.receive("half").await;
-            end(&mut stream, backend);
-            let mut rest = Vec::new();
-            let read = soon("the end", client.stream.read_to_end(&mut rest)).await;
-            assert!(read.is_err() || rest.len() < 4, "{rest:?}");
-            assert_eq!(worker.env().counters.forwards_failed.get(), 1);
-        });
-    }
 }

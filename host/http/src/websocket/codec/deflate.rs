@@ -155,7 +155,7 @@ fn decompress_all(
     most: usize,
     out: &mut Vec<u8>,
 ) -> Result<(), Fault> {
-    const INVALID: Fault = Fault::invalid("the message is no compressed data");
+    const INVALID: Fault = Fault::invalid("the message is not compressed data");
     loop {
         if out.len() == out.capacity() {
             let growth = out.len().clamp(*GROWTH.start(), *GROWTH.end());

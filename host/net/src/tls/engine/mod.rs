@@ -114,7 +114,7 @@ impl Engine {
     pub fn connect(config: Arc<ClientConfig>, name: Option<&str>, held: &Held) -> Outcome<Self> {
         let server = match name {
             Some(name) => ServerName::try_from(name.to_owned())
-                .map_err(|_| EngineFailure::Invalid(format!("'{name}' is no server name")))?,
+                .map_err(|_| EngineFailure::Invalid(format!("'{name}' is not a server name")))?,
             // An address is not sent, and nothing is checked by it.
             None => ServerName::from(std::net::IpAddr::from([0, 0, 0, 0])),
         };

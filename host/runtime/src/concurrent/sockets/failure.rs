@@ -46,7 +46,7 @@ impl Failure {
                 Self::new(Errno::NoEntry, format!("no --dir has {path}"))
             }
             ConnectionError::AccessDenied => {
-                Self::new(Errno::Access, "the system does not allow to read it")
+                Self::new(Errno::Access, "the system does not allow reading it")
             }
             ConnectionError::NotFound => Errno::NoEntry.into(),
             ConnectionError::LimitExceeded(text) => Self::new(Errno::TooManyFiles, *text),
