@@ -331,9 +331,16 @@ impl Interface {
         for plug in plugs {
             command.push_str(&format!(" --plug {}", quoted(plug)));
         }
+        // Listeners of TCP cannot share a port, and one of UDP has ports of its own.
+        let mut ports = 8888..;
         for (handler, _, kinds) in LISTENING {
             if kind != Kind::Command && self.is_asked_for(handler, kind) && self.handles(handler) {
-                command.push_str(&format!(" {} 8888", kinds[0].flag()));
+                let port = match kinds[0] {
+                    ListenerKind::Udp => Some(8888),
+                    _ => ports.next(),
+                };
+                let port = port.unwrap_or_default();
+                command.push_str(&format!(" {} {port}", kinds[0].flag()));
             }
         }
         command

@@ -316,6 +316,11 @@ fn a_report_shows_the_command_that_runs_it() {
             "",
             "netwasm run a.wasm --tcp 8888 --udp 8888",
         ),
+        (
+            &[TCP, UDP, "netwasm:net/http-handler@0.2.0"],
+            "",
+            "netwasm run a.wasm --tcp 8888 --udp 8888 --http 8889",
+        ),
         // Its possible needs are told apart.
         (&[TCP], connect, "netwasm run a.wasm --tcp 8888"),
     ] {
