@@ -312,12 +312,7 @@ fn a_report_shows_the_command_that_runs_it() {
     for (exports, imports, command) in [
         (&[TCP][..], "", "netwasm run a.wasm --tcp 8888"),
         (
-            &[TCP, "x:y/udp", UDP],
-            "",
-            "netwasm run a.wasm --tcp 8888 --udp 8888",
-        ),
-        (
-            &[TCP, UDP, "netwasm:net/http-handler@0.2.0"],
+            &[TCP, "x:y/udp", UDP, "netwasm:net/http-handler@0.2.0"],
             "",
             "netwasm run a.wasm --tcp 8888 --udp 8888 --http 8889",
         ),
