@@ -145,7 +145,7 @@ struct Budgets {
 impl Budgets {
     /// Returns the budgets of a generation with room for so many connections,
     /// each of which takes so many mappings. Budgets of the generation before
-    /// stay, unless they are of another size.
+    /// stay, unless their size differs.
     fn new(config: &Config, lasting: &Lasting, connections: usize, mappings: u32) -> Self {
         let common = &lasting.common;
         let before = lasting.before.as_ref();

@@ -5,7 +5,7 @@ import contextlib
 import threading
 import time
 
-from proxies import Netwasm, free_port, gateway
+from proxies import ROOT, Netwasm, free_port, gateway
 
 CHECKS = []
 SIZES = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
@@ -72,16 +72,21 @@ class Service:
 
 
 @contextlib.contextmanager
-def serving():
+def serving(secure=False):
     """A server of grpcio. Gives its address, as the gateway takes it, and its service."""
     import grpc
     service = Service()
     pool = concurrent.futures.ThreadPoolExecutor(64)
     server = grpc.server(pool, handlers=[service.handler()], options=SIZES)
-    port = server.add_insecure_port("127.0.0.1:0")
+    if secure:
+        key, chain = ((ROOT / "certs" / it).read_bytes() for it in ("key.pem", "cert.pem"))
+        credentials = grpc.ssl_server_credentials([(key, chain)])
+        upstream = f"https://localhost:{server.add_secure_port('127.0.0.1:0', credentials)}"
+    else:
+        upstream = f"h2c://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     server.start()
     try:
-        yield f"h2c://127.0.0.1:{port}", service
+        yield upstream, service
     finally:
         server.stop(None).wait()
 

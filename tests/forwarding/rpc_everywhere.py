@@ -1,5 +1,5 @@
-"""Checks of gRPC that are the same for a handler of wasi:http 0.3, for the gateway
-before grpcio's server, and for the gateway before the handler."""
+"""Checks of gRPC that are the same for a handler of wasi:http 0.3, for one that calls
+grpcio's server, for the gateway before that server, and before the handler."""
 
 import contextlib
 import pathlib
@@ -39,10 +39,22 @@ def before_handler(program, *flags, **options):
             yield run
 
 
+@contextlib.contextmanager
+def calling_grpcio(program, *flags, **options):
+    """A handler whose own requests are calls; over TLS they are of HTTP/2."""
+    with serving(secure=True) as (upstream, _):
+        own = ("--allow-connect", upstream.removeprefix("https://"), "--ca", ROOT / "certs/ca.pem")
+        with Netwasm(program, "reverse-proxy", *own, *flags, "--", upstream, **options) as run:
+            yield run
+
+
+PLACES = (handler, calling_grpcio, before_grpcio, before_handler)
+
+
 def everywhere(program, *flags, options=()):
     """A run of each kind, and a channel to it."""
     import grpc
-    for place in (handler, before_grpcio, before_handler):
+    for place in PLACES:
         with place(program, *flags) as run:
             target = f"127.0.0.1:{run.address[1]}"
             with grpc.insecure_channel(target, options=[*SIZES, *options]) as channel:
@@ -192,7 +204,7 @@ def over_tls(program):
     import grpc
     roots = (ROOT / "certs/ca.pem").read_bytes()
     credentials = grpc.ssl_channel_credentials(root_certificates=roots)
-    for place in (handler, before_grpcio, before_handler):
+    for place in PLACES:
         with place(program, *LARGE, *TLS, listeners=("--https",)) as run:
             target = f"127.0.0.1:{run.addresses['https'][1]}"
             options = [*SIZES, ("grpc.ssl_target_name_override", "localhost")]
@@ -204,6 +216,6 @@ def over_tls(program):
                     talk.word()
                 talk.end()
                 assert list(talk.call) == []
-                if place is before_grpcio:
+                if place in (calling_grpcio, before_grpcio):
                     packed = {"compression": grpc.Compression.Gzip}
                     assert unary(large, timeout=60, **packed) == large[::-1]

@@ -7,8 +7,10 @@ of it but the parts about components has to hold as well:
 """
 
 import asyncio
+import contextvars
 import errno
 import gc
+import hashlib
 import importlib.resources
 import os
 import queue
@@ -16,9 +18,11 @@ import select
 import selectors
 import signal
 import socket
+import socketserver
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -301,6 +305,9 @@ class Names(unittest.TestCase):
             with self.subTest(arguments), self.assertRaises(socket.gaierror) as caught:
                 socket.getaddrinfo(*arguments)
             self.assertEqual(caught.exception.args[0], code)
+        for name in ("two..dots", ".leading", "long" * 16, "l" * 300):
+            with self.subTest(name), self.assertRaises(UnicodeError):
+                socket.getaddrinfo(name, 0)
 
     def test_text_and_bytes_of_addresses(self):
         for text in ("::", "::1", "1::", "fe80::1:2", "1:2:3:4:5:6:7:8", "::ffff:1.2.3.4"):
@@ -680,6 +687,36 @@ class Loops(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(ZeroDivisionError):
             await asyncio.to_thread(lambda: 1 / 0)
 
+    async def test_a_function_of_an_executor_finds_what_a_thread_would(self):
+        variable = contextvars.ContextVar("variable", default="of nobody")
+        variable.set("of the task")
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            self.assertEqual(await loop.run_in_executor(None, variable.get), "of nobody")
+            await loop.run_in_executor(None, variable.set, "of the function")
+            await asyncio.to_thread(variable.set, "of the function")
+            self.assertEqual(variable.get(), "of the task")
+            self.assertEqual(await asyncio.to_thread(variable.get), "of the task")
+            with self.assertRaisesRegex(RuntimeError, "no running event loop"):
+                await asyncio.to_thread(asyncio.get_running_loop)
+            inner = asyncio.sleep(0.01, "of another loop")
+            self.assertEqual(await asyncio.to_thread(asyncio.run, inner), "of another loop")
+        self.assertIs(asyncio.get_running_loop(), loop)
+        self.assertIs(asyncio.current_task(), task)
+
+    @in_component
+    async def test_a_function_that_would_wait_for_its_loop_is_told(self):
+        loop = asyncio.get_running_loop()
+
+        def wait():
+            return asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result()
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with self.assertRaisesRegex(RuntimeError, "no threads"):
+                await asyncio.to_thread(wait)
+
     @in_component
     async def test_a_process_is_refused(self):
         for start in (
@@ -691,9 +728,9 @@ class Loops(unittest.IsolatedAsyncioTestCase):
 
 
 def executors_warned():
-    from netwasm_python import loop
+    from netwasm_python import inline, loop
 
-    return loop._warned
+    return loop._INLINE in inline._warned
 
 
 class quiet:
@@ -762,6 +799,71 @@ class Component(unittest.TestCase):
     def test_a_process_is_refused_in_words(self):
         with self.assertRaisesRegex(PermissionError, "no processes"):
             subprocess.run(["ls"])
+
+    @in_component
+    def test_other_ways_to_a_process_are_refused_in_words(self):
+        import concurrent.futures
+        import multiprocessing
+
+        with self.assertRaisesRegex(PermissionError, "no processes"):
+            multiprocessing.Process(target=print).start()
+        with self.assertRaisesRegex(NotImplementedError, "no processes"):
+            concurrent.futures.ProcessPoolExecutor()
+
+    def test_a_server_with_a_thread_for_each_connection_serves(self):
+        class Echo(socketserver.StreamRequestHandler):
+            def handle(self):
+                self.wfile.write(self.rfile.readline())
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Echo) as server:
+                for line in (b"one\n", b"another\n"):
+                    with socket.create_connection(server.server_address) as client:
+                        client.sendall(line)
+                        server.handle_request()
+                        self.assertEqual(client.recv(100), line)
+
+    def test_temporary_files_need_no_folder(self):
+        folders = [tempfile.tempdir]
+        tempfile.tempdir = None
+        self.addCleanup(lambda: setattr(tempfile, "tempdir", folders[0]))
+        with tempfile.TemporaryFile() as file:
+            file.write(b"some bytes")
+            file.seek(5)
+            self.assertEqual(file.read(), b"bytes")
+        with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
+            file.write("größer")
+            file.seek(0)
+            self.assertEqual(file.read(), "größer")
+        with tempfile.SpooledTemporaryFile(max_size=10) as file:
+            file.write(bytes(100))
+            file.seek(50)
+            self.assertEqual(len(file.read()), 50)
+        if IN_COMPONENT:
+            with self.assertRaisesRegex(FileNotFoundError, "--dir"):
+                tempfile.mkdtemp()
+
+    def test_keys_are_derived_from_passwords(self):
+        # RFC 6070 and RFC 7914.
+        for digest, password, salt, rounds, key in (
+            ("sha1", b"password", b"salt", 2, "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957"),
+            ("sha1", b"pass\0word", b"sa\0lt", 4096, "56fa6aa75548099dcc37d7f03425e0c3"),
+            ("sha256", b"passwd", b"salt", 1, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
+             "49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783"),
+        ):
+            made = hashlib.pbkdf2_hmac(digest, password, salt, rounds, len(key) // 2)
+            self.assertEqual(made.hex(), key)
+        self.assertEqual(len(hashlib.pbkdf2_hmac("sha512", bytearray(b"x"), b"y", 1)), 64)
+        for arguments, kind in (
+            (("nothing", b"", b"", 1), ValueError),
+            (("sha256", b"", b"", 0), ValueError),
+            (("sha256", b"", b"", 1, 0), ValueError),
+            (("sha256", "text", b"", 1), TypeError),
+            ((b"sha256", b"", b"", 1), TypeError),
+        ):
+            with self.subTest(arguments), self.assertRaises(kind):
+                hashlib.pbkdf2_hmac(*arguments)
 
     @in_component
     def test_a_denial_names_the_flag(self):
@@ -903,6 +1005,14 @@ class Tls(unittest.TestCase):
             handshake(client, server_context())
         self.assertIn("certificate verify failed", str(caught.exception))
         self.assertIn(caught.exception.verify_code, (18, 19, 20))
+
+    def test_a_peer_without_tls_is_told_as_openssl_does(self):
+        client_in, client_out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        near = client_context().wrap_bio(client_in, client_out, server_hostname="localhost")
+        client_in.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        with self.assertRaisesRegex(ssl.SSLError, "wrong version number") as caught:
+            near.do_handshake()
+        self.assertEqual(caught.exception.reason, "WRONG_VERSION_NUMBER")
 
     def test_another_name_is_refused(self):
         with self.assertRaises(ssl.SSLCertVerificationError) as caught:

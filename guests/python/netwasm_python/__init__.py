@@ -14,7 +14,8 @@ host; all that is Python in CPython stays as it is.
         +------------+------ host.py: netwasm:net/sockets, tls-engine
 
 Beside that: `descriptors.py` (`os.close()` and its like, of a socket's number),
-`loop.py`, `locks.py` and `packages.py` (the assumption that there are threads),
+`loop.py`, `inline.py`, `locks.py` and `packages.py` (the assumption that there are
+threads), `library.py` (parts of the standard library that want something else),
 the other `tls_*.py` (what `tls.py` gives as `_ssl`),
 `tls_protocol.py` and `transfers.py` (fewer copies in asyncio's TLS, fewer turns for
 a file),

@@ -340,7 +340,10 @@ def _text(host):
         raise TypeError("host name must be str, bytes or bytearray")
     if "\0" in host:
         raise ValueError("host name must not contain null character")
-    return host if host.isascii() else host.encode("idna").decode("ascii")
+    if host.isascii() and len(host) < 64 and ".." not in host and host[:1] != ".":
+        return host
+    # Refuses empty labels and long ones, too.
+    return host.encode("idna").decode("ascii")
 
 
 def _scope(text):

@@ -84,8 +84,9 @@ _PRELOADED = """
 for _name in _PRELOADED.split():
     importlib.import_module(_name)
 
-from netwasm_python import modules  # noqa: E402
+from netwasm_python import library, modules  # noqa: E402
 
+library.install()
 modules.install()
 
 

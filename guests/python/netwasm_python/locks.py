@@ -9,7 +9,13 @@ import queue
 import threading
 import time
 
-from netwasm_python import waiting
+from netwasm_python import inline, waiting
+
+# For what asyncio.run_coroutine_threadsafe() returns, and the like.
+_NEVER = (
+    "a component has no threads: this function would wait for the event loop, which "
+    "waits for it"
+)
 
 
 class Lock:
@@ -32,6 +38,8 @@ class Lock:
 
     def _wait(self, timeout):
         """Waits until the lock is free. Returns False after `timeout` seconds."""
+        if timeout == -1 and inline.waited_for:
+            raise RuntimeError(_NEVER)
         until = None if timeout == -1 else time.monotonic() + timeout
         while self._locked:
             left = None if until is None else until - time.monotonic()

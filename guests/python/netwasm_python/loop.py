@@ -11,10 +11,9 @@ import os
 import socket
 import subprocess
 import threading
-import warnings
 import _thread
 
-from netwasm_python import addresses, host, sending_files, signals, transfers
+from netwasm_python import addresses, host, inline, sending_files, signals, transfers
 
 _NO_THREADS = (
     "a component has no threads: start a task instead, or an executor, which runs a "
@@ -24,7 +23,7 @@ _INLINE = (
     "a component has no threads: an executor runs its functions at once, and the event "
     "loop waits for each"
 )
-_NO_PROCESSES = (
+NO_PROCESSES = (
     "a component starts no processes: start the command outside, and talk to it by a socket"
 )
 
@@ -80,16 +79,10 @@ async def getnameinfo(self, sockaddr, flags=0):
 
 # Threads
 
-_warned = False
-
-
 def warn_at_once():
     """Says once that a function runs at once which a thread would run natively. Called
     two calls below the program's own line."""
-    global _warned
-    if not _warned:
-        _warned = True
-        warnings.warn(_INLINE, RuntimeWarning, stacklevel=4)
+    inline.warn(_INLINE, 4)
 
 
 def submit(self, fn, /, *args, **kwargs):
@@ -102,11 +95,9 @@ def submit(self, fn, /, *args, **kwargs):
     future = concurrent.futures.Future()
     future.set_running_or_notify_cancel()
     try:
-        worker = self.__dict__.get("_worker")
-        if worker is None:
-            worker = self._worker = self._create_worker_context()
-            worker.initialize()
-        result = worker.run(self._resolve_work_item_task(fn, args, kwargs))
+        worker, context = inline.worker_of(self)
+        task = self._resolve_work_item_task(fn, args, kwargs)
+        result = inline.run(context.copy(), worker.run, task)
     except KeyboardInterrupt:
         raise
     except BaseException as error:
@@ -129,8 +120,9 @@ def _start_no_thread(*_, **__):
 # Processes
 
 
-def _start_no_process(self, *_, **__):
-    raise PermissionError(errno.EPERM, _NO_PROCESSES)
+def start_no_process(self, *_, **__):
+    """subprocess.Popen(), and all else that starts a process: refuses."""
+    raise PermissionError(errno.EPERM, NO_PROCESSES)
 
 
 # Files
@@ -188,4 +180,4 @@ def install():
         setattr(_thread, name, _start_no_thread)
     threading._start_joinable_thread = _start_no_thread
     _thread.interrupt_main = signals.interrupt_main
-    subprocess.Popen.__init__ = _start_no_process
+    subprocess.Popen.__init__ = start_no_process

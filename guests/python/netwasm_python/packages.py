@@ -1,5 +1,6 @@
 """Mends packages as they are imported: those that start threads of their own where an
-executor would do. A function of theirs runs at once, as an executor's does.
+executor would do, whose functions run at once, as an executor's do, and those that
+start processes, which say plainly that there are none.
 
 anyio is one, and beneath many: FastAPI and starlette run by it what is no coroutine
 (handlers, dependencies, background tasks, iterators) and what reads files.
@@ -9,25 +10,45 @@ import contextvars
 import importlib.abc
 import sys
 
-from netwasm_python import loop
-
-
-async def _run_at_once(cls, func, args, abandon_on_cancel=False, limiter=None):
-    """anyio.to_thread.run_sync()"""
-    await cls.checkpoint()
-    async with limiter or cls.current_default_thread_limiter():
-        loop.warn_at_once()
-        return contextvars.copy_context().run(func, *args)
+from netwasm_python import inline, loop
 
 
 def _mend_anyio(module):
     backend = getattr(module, "AsyncIOBackend", None)
-    if backend is not None:
-        backend.run_sync_in_worker_thread = classmethod(_run_at_once)
+    if backend is None:
+        return
+    set_library = getattr(module, "set_current_async_library", lambda _: None)
+
+    async def run_at_once(cls, func, args, abandon_on_cancel=False, limiter=None):
+        """anyio.to_thread.run_sync()"""
+        await cls.checkpoint()
+        async with limiter or cls.current_default_thread_limiter():
+            loop.warn_at_once()
+            context = contextvars.copy_context()
+            context.run(set_library, None)
+            return inline.run(context, func, *args)
+
+    backend.run_sync_in_worker_thread = classmethod(run_at_once)
+
+
+def _mend_multiprocessing(module):
+    module.BaseProcess.start = loop.start_no_process
+
+
+def _mend_process_pool(module):
+    def refuse(self, *_, **__):
+        # As where there are no semaphores: programs go on with threads then.
+        raise NotImplementedError(loop.NO_PROCESSES)
+
+    module.ProcessPoolExecutor.__init__ = refuse
 
 
 # By the name of a module: the function that mends it once it is loaded.
-_MENDS = {"anyio._backends._asyncio": _mend_anyio}
+_MENDS = {
+    "anyio._backends._asyncio": _mend_anyio,
+    "concurrent.futures.process": _mend_process_pool,
+    "multiprocessing.process": _mend_multiprocessing,
+}
 
 
 class _Finder(importlib.abc.MetaPathFinder):

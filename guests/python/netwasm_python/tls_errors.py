@@ -8,6 +8,18 @@ from netwasm_python.tls_constants import SSL_ERROR_WANT_READ, SSL_ERROR_WANT_WRI
 
 # Alerts that SSL 3 had already: OpenSSL's names of them say so.
 _ALERTS_OF_SSL3 = {10, 20, 30, 40, 41, 42, 43, 44, 45, 46, 47}
+# OpenSSL's reasons, which programs look at, by words of the host: the peer speaks no
+# TLS, no version of it that is allowed, no suite, or has no certificate.
+_REASONS = (
+    ("InvalidContentType", "WRONG_VERSION_NUMBER"),
+    ("UnknownProtocolVersion", "WRONG_VERSION_NUMBER"),
+    ("Tls12NotOffered", "UNSUPPORTED_PROTOCOL"),
+    ("ServerDoesNotSupportTls12Or13", "UNSUPPORTED_PROTOCOL"),
+    ("ServerTlsVersionIsDisabledByOurConfig", "UNSUPPORTED_PROTOCOL"),
+    ("SupportedVersionsExtensionRequired", "UNSUPPORTED_PROTOCOL"),
+    ("NoCipherSuitesInCommon", "NO_SHARED_CIPHER"),
+    ("did not return a certificate", "PEER_DID_NOT_RETURN_A_CERTIFICATE"),
+)
 
 
 class _Uncaught:
@@ -116,7 +128,11 @@ def raised(failure):
         )
     if type(why) is host.FailureDenied:
         return SSLPermissionError(errno.EACCES, why.value)
-    return ssl_error(SSLError, SSL_ERROR_SSL, f"[SSL] {why.value}")
+    reason = next((reason for words, reason in _REASONS if words in why.value), None)
+    if reason is None:
+        return ssl_error(SSLError, SSL_ERROR_SSL, f"[SSL] {why.value}")
+    words = reason.lower().replace("_", " ")
+    return ssl_error(SSLError, SSL_ERROR_SSL, f"[SSL: {reason}] {words}: {why.value}", reason)
 
 
 def checked(result):

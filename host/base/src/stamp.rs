@@ -133,7 +133,7 @@ mod tests {
         file.set_modified(now - Duration::from_secs(100))
             .expect("a time");
         assert!(!stamp(&path).is_settled(now));
-        // A time in the future is of another clock.
+        // A time in the future comes from another clock.
         file.set_modified(now + Duration::from_secs(100))
             .expect("a time");
         assert!(!stamp(&path).is_settled(later));

@@ -112,7 +112,7 @@ impl Trace {
     }
 }
 
-/// Side of an exchange that a span is of.
+/// Side of an exchange that a span describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// A request that was answered.

@@ -109,7 +109,7 @@ pub struct Described {
 }
 
 impl Bound {
-    /// Closes the sockets, but for their duplicates. The file stays.
+    /// Closes the sockets, but not their duplicates. The file stays.
     pub fn close(&mut self) {
         self.sockets.clear();
     }
@@ -159,7 +159,7 @@ impl Bound {
         }
     }
 
-    /// Notes that the process that the sockets are of has left them to this one,
+    /// Notes that the process that owned the sockets has left them to this one,
     /// which is to remove the file of a Unix socket in the end.
     pub fn own(&mut self) {
         if let Some(path) = self.others_file.take() {

@@ -400,8 +400,8 @@ fn server_config(files: &TlsFiles, clients: Option<&TlsClients>) -> Result<Serve
     Ok(config)
 }
 
-/// Returns the provider with these cipher suites, in this order. A version that
-/// none of them is of has all of its own.
+/// Returns the provider with these cipher suites, in this order. A version
+/// without one among them keeps all of its own.
 fn provider(ciphers: &[CipherSuite]) -> CryptoProvider {
     let mut provider = aws_lc_rs::default_provider();
     let all = std::mem::take(&mut provider.cipher_suites);

@@ -84,7 +84,7 @@ impl Cache {
         let mut own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(directory) = &*own {
             match Self::at(directory, most) {
-                // It is of the user that this process was before.
+                // It belongs to the user that this process ran as before.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
                 opened => return opened.map_err(Error::file(directory)),
             }
@@ -368,7 +368,7 @@ fn refuse(path: &Path, reason: &str) {
     tracing::warn!(path = %path.display(), "pulling again: the cached file is not used: {reason}");
 }
 
-/// Removes the least recently used files beyond a total size, but for those of
+/// Removes the least recently used files beyond a total size, except those of
 /// the last hour, and unfinished ones that were abandoned. Other processes may
 /// do so at the same time.
 fn trim(directory: &Path, most: u64, newest: &Path) -> io::Result<()> {

@@ -347,7 +347,7 @@ impl Interface {
     }
 }
 
-/// Returns the interface of a name whose version is of this line, whatever the
+/// Returns the interface of a name with a version of this line, whatever the
 /// patch.
 fn speaks<'a>(name: &'a str, line: &str) -> Option<&'a str> {
     let (interface, version) = name.split_once('@')?;

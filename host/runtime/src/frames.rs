@@ -78,7 +78,8 @@ fn short(symbol: &str) -> Option<String> {
     }
 }
 
-/// Like [`short`], of any function. If it is of a type parameter, that of its trait.
+/// Like [`short`], for any function. A function of a type parameter has the name of
+/// its trait.
 fn of_library(symbol: &str) -> Option<String> {
     let name = demangled(symbol)?;
     let of_trait = || {

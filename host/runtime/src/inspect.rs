@@ -83,7 +83,7 @@ pub struct Report {
     pub(crate) adapted: bool,
     /// Exports, with versions.
     pub(crate) exports: Vec<String>,
-    /// Imports, with versions, but for [`Self::harmless`].
+    /// Imports, with versions, except [`Self::harmless`].
     pub(crate) imports: Vec<String>,
     /// Imports that need no permission, to be told in one line.
     pub(crate) harmless: Vec<String>,

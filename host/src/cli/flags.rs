@@ -54,7 +54,7 @@ pub(super) struct Listeners {
     #[arg(long, value_name = "N", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) http_redirect_port: Option<u16>,
-    /// Mode of the files of Unix sockets, such as 660: connecting takes write permission
+    /// File mode of Unix sockets, such as 660; who may write may connect
     #[arg(long, value_name = "OCTAL", value_parser = mode, hide_short_help = true)]
     unix_mode: Option<u32>,
     /// Their owner, by name or number; only root may set another

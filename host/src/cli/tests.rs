@@ -89,7 +89,7 @@ fn short_help_fits_a_screen_and_long_help_has_all_flags() {
     );
     let long = error("run --help");
     assert!(
-        long.starts_with("Listens,") && long.contains("[default: 100ms]"),
+        long.starts_with("Runs a component ") && long.contains("[default: 100ms]"),
         "{long}"
     );
     for arg in Cli::command()

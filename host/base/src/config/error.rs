@@ -93,7 +93,7 @@ pub enum ConfigError {
     /// A protocol's name is empty, or longer than a length byte can express.
     #[error("--alpn takes a name of 1 to 255 bytes, and this has {0}")]
     Alpn(usize),
-    /// All cipher suites are of a version that is off.
+    /// All cipher suites belong to a version that is off.
     #[error("--tls-ciphers has only suites of TLS 1.2, which --tls-min-version 1.3 turns off")]
     CiphersOff,
     /// Two directories have one path in the guest.

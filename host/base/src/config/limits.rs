@@ -30,7 +30,7 @@ const MAX_RESPONSE_HEADERS: usize = 10_000;
 /// case for it: longer than a process lives, and short enough for all clocks.
 pub const NEVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Longest time-out but for [`NEVER`]: clocks overflow if they are asked for
+/// Longest time-out except [`NEVER`]: clocks overflow if they are asked for
 /// centuries.
 const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 

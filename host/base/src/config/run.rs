@@ -39,7 +39,7 @@ pub struct RunConfig {
     pub watch: bool,
     /// Files of secrets that its settings name.
     pub secrets: Vec<PathBuf>,
-    /// The configuration file; `None` if the settings are of a command line.
+    /// The configuration file; `None` if the settings come from a command line.
     pub file: Option<PathBuf>,
     /// The settings as a configuration file, without variables' values.
     pub shown: String,

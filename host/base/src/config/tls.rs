@@ -18,8 +18,8 @@ pub struct TlsFiles {
     pub alpn: Vec<Vec<u8>>,
     /// Lowest version that listeners speak.
     pub min_version: TlsVersion,
-    /// Cipher suites that listeners accept, the best first. A version that none
-    /// of them is of has all of its own.
+    /// Cipher suites that listeners accept, the best first. A version without one
+    /// among them keeps all of its own.
     pub ciphers: Vec<CipherSuite>,
     /// Trust roots of outgoing connections besides the system's.
     pub extra_roots: Vec<PathBuf>,

@@ -214,7 +214,7 @@ impl FromStr for UpstreamServer {
         };
         let address = address(place).ok_or_else(wrong)?;
         if secure && matches!(address, UpstreamAddress::Unix(_)) {
-            // A certificate is of a name, and a path is none.
+            // A certificate names a host, and a path has none.
             return Err(wrong());
         }
         Ok(Self {

@@ -346,7 +346,7 @@ impl Subscriber for EventQueue {
                 SlowClient::Wait => limits.max_write_buffer,
                 SlowClient::Drop | SlowClient::Close => slow,
             };
-            // What tells of a gap is no message.
+            // An event that tells of a gap is not a message.
             let messages = u64::from(event.gap.is_none());
             if state.ends() || state.bytes > most {
                 dropped += messages;

@@ -165,7 +165,7 @@ impl<'a> SharedHead<'a> {
         let end = begin.saturating_add(part.len());
         match end <= self.copy.len() {
             true => self.copy.slice(begin..end),
-            // It is of another place, such as an empty one of the parser's own.
+            // It lies elsewhere, such as an empty slice of the parser's own.
             false => Bytes::copy_from_slice(part),
         }
     }

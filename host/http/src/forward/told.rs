@@ -72,7 +72,7 @@ pub(super) fn add(request: &Request, tells: Tells, out: &mut impl Header) {
     }
 }
 
-/// Writes an IP address as text. Most are of IPv4, for which the formatter takes
+/// Writes an IP address as text. Most are IPv4, for which the formatter takes
 /// several times as long.
 fn ip_text(ip: IpAddr, room: &mut [u8; LONGEST_IP]) -> &[u8] {
     let mut rest = room.iter_mut();

@@ -115,20 +115,11 @@ impl Link {
         } = *exchange;
         let line = self.line(&head);
         let mut request = self.local.take_request();
-        request.head.compose(
-            head.method.as_str(),
-            request::target(&head),
-            request::authority(&head).unwrap_or_default(),
-            head.headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_bytes())),
-        );
-        request.site = request::site(&head).clone();
+        request::fill(&mut request, &head);
         request.trailers = trailers;
         request.transport = Some(Rc::clone(&self.transport));
         request.secure = self.secure;
         request.trace = line.trace();
-        request.tunnels = request::tunnels(&head);
         let mut coming = None;
         let mut tunnel = None;
         match body {

@@ -18,6 +18,7 @@ use netwasm_exchange::handler::Site;
 use netwasm_exchange::head::authority::is_authority;
 use netwasm_exchange::head::target::{self, Form};
 use netwasm_exchange::head::{Refusal, bad};
+use netwasm_exchange::request::Request;
 use netwasm_exchange::told::ErrorForm;
 use send_wrapper::SendWrapper;
 
@@ -26,6 +27,20 @@ use crate::exchange::TOO_LARGE;
 use crate::local::Local;
 use crate::spans;
 use crate::tally::Spoken;
+
+/// Writes a head into a request for a guest.
+pub(super) fn fill(request: &mut Request, head: &Parts) {
+    request.head.compose(
+        head.method.as_str(),
+        target(head),
+        authority(head).unwrap_or_default(),
+        head.headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes())),
+    );
+    request.site = site(head).clone();
+    request.tunnels = tunnels(head);
+}
 
 /// Returns the form of an error for the client.
 pub(super) fn error_form(head: &Parts) -> ErrorForm {

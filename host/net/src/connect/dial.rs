@@ -70,8 +70,8 @@ impl Reach {
 ///
 /// # Errors
 /// Fails if `--max-outgoing` connections exist already, and the worker keeps none
-/// that can give way, if the policy denies all addresses, if there are none, or if none answers. If several were tried,
-/// the error is that of the last.
+/// that can give way, if the policy denies all addresses, if there are none, or if
+/// none answers. If several were tried, the error is that of the last.
 pub async fn dial(
     worker: &Worker,
     endpoint: &Endpoint,

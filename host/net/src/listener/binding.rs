@@ -96,7 +96,7 @@ fn take_passed(name: &str, kind: ListenerKind, limits: &Limits) -> Result<Vec<Bo
             }));
         }
         if kind != ListenerKind::Udp {
-            // The socket listens already, but for another length of the backlog.
+            // It listens already. This sets the length of the backlog.
             socket.listen(limits.backlog)?;
         }
         socket.set_nonblocking(true)?;

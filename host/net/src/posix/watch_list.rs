@@ -87,7 +87,7 @@ impl WatchList {
         else {
             return;
         };
-        // The number is in the list, so nothing can fail but for want of memory.
+        // The number is in the list, so only a lack of memory can fail this.
         let _ = epoll::modify(&self.epoll, fd, EventData::new_u64(number.into()), flags);
     }
 

@@ -1,9 +1,9 @@
-//! Requests that guests make, where wasmtime-wasi-http's functions are in want
-//! of something.
+//! Requests that guests make, where wasmtime-wasi-http's functions lack
+//! something.
 //!
 //! `set-path-with-query`, 0.2 and 0.3, takes `*` too: asterisk-form (RFC 9112,
-//! section 3.2.4). That it is of OPTIONS alone is seen to when the request is
-//! sent.
+//! section 3.2.4). Only OPTIONS may have it, which is checked when the request
+//! is sent.
 //!
 //! `outgoing-handler.handle` of 0.2 has the log told of a body that failed. An
 //! `outgoing-body` that is dropped, and not given to `finish`, is an error by the

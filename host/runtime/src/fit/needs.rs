@@ -51,8 +51,8 @@ const CONFIG: &str = "--config-var NAME=VALUE";
 const KEYVALUE: &str = "--keyvalue NAME=memory:";
 const OTLP: &str = "--otlp URL";
 
-/// Flags in the order in which they are told. Names may be looked up that may be
-/// connected or sent to, so that their flag is of use alone.
+/// Flags in the order in which they are shown. A flag for connecting or sending
+/// also allows look-ups of its names, so it needs no other.
 const FLAGS: [&str; 9] = [
     CONNECT, UDP, RESOLVE, LISTEN, DIR, BLOBSTORE, KEYVALUE, CONFIG, OTLP,
 ];

@@ -1,5 +1,5 @@
 //! The standard interfaces for async guests, whose functions may wait. While one
-//! does, its instance does nothing else: the interfaces are of before WASI 0.3.
+//! does, its instance does nothing else: the interfaces are older than WASI 0.3.
 
 use std::rc::Rc;
 

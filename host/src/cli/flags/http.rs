@@ -73,11 +73,11 @@ pub(in crate::cli) struct Http {
     /// Its instances at once for one connection [default: a quarter of --max-connections]
     #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
     max_connection_instances: Option<usize>,
-    /// Bytes from all HTTP/2 clients together that may wait for guests to read them
+    /// Bytes from all HTTP/2 clients that may wait for guests to read them
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB")]
     #[arg(hide_short_help = true)]
     max_unread: usize,
-    /// Send interim responses such as 103 to HTTP/1.1 clients too; some mistake one for the answer
+    /// Send interim responses such as 103 to HTTP/1.1 clients too, some of which misread them
     #[arg(long, hide_short_help = true)]
     send_informational: bool,
 }

@@ -16,13 +16,13 @@ pub(in crate::cli) struct LimitFlags {
     /// How long the guest may compute for an event
     #[arg(long, value_name = "TIME", value_parser = time, default_value = "100ms")]
     event_timeout: Duration,
-    /// Connections at once; idle HTTP ones make room [default: by files, memory]
+    /// Connections at once; idle HTTP ones yield [default: by files, memory]
     #[arg(long, value_name = "N", value_parser = count)]
     max_connections: Option<usize>,
     /// Outgoing connections at once, counted apart [default: what open files allow]
     #[arg(long, value_name = "N", value_parser = count, hide_short_help = true)]
     max_outgoing: Option<usize>,
-    /// Connections that wait in the kernel to be accepted
+    /// Connections that may wait to be accepted
     #[arg(long, value_name = "N", default_value = "1024", hide_short_help = true)]
     #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,

@@ -130,8 +130,8 @@ pub(super) static TOPICS: [Topic; 24] = [
     },
     Topic {
         name: "reloading",
-        about: "new settings, components and binaries without a lost connection; the end",
-        parts: &[Section("Reload"), Section("The end")],
+        about: "new settings, components and binaries without a lost connection; shutdown",
+        parts: &[Section("Reload"), Section("Shutdown")],
     },
     Topic {
         name: "systemd",

@@ -247,7 +247,7 @@ fn readers_alone_are_told_that_messages_of_other_processes_may_be_missing() {
         assert!(text.contains("event: gap\ndata: unknown\nid: "), "{text}");
         until("the message", || other.0.get() > 0).await;
         assert_eq!(other.0.get(), 1);
-        // What tells of a gap does not count as a message.
+        // An event that tells of a gap does not count as a message.
         let meters = &worker.thread.env.counters.meters;
         let sent = || meters.totals().of(Measure::MessagesSent);
         assert_eq!(sent(), 1);

@@ -286,6 +286,41 @@ impl AnsweringStream {
         told.await
     }
 
+    /// Waits for the next frame of a body, which is `first` if that is there.
+    ///
+    /// # Errors
+    /// Fails if the client resets the stream, or the guest exits.
+    async fn next_frame(
+        &self,
+        stream: &mut SendStream<Bytes>,
+        body: &mut BoxContent,
+        first: &mut Option<FirstFrame>,
+    ) -> Result<FirstFrame, Broken> {
+        let next = poll_fn(|cx| {
+            // An upstream would wait for the rest. A guest is told.
+            if self.is_forwarded
+                && let Some(refusal) = self.incoming.refusal()
+            {
+                return Poll::Ready(Err(Broken::Refused(refusal)));
+            }
+            if let Some(frame) = first.take() {
+                return Poll::Ready(Ok(frame));
+            }
+            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                return Poll::Ready(Ok(frame));
+            }
+            if stream.poll_reset(cx).is_ready() {
+                return Poll::Ready(Err(Broken::Client(Stopped::Left)));
+            }
+            self.reply.watch(cx);
+            match self.reply.is_broken() || self.reply.has_returned() {
+                true => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
+                false => Poll::Pending,
+            }
+        });
+        next.await
+    }
+
     /// Sends a body while it is made.
     pub(super) async fn send_body(
         &self,
@@ -323,28 +358,7 @@ impl AnsweringStream {
                 // The guest may wait for this before it sets its trailers.
                 tell_sent(told);
             }
-            let next = poll_fn(|cx| {
-                // An upstream would wait for the rest. A guest is told.
-                if self.is_forwarded
-                    && let Some(refusal) = self.incoming.refusal()
-                {
-                    return Poll::Ready(Err(Broken::Refused(refusal)));
-                }
-                if let Some(frame) = first.take() {
-                    return Poll::Ready(Ok(frame));
-                }
-                if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-                    return Poll::Ready(Ok(frame));
-                }
-                if stream.poll_reset(cx).is_ready() {
-                    return Poll::Ready(Err(Broken::Client(Stopped::Left)));
-                }
-                self.reply.watch(cx);
-                match self.reply.is_broken() || self.reply.has_returned() {
-                    true => Poll::Ready(Err(Broken::Guest(UNFINISHED))),
-                    false => Poll::Pending,
-                }
-            });
+            let next = self.next_frame(stream, body, first);
             let next = timeout(limit, next).await.unwrap_or(match all {
                 // The trailers did not come in time, so there are none.
                 true => Ok(None),

@@ -1,5 +1,5 @@
 //! `wasi:blobstore` for guests that await: the containers of `--blobstore`. The
-//! interface is of before WASI 0.3, so an instance waits for each call. The work
+//! interface is older than WASI 0.3, so an instance waits for each call. The work
 //! is done on threads that may block. Work that may take long is bounded in its
 //! number, and ends with the instance.
 
