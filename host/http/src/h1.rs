@@ -460,7 +460,7 @@ impl Future for Driver {
                 }
                 Stage::Http2(connection) => {
                     let lost = ready!(connection.poll(cx));
-                    // Its last poll has set that.
+                    // As of its last poll, and no request has begun since.
                     let was_idle = transport.idle.get();
                     match lost {
                         None if was_idle && this.thread().closes_idle() => this.end_idle(),
