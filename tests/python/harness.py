@@ -185,7 +185,9 @@ def main(description, listed):
     parser = argparse.ArgumentParser(description=description.split("\n\n")[0])
     parser.add_argument("netwasm", type=pathlib.Path)
     parser.add_argument("--interpreter", type=pathlib.Path)
-    parser.add_argument("--only", default="", help="the tests whose names have this word, or one of several, by commas")
+    parser.add_argument(
+        "--only", default="", help="the tests whose names have this word, or one of WORD,WORD"
+    )
     options = parser.parse_args()
     netwasm = options.netwasm.resolve()
     work = ROOT / "target/python"
