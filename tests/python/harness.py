@@ -185,7 +185,9 @@ def main(description, listed):
     parser = argparse.ArgumentParser(description=description.split("\n\n")[0])
     parser.add_argument("netwasm", type=pathlib.Path)
     parser.add_argument("--interpreter", type=pathlib.Path)
-    parser.add_argument("--only", default="", help="the tests whose names have this word")
+    parser.add_argument(
+        "--only", default="", help="the tests whose names have this word, or one of WORD,WORD"
+    )
     options = parser.parse_args()
     netwasm = options.netwasm.resolve()
     work = ROOT / "target/python"
@@ -201,7 +203,7 @@ def main(description, listed):
     run = Runner(netwasm, interpreter.resolve(), work)
     failed = []
     for function in listed:
-        if options.only not in function.__name__:
+        if not any(word in function.__name__ for word in options.only.split(",")):
             continue
         print(f"-- {function.__doc__}", flush=True)
         try:

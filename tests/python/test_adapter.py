@@ -10,8 +10,10 @@ import asyncio
 import contextvars
 import errno
 import gc
+import getpass
 import hashlib
 import importlib.resources
+import io
 import os
 import queue
 import select
@@ -409,6 +411,7 @@ class Signals(unittest.TestCase):
             signal.raise_signal(signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
             self.assertEqual(seen, [signal.SIGTERM] * 2)
+            self.assertEqual([type(number) for number in seen], [int, int])
         finally:
             signal.signal(signal.SIGTERM, before)
 
@@ -809,6 +812,14 @@ class Component(unittest.TestCase):
             multiprocessing.Process(target=print).start()
         with self.assertRaisesRegex(NotImplementedError, "no processes"):
             concurrent.futures.ProcessPoolExecutor()
+        # hypercorn imports it, and has workers only where it is told to.
+        import multiprocessing.synchronize
+
+        with self.assertRaisesRegex(PermissionError, "no processes"):
+            multiprocessing.Event()
+
+    def test_the_user_has_a_name(self):
+        self.assertTrue(getpass.getuser())
 
     def test_a_server_with_a_thread_for_each_connection_serves(self):
         class Echo(socketserver.StreamRequestHandler):
@@ -832,6 +843,7 @@ class Component(unittest.TestCase):
             file.write(b"some bytes")
             file.seek(5)
             self.assertEqual(file.read(), b"bytes")
+            self.assertIsInstance(file, io.BufferedRandom)
         with tempfile.TemporaryFile("w+", encoding="utf-8") as file:
             file.write("größer")
             file.seek(0)
@@ -849,7 +861,8 @@ class Component(unittest.TestCase):
         for digest, password, salt, rounds, key in (
             ("sha1", b"password", b"salt", 2, "ea6c014dc72d6f8ccd1ed92ace1d41f0d8de8957"),
             ("sha1", b"pass\0word", b"sa\0lt", 4096, "56fa6aa75548099dcc37d7f03425e0c3"),
-            ("sha256", b"passwd", b"salt", 1, "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
+            ("sha256", b"passwd", b"salt", 1,
+             "55ac046e56e3089fec1691c22544b605f94185216dde0465e68b9d57c20dacbc"
              "49ca9cccf179b645991664b39d77ef317c71b845b1e30bd509112041d3a19783"),
         ):
             made = hashlib.pbkdf2_hmac(digest, password, salt, rounds, len(key) // 2)
@@ -895,7 +908,7 @@ class Component(unittest.TestCase):
 
     def test_all_of_the_library_can_be_imported(self):
         for name in ("sqlite3", "xml.etree.ElementTree", "decimal", "zipfile", "csv", "wsgiref",
-                     "http.server", "smtplib", "concurrent.futures", "statistics", "tomllib"):
+                     "http.server", "smtplib", "concurrent.futures", "statistics", "tomllib", "pydoc", "pdb"):
             with self.subTest(name):
                 __import__(name)
 

@@ -1,16 +1,19 @@
-"""Parts of the standard library that want a thread, OpenSSL or a folder, and can do
-without.
+"""Parts of the standard library that want a thread, OpenSSL, a folder or the names of
+users, and can do without.
 """
 
 import errno
+import getpass
 import hashlib
 import hmac
 import io
 import operator
 import socketserver
+import sys
 import tempfile
+import types
 
-from netwasm_python import inline
+from netwasm_python import inline, loop
 
 _ONE_AFTER_ANOTHER = (
     "a component has no threads: socketserver serves one connection after another"
@@ -58,7 +61,7 @@ def _temporary_file(
         try:
             tempfile.gettempdir()
         except FileNotFoundError:
-            file = io.BytesIO()
+            file = io.BufferedRandom(io.BytesIO())
             if "b" in mode:
                 return file
             return io.TextIOWrapper(file, encoding=encoding, newline=newline, errors=errors)
@@ -74,6 +77,28 @@ def _default_folder(*arguments):
         raise FileNotFoundError(errno.ENOENT, f"{error.strerror}; {_NO_FOLDER}") from None
 
 
+def _user():
+    """getpass.getuser(), where no variable names the user."""
+    try:
+        return _stock_user()
+    except OSError:
+        return "nobody"
+
+
+def _semaphores():
+    """Makes the C module `_multiprocessing`: packages import what is built on it, and
+    use it only when they start processes."""
+    made = types.ModuleType("_multiprocessing")
+
+    class SemLock:
+        SEM_VALUE_MAX = 0x7FFF_FFFF
+        __init__ = loop.start_no_process
+
+    made.SemLock, made.sem_unlink, made.flags = SemLock, loop.start_no_process, {}
+    return made
+
+
+_stock_user = getpass.getuser
 _stock_temporary_file = tempfile.TemporaryFile
 _stock_default_folder = tempfile._get_default_tempdir
 
@@ -85,3 +110,5 @@ def install():
         hashlib.__all__ += ("pbkdf2_hmac",)
     tempfile.TemporaryFile = _temporary_file
     tempfile._get_default_tempdir = _default_folder
+    getpass.getuser = _user
+    sys.modules.setdefault("_multiprocessing", _semaphores())

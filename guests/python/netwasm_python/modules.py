@@ -18,7 +18,6 @@ import zlib
 _LEFT_OUT = {
     "__phello__",
     "__pycache__",
-    "_pyrepl",
     "config-3.14-wasm32-wasi",
     "curses",
     "ensurepip",

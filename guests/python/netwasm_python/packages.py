@@ -3,7 +3,8 @@ executor would do, whose functions run at once, as an executor's do, and those t
 start processes, which say plainly that there are none.
 
 anyio is one, and beneath many: FastAPI and starlette run by it what is no coroutine
-(handlers, dependencies, background tasks, iterators) and what reads files.
+(handlers, dependencies, background tasks, iterators) and what reads files. aiosqlite is
+another.
 """
 
 import contextvars
@@ -31,6 +32,34 @@ def _mend_anyio(module):
     backend.run_sync_in_worker_thread = classmethod(run_at_once)
 
 
+def _mend_aiosqlite(module):
+    class Queue:
+        """Stands in for the queue of a connection's thread, and for the thread."""
+
+        def put_nowait(self, entry):
+            future, function = entry if isinstance(entry, tuple) else (None, lambda: None)
+            loop.warn_at_once()
+            try:
+                result = inline.run(contextvars.Context(), function)
+            except Exception as error:
+                if future is not None:
+                    future.set_exception(error)
+            else:
+                if future is not None:
+                    future.set_result(result)
+
+    class Thread:
+        def __init__(self, *_, **__):
+            pass
+
+        def start(self):
+            """Nothing is left to do for it."""
+
+    module.SimpleQueue, module.Thread = Queue, Thread
+    # A connection was a thread itself before 0.22.
+    module.Connection.start = Thread.start
+
+
 def _mend_multiprocessing(module):
     module.BaseProcess.start = loop.start_no_process
 
@@ -45,6 +74,7 @@ def _mend_process_pool(module):
 
 # By the name of a module: the function that mends it once it is loaded.
 _MENDS = {
+    "aiosqlite.core": _mend_aiosqlite,
     "anyio._backends._asyncio": _mend_anyio,
     "concurrent.futures.process": _mend_process_pool,
     "multiprocessing.process": _mend_multiprocessing,

@@ -54,6 +54,7 @@ def deliver():
 def raise_signal(signalnum, /):
     """Does what a signal's handler does, at once."""
     _check(signalnum)
+    signalnum = int(signalnum)
     if _wakeup >= 0:
         # A full socket has woken its reader already.
         _host.call(_host.SEND, [_wakeup, bytes((signalnum,))])
