@@ -19,6 +19,7 @@ use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, Reply, Sent};
 
 use super::AnsweringStream;
+use crate::h2::incoming::IncomingEnd;
 use crate::h2::line::LogLine;
 use crate::h2::link;
 use crate::h2::sending::{Stopped, send_bytes};
@@ -289,7 +290,8 @@ impl AnsweringStream {
     /// Waits for the next frame of a body, which is `first` if that is there.
     ///
     /// # Errors
-    /// Fails if the client resets the stream, or the guest exits.
+    /// Fails if the client resets the stream, if the guest exits, or if the rest of a
+    /// forwarded request is refused.
     async fn next_frame(
         &self,
         stream: &mut SendStream<Bytes>,
@@ -299,7 +301,7 @@ impl AnsweringStream {
         let next = poll_fn(|cx| {
             // An upstream would wait for the rest. A guest is told.
             if self.is_forwarded
-                && let Some(refusal) = self.incoming.refusal()
+                && let Poll::Ready(IncomingEnd::Refused(refusal)) = self.incoming.poll_end(cx)
             {
                 return Poll::Ready(Err(Broken::Refused(refusal)));
             }
