@@ -11,9 +11,7 @@ pub enum ConfigError {
     /// There is nothing to listen on, and the component is not a program. That
     /// is known once the component is read. The value is the flags of listeners
     /// that drive it.
-    #[error(
-        "nothing to listen on: give {0} with PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH"
-    )]
+    #[error("nothing to listen on: give {0} with {forms}", forms = address_forms(.0))]
     NoListener(String),
     /// `--isolation request` for a listener that has no requests.
     #[error("--isolation request is for --http and --https: {0} has connections, not requests")]
@@ -143,4 +141,36 @@ pub enum ConfigError {
         /// `--max-write-buffer`.
         max: usize,
     },
+}
+
+/// Returns the forms of addresses of listeners with these flags.
+fn address_forms(flags: &str) -> &'static str {
+    match (flags, flags.contains("--udp")) {
+        ("--udp", _) => "PORT (of localhost), IP:PORT or [IPV6]:PORT",
+        (_, true) => "PORT (of localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH",
+        (_, false) => "PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listener_of_datagrams_is_offered_no_path() {
+        for (flags, told) in [
+            (
+                "--udp",
+                "give --udp with PORT (of localhost), IP:PORT or [IPV6]:PORT",
+            ),
+            ("--tcp or --tls", "[IPV6]:PORT or unix:PATH"),
+            (
+                "--tcp or --tls, or --udp",
+                "[IPV6]:PORT or, not for --udp, unix:PATH",
+            ),
+        ] {
+            let message = ConfigError::NoListener(flags.to_owned()).to_string();
+            assert!(message.ends_with(told), "{message}");
+        }
+    }
 }
