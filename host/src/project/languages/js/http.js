@@ -66,8 +66,9 @@ export class Request extends Body {
   }
 
   async json() {
+    const text = await this.text();
     try {
-      return await super.json();
+      return JSON.parse(text);
     } catch (error) {
       malformed.add(error);
       throw error;

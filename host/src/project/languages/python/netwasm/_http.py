@@ -129,7 +129,7 @@ class Request:
         which answers 400 unless the handler catches it."""
         try:
             return json.loads(self.body)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise _BadBody(400, f"the body is not JSON: {error}") from error
 
     def _keep(self) -> None:
