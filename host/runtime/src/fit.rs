@@ -54,8 +54,8 @@ const LISTENING: [(&str, &str, &[ListenerKind]); 7] = [
 ];
 
 /// Where an author sees a component that fits.
-const SHOWN: &str = "`netwasm new NAME --tcp`, `--udp`, `--http`, `--stream` or `--program` makes \
-                     a project of one that runs";
+const SHOWN: &str = "`netwasm new NAME --tcp`, `--udp`, `--http`, `--websocket`, `--stream` or \
+                     `--program` makes a project of one that runs";
 
 /// The event handlers of HTTP requests, and of WebSocket connections.
 const HTTP_HANDLER: &str = "netwasm:net/http-handler";

@@ -53,8 +53,8 @@ fn a_component_without_a_handler_is_told_what_it_exports() {
             "it exports none of netwasm:net/http-handler, netwasm:net/stream-handler, \
              netwasm:net/tcp-handler, netwasm:net/udp-handler, netwasm:net/websocket-handler, \
              wasi:cli/run, wasi:http/handler, wasi:http/incoming-handler; it exports nothing; `netwasm new \
-             NAME --tcp`, `--udp`, `--http`, `--stream` or `--program` makes a project of one \
-             that runs",
+             NAME --tcp`, `--udp`, `--http`, `--websocket`, `--stream` or `--program` makes a \
+             project of one that runs",
         ),
         (
             &["x:y/z@0.2.6"],
@@ -62,7 +62,7 @@ fn a_component_without_a_handler_is_told_what_it_exports() {
              netwasm:net/tcp-handler, netwasm:net/udp-handler, netwasm:net/websocket-handler, \
              wasi:cli/run, wasi:http/handler, wasi:http/incoming-handler; it exports x:y/z@0.2.6, for \
              another host or component to call; `netwasm new NAME --tcp`, `--udp`, `--http`, \
-             `--stream` or `--program` makes a project of one that runs",
+             `--websocket`, `--stream` or `--program` makes a project of one that runs",
         ),
         (
             &["netwasm:net/tcp-handler@0.1.0"],
