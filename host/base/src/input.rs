@@ -106,7 +106,7 @@ mod tests {
         let refused = read(Input::open_for(&path, SHORT).expect("it is opened"));
         let refused = refused.expect_err("nobody writes");
         assert_eq!(refused.kind(), io::ErrorKind::TimedOut);
-        // One that is held open, and gets nothing more.
+        // A writer that holds it open, and writes nothing more.
         let held = File::options().read(true).write(true).open(&path);
         let mut held = held.expect("it is opened");
         let input = Input::open_for(&path, SHORT).expect("it is opened");
