@@ -172,7 +172,7 @@ fn isolation(metadata: &Value, manifest: &Path) -> Result<Option<String>, String
         Value::Null => Ok(None),
         Value::String(wanted) => Ok(Some(wanted.clone())),
         _ => Err(format!(
-            "{}: its isolation is no word: write isolation = \"worker\"",
+            "{}: its isolation is not a text: write isolation = \"worker\"",
             manifest.display()
         )),
     }

@@ -78,7 +78,7 @@ impl Component {
         // The host takes a plain word for the name of a built-in component.
         match path.canonicalize() {
             Ok(path) => Self::from_source(Source::Named(path.into())),
-            Err(error) => panic!("'{}' is no component: {error}", path.display()),
+            Err(error) => panic!("'{}' is not a component: {error}", path.display()),
         }
     }
 

@@ -362,7 +362,7 @@ impl Server {
         let address = self.url(listener)?;
         address
             .parse()
-            .map_err(|_| format!("the host listens on {address:?}, which is no address"))
+            .map_err(|_| format!("the host listens on {address:?}, which is not an address"))
     }
 
     /// Returns what follows the scheme in the URL of a listener.
