@@ -105,7 +105,7 @@ fn many_containers_are_the_sub_directories_of_one_directory() {
     printed(&run("remove new"));
     assert!(!root.path().join("new").exists());
     let done = run("create ..");
-    assert!(done.stdout.contains("no name of a container"), "{done:#?}");
+    assert!(done.stdout.contains("is not a container name"), "{done:#?}");
 }
 
 #[test]

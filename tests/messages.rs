@@ -118,6 +118,10 @@ fn help_and_version_are_commands_too() {
     }
     // The guest's own.
     mistaken("run echo -- help", &["nothing to listen on"]);
+    mistaken(
+        "run router",
+        &["nothing to listen on: give --http or --https with PORT"],
+    );
 }
 
 #[test]

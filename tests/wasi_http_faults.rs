@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use crate::harness::http2::{Http2, ask};
-use crate::harness::{Run, Server, TcpPeer, eventually, message, pattern, post, slowly};
+use crate::harness::{
+    Run, Server, TcpPeer, directory, eventually, message, pattern, post, slowly, write,
+};
 
 const PROBES: [&str; 2] = ["proxy-probe", "service-probe"];
 
@@ -32,6 +34,46 @@ fn a_guest_that_fails_costs_its_request_and_nothing_else() {
         server.log.wait_for(&["DestinationNotFound"]);
         server.log.wait_for(&["--event-timeout"]);
         drop(peer);
+        server.stop();
+    }
+}
+
+#[test]
+fn a_guest_that_never_starts_or_never_ends_a_call_is_ended_with_the_flag_that_says_when() {
+    // It computes for ever in its start function, or after it has returned.
+    let never = "(loop $on (br $on))";
+    let start = format!("(func $start {never}) (start $start)");
+    for (start, after, status, told) in [
+        (&*start, "", 503, "no instance for a request"),
+        ("", never, 504, "the guest trapped"),
+    ] {
+        let scratch = directory();
+        let component = format!(
+            r#"(component
+                (import "wasi:http/types@0.2.0" (instance $types
+                    (export "incoming-request" (type (sub resource)))
+                    (export "response-outparam" (type (sub resource)))))
+                (alias export $types "incoming-request" (type $request))
+                (alias export $types "response-outparam" (type $out))
+                (core module $code
+                    {start}
+                    (func (export "handle") (param i32 i32))
+                    (func (export "after") {after}))
+                (core instance $code (instantiate $code))
+                (type $own-request (own $request))
+                (type $own-out (own $out))
+                (func $handle (param "request" $own-request) (param "response-out" $own-out)
+                    (canon lift (core func $code "handle")
+                        (post-return (core func $code "after"))))
+                (instance $handler (export "handle" (func $handle)))
+                (export "wasi:http/incoming-handler@0.2.0" (instance $handler)))"#
+        );
+        let file = write(scratch.path(), "never.wat", component);
+        let server = Run::component(&file).http().start();
+        assert_eq!(server.connect_http().fetch("/").status, status);
+        server
+            .log
+            .wait_for(&[told, "took longer", "--event-timeout"]);
         server.stop();
     }
 }

@@ -188,14 +188,29 @@ pub fn finish(last: Option<&str>) -> io::Result<()> {
 struct Lines(Spool);
 
 impl io::Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.put(line.to_vec());
-        Ok(line.len())
+    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
+        self.0.put(in_a_line(record));
+        Ok(record.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Returns a record of the log as one line. The text of an error may have several, as
+/// of a library, or of a server that wrote it.
+fn in_a_line(record: &[u8]) -> Vec<u8> {
+    let text = record.strip_suffix(b"\n").unwrap_or(record);
+    let breaks = |byte: &u8| matches!(byte, b'\n' | b'\r');
+    if !text.iter().any(breaks) {
+        return record.to_vec();
+    }
+    let parts = text.split(breaks).map(<[u8]>::trim_ascii);
+    let parts: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
+    let mut line = parts.join(&b' ');
+    line.push(b'\n');
+    line
 }
 
 /// Returns the filter. It shows lines of netwasm and the guest by verbosity,
@@ -212,6 +227,20 @@ fn directives(verbosity: Verbosity) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_is_one_line() {
+        for (record, line) in [
+            ("all of it\n", "all of it\n"),
+            (" as it  is \n", " as it  is \n"),
+            ("one\n  two\r\n\nthree\n\n", "one two three\n"),
+            ("\n", "\n"),
+            ("", ""),
+        ] {
+            let told = in_a_line(record.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&told), line, "{record:?}");
+        }
+    }
 
     #[test]
     fn each_v_shows_more_of_ours_and_no_more_of_the_libraries() {

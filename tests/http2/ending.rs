@@ -1,11 +1,13 @@
 //! Ends: of a client, of its session, and of the server.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use rustix::process::Signal;
 
 use super::{awaiting, probe};
 use crate::harness::http2::{self, ask, read};
-use crate::harness::{Client, Http2, Run, TcpPeer};
+use crate::harness::{Client, Http2, Run, TcpPeer, took_less};
 
 /// Asks for a path on a stream. True if the head of the response ends the stream.
 fn head_ends(peer: &mut TcpPeer, stream: u32, path: &str) -> bool {
@@ -217,4 +219,18 @@ fn idle_connections_end_with_the_server() {
     server.signal(Signal::TERM);
     client.ends().expect("a good end");
     assert!(server.wait().success());
+}
+
+/// The client acknowledges nothing, and keeps its side open.
+#[test]
+fn an_idle_client_that_says_nothing_does_not_hold_up_the_end() {
+    let mut server = probe();
+    let mut peer = server.connect_http();
+    http2::begin(&mut peer);
+    assert!(!head_ends(&mut peer, 1, "/request"));
+    http2::next_of(&mut peer, http2::DATA);
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    assert!(server.wait().success());
+    took_less(begun, Duration::from_secs(3));
 }

@@ -460,7 +460,12 @@ impl Future for Driver {
                 }
                 Stage::Http2(connection) => {
                     let lost = ready!(connection.poll(cx));
-                    this.lose(&lost)
+                    // As of its last poll, and no request has begun since.
+                    let was_idle = transport.idle.get();
+                    match lost {
+                        None if was_idle && this.thread().closes_idle() => this.end_idle(),
+                        lost => this.lose(&lost),
+                    }
                 }
                 Stage::Lingering(linger) => {
                     ready!(linger.poll(&transport, cx));

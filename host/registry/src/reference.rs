@@ -262,15 +262,15 @@ mod tests {
         for (text, told) in [
             ("oci://host", "has no name"),
             ("oci://host/", "has no name"),
-            ("oci:///name", "is no registry"),
-            ("oci://host:port/name", "is no registry"),
-            ("oci://user@host/name", "is no digest"),
+            ("oci:///name", "is not a registry"),
+            ("oci://host:port/name", "is not a registry"),
+            ("oci://user@host/name", "is not a"),
             ("oci://host/Name", "lower-case"),
             ("oci://host/a//b", "lower-case"),
             ("oci://host/a/../b", "lower-case"),
             ("oci://host/a-", "lower-case"),
-            ("oci://host/a:-b", "is no tag"),
-            ("oci://host/a:", "is no tag"),
+            ("oci://host/a:-b", "is not a tag"),
+            ("oci://host/a:", "is not a tag"),
             ("oci://host/a@sha256:12", "64 hexadecimal"),
         ] {
             let error = text.parse::<Reference>().expect_err(text);

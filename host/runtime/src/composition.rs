@@ -198,7 +198,7 @@ mod tests {
         let told = told.expect_err("it does not fit");
         assert!(
             told.starts_with(
-                "user imports a:b/c@1.0.0, and the a:b/c@1.0.2 that owner exports is of another \
+                "user imports a:b/c@1.0.0, and the a:b/c@1.0.2 that owner exports has another \
                  form: "
             ),
             "{told}"

@@ -78,10 +78,8 @@ impl LoadedComponent {
             name: name.clone(),
             reason,
         };
-        fit::check(&component, &engine, kind, &config.listeners).map_err(wrong)?;
-        if kind != Kind::Command && config.listeners.is_empty() {
-            return Err(ConfigError::NoListener.into());
-        }
+        let fits = fit::check(&component, &engine, kind, &config.listeners);
+        fits.map_err(|misfit| misfit.of(&name))?;
         if config.isolation == Some(Isolation::Request) && !kind.answers_requests() {
             return Err(ConfigError::NotOfRequests.into());
         }

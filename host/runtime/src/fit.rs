@@ -6,7 +6,8 @@ mod needs;
 
 use std::collections::BTreeSet;
 
-use netwasm_base::config::{ListenerConfig, ListenerKind};
+use netwasm_base::config::{ConfigError, ListenerConfig, ListenerKind};
+use netwasm_base::error::Error;
 use wasmtime::Engine;
 use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
@@ -85,6 +86,25 @@ const COMPLETING: [(&str, &str, &str); 10] = [
     ("websocket-client", "connect", "websocket-handler"),
 ];
 
+/// Why a component cannot run with its listeners.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Misfit {
+    /// The component is at fault, or a listener that it has no handler for.
+    Component(String),
+    /// There is no listener; these flags give one.
+    NoListener(String),
+}
+
+impl Misfit {
+    /// Returns it as an error of the component with this name.
+    pub(crate) fn of(self, name: &str) -> Error {
+        match self {
+            Self::Component(reason) => Error::component(name, reason),
+            Self::NoListener(flags) => ConfigError::NoListener(flags).into(),
+        }
+    }
+}
+
 /// Checks that this host drives the component, and that the listeners fit it.
 ///
 /// A component may offer more than a run uses: an export that no listener
@@ -97,17 +117,17 @@ pub(crate) fn check(
     engine: &Engine,
     kind: Kind,
     listeners: &[ListenerConfig],
-) -> Result<(), String> {
+) -> Result<(), Misfit> {
     let interface = Interface::of(component, engine);
-    interface.check_world(kind)?;
-    interface.check_listeners(kind, listeners)?;
+    interface.check_world(kind).map_err(Misfit::Component)?;
+    interface.check_driven(kind, listeners)?;
     interface.tell_unused(kind, listeners);
     Ok(())
 }
 
 /// Checks that the listeners fit a component with these exports, before it is
 /// compiled, which may take a minute. Leaves a component without a handler to
-/// [`check`], which says more of it. Returns true if listeners drive it.
+/// [`check`], which says more of it.
 ///
 /// # Errors
 /// Those of [`check`] that need no more than the exports.
@@ -115,18 +135,16 @@ pub(crate) fn check_exports(
     exports: &[String],
     kind: Kind,
     listeners: &[ListenerConfig],
-) -> Result<bool, String> {
+) -> Result<(), Misfit> {
     let interface = Interface {
         exports: exports.to_vec(),
         ..Interface::default()
     };
-    let is_driven = LISTENING
-        .iter()
-        .any(|(handler, ..)| interface.handles(handler));
-    if is_driven && kind != Kind::Command {
-        interface.check_listeners(kind, listeners)?;
+    let mut handlers = LISTENING.iter().map(|(handler, ..)| handler);
+    if kind == Kind::Command || !handlers.any(|handler| interface.handles(handler)) {
+        return Ok(());
     }
-    Ok(is_driven)
+    interface.check_driven(kind, listeners)
 }
 
 /// Imports and exports of a component, by name.
@@ -261,6 +279,20 @@ impl Interface {
         }
     }
 
+    /// Checks that there are listeners, and that they fit.
+    fn check_driven(&self, kind: Kind, listeners: &[ListenerConfig]) -> Result<(), Misfit> {
+        self.check_listeners(kind, listeners)
+            .map_err(Misfit::Component)?;
+        if kind == Kind::Command || !listeners.is_empty() {
+            return Ok(());
+        }
+        let asked = LISTENING
+            .iter()
+            .filter(|(handler, ..)| self.is_asked_for(handler, kind) && self.handles(handler));
+        let given: Vec<_> = asked.map(|(.., kinds)| flags(kinds)).collect();
+        Err(Misfit::NoListener(given.join(", or ")))
+    }
+
     pub(crate) fn check_listeners(
         &self,
         kind: Kind,
@@ -331,9 +363,16 @@ impl Interface {
         for plug in plugs {
             command.push_str(&format!(" --plug {}", quoted(plug)));
         }
+        // Listeners of TCP cannot share a port, and one of UDP has ports of its own.
+        let mut ports = 8888..;
         for (handler, _, kinds) in LISTENING {
             if kind != Kind::Command && self.is_asked_for(handler, kind) && self.handles(handler) {
-                command.push_str(&format!(" {} 8888", kinds[0].flag()));
+                let port = match kinds[0] {
+                    ListenerKind::Udp => Some(8888),
+                    _ => ports.next(),
+                };
+                let port = port.unwrap_or_default();
+                command.push_str(&format!(" {} {port}", kinds[0].flag()));
             }
         }
         command

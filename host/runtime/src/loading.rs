@@ -12,7 +12,7 @@ use bytesize::ByteSize;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Precompiled};
 
-use netwasm_base::config::{ComponentSource, Config, ConfigError, Isolation, Limits};
+use netwasm_base::config::{ComponentSource, Config, Isolation, Limits};
 use netwasm_base::error::Error;
 
 use crate::assembly::{Assembled, assemble};
@@ -148,11 +148,7 @@ fn read(config: &Config, tell: &dyn Fn(&str)) -> Result<Unpooled, Error> {
     let Assembled { bytes, stamps, .. } = assembled;
     let exports = kind::exports(&bytes);
     let kind = Kind::of_names(&exports, !config.listeners.is_empty());
-    let wrong = |reason: String| Error::component(&name, reason);
-    let is_driven = fit::check_exports(&exports, kind, &config.listeners).map_err(wrong)?;
-    if is_driven && kind != Kind::Command && config.listeners.is_empty() {
-        return Err(ConfigError::NoListener.into());
-    }
+    fit::check_exports(&exports, kind, &config.listeners).map_err(|misfit| misfit.of(&name))?;
     let uses = Uses::of_binary(&bytes);
     if uses.shared_memory {
         return Err(Error::component(&name, component::SHARED_MEMORY));

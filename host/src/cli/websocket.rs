@@ -15,11 +15,11 @@ pub(super) struct WebSocketFlags {
     /// Those of the same host always may
     #[arg(long, value_name = "ORIGIN", hide_short_help = true)]
     websocket_origin: Vec<Origin>,
-    /// The largest message of a client, decompressed
+    /// Largest message of a client, decompressed
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     #[arg(hide_short_help = true)]
     max_websocket_message: usize,
-    /// The largest frame of a client
+    /// Largest frame of a client
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1MiB")]
     #[arg(hide_short_help = true)]
     max_websocket_frame: usize,

@@ -42,7 +42,7 @@ fn time() -> Finding {
     }
 }
 
-/// Compares the clock of the day with the one that only goes on.
+/// Compares the wall clock with the monotonic one.
 fn steadiness() -> Finding {
     const NAME: &str = "steadiness";
     let differs = || {
@@ -56,10 +56,10 @@ fn steadiness() -> Finding {
     match differs() && differs() && differs() {
         true => Finding::slow(
             NAME,
-            "the time of day runs at another speed than time, or is being set",
+            "the wall clock runs at another speed than the monotonic one, or is being set",
             "chronyc makestep, or wait until it is right",
         ),
-        false => Finding::ok(NAME, "the time of day runs as time does"),
+        false => Finding::ok(NAME, "the wall clock runs as fast as the monotonic one"),
     }
 }
 

@@ -22,7 +22,7 @@ const SENT: usize = 4;
 
 pub(super) fn findings() -> Vec<Finding> {
     let mut findings = vec![version()];
-    let sandbox = "let the sandbox (seccomp, gVisor) allow it; runsc has none of it";
+    let sandbox = "let the sandbox (seccomp, gVisor) allow it; runsc has none";
     for (name, result, otherwise) in [
         ("sendfile", sends_files(), "files are copied through memory"),
         ("splice", splices(), "relays are copied through memory"),
@@ -47,7 +47,7 @@ pub(super) fn findings() -> Vec<Finding> {
         ),
         false => Finding::slow(
             "PAGEMAP_SCAN",
-            "the kernel has it not: more of an instance's memory is cleared after each use",
+            "the kernel lacks it: more of an instance's memory is cleared after each use",
             "Linux 6.7 or later",
         ),
     });
@@ -113,7 +113,7 @@ fn huge_pages() -> Option<Finding> {
         ),
         false => Finding::ok(
             NAME,
-            format!("{mode}; none are made unasked for this process"),
+            format!("{mode}; none are made for this process unless it asks"),
         ),
     })
 }

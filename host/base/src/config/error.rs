@@ -9,12 +9,12 @@ use crate::listen::{ListenAddress, ListenerConfig};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// There is nothing to listen on, and the component is not a program. That
-    /// is known once the component is read.
+    /// is known once the component is read. The value is the flags of listeners
+    /// that drive it.
     #[error(
-        "nothing to listen on: give --tcp, --tls, --udp, --http or --https with PORT (of \
-         localhost), IP:PORT, [IPV6]:PORT or, not for --udp, unix:PATH"
+        "nothing to listen on: give {0} with PORT (of localhost), IP:PORT, [IPV6]:PORT or unix:PATH"
     )]
-    NoListener,
+    NoListener(String),
     /// `--isolation request` for a listener that has no requests.
     #[error("--isolation request is for --http and --https: {0} has connections, not requests")]
     NoRequests(&'static str),

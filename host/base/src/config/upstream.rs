@@ -339,8 +339,8 @@ mod tests {
         for (text, told) in [
             ("api", "NAME=SERVER"),
             ("api=", "NAME=SERVER"),
-            ("=a:1", "no name of a group"),
-            ("a b=a:1", "no name of a group"),
+            ("=a:1", "is not a group name"),
+            ("a b=a:1", "is not a group name"),
             ("api=a", "'a' is not a server"),
             ("api=a:0", "'a:0' is not a server"),
             ("api=a:+1", "is not a server"),

@@ -295,6 +295,7 @@ impl Connection {
     /// Begins a request whose head has arrived.
     fn begin(&mut self, request: http::Request<RecvStream>, outgoing: SendResponse<Bytes>) {
         self.idle = None;
+        self.link.transport.idle.set(false);
         let (mut head, incoming) = request.into_parts();
         if screen::is_hidden(request::target(&head)) {
             let stream = incoming.stream_id().as_u32();

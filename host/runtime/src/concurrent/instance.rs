@@ -26,7 +26,7 @@ use crate::concurrent::handles::ConnectionHandle;
 use crate::concurrent::program::{Entry, Program};
 use crate::concurrent::state::AsyncState;
 use crate::frames;
-use crate::instance::{also_lost, note_trap, one_line};
+use crate::instance::{also_lost, note_trap, one_line, reason};
 use crate::local::Local;
 use crate::served::Served;
 use crate::timed::Timed;
@@ -261,7 +261,7 @@ async fn instantiate(
         Err(error) => {
             local.env.net.counters.instances_failed.add();
             let peer = stream.transport().peer();
-            let error = one_line(&error);
+            let error = reason(&error, &local.env.net.limits);
             tracing::error!(%peer, %error, "no instance for a connection");
             stream.transport().fail(ConnectionError::Aborted);
             None

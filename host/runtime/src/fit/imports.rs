@@ -182,8 +182,8 @@ pub(crate) fn unlinkable(component: &Component, kind: Kind, error: &wasmtime::Er
         let is_draft = |name: &str| name.starts_with("wasi:otel/") && name.ends_with("-draft");
         let advice = match imports.any(|(name, _)| is_draft(name)) {
             true => {
-                "; of wasi:otel 0.2.0-draft, this host has the form of December 2025: build it \
-                     anew against 0.2.0-rc.2"
+                "; of wasi:otel 0.2.0-draft, this host has the form of December 2025: rebuild it \
+                     against 0.2.0-rc.2"
             }
             false => "",
         };

@@ -312,9 +312,9 @@ fn a_report_shows_the_command_that_runs_it() {
     for (exports, imports, command) in [
         (&[TCP][..], "", "netwasm run a.wasm --tcp 8888"),
         (
-            &[TCP, "x:y/udp", UDP],
+            &[TCP, "x:y/udp", UDP, "netwasm:net/http-handler@0.2.0"],
             "",
-            "netwasm run a.wasm --tcp 8888 --udp 8888",
+            "netwasm run a.wasm --tcp 8888 --udp 8888 --http 8889",
         ),
         // Its possible needs are told apart.
         (&[TCP], connect, "netwasm run a.wasm --tcp 8888"),

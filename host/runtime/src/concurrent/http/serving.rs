@@ -22,7 +22,7 @@ use crate::concurrent::instance::{Running, in_turns, note_exit, report};
 use crate::concurrent::place::Place;
 use crate::concurrent::program::{Entry, Program};
 use crate::concurrent::state::AsyncState;
-use crate::instance::one_line;
+use crate::instance::reason;
 use crate::local::Local;
 use crate::wasi;
 
@@ -52,7 +52,7 @@ pub(super) async fn serve(
         Ok(made) => made,
         Err(error) => {
             local.env.net.counters.instances_failed.add();
-            let error = one_line(&error);
+            let error = reason(&error, &local.env.net.limits);
             tracing::error!(guest = %local.env.net.guest, %error, "no instance for a request");
             return requests.fail_all(&NoResponse::NoInstance);
         }

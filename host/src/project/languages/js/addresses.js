@@ -23,7 +23,7 @@ export function ipWire(text) {
       return { tag: 'ipv6', val: val.map((word) => parseInt(word, 16)) };
     }
   }
-  throw new TypeError(`${text} is no address`);
+  throw new TypeError(`${text} is not an address`);
 }
 
 export class Address {

@@ -37,7 +37,7 @@ export function add(key, more = 1, ttl) {
   for (;;) {
     const value = get(key);
     if (value && value.data.length !== 8) {
-      const text = 'the value is no counter, which has 8 bytes';
+      const text = 'the value is not a counter, which has 8 bytes';
       throw new NetworkError({ code: 'invalid-state', during: 'other', text });
     }
     const data = new Uint8Array(8);

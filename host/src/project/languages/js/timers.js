@@ -17,7 +17,7 @@ function arm(when) {
 }
 
 export function addTimer(callback, delay, args, every) {
-  if (typeof callback !== 'function') throw new TypeError('the callback is no function');
+  if (typeof callback !== 'function') throw new TypeError('the callback is not a function');
   const id = token();
   const wait = Math.max(Number(delay) || 0, 0);
   const when = milliseconds() + wait;
