@@ -1,5 +1,6 @@
 """The functions of `os` that take a descriptor, for those of the host: a program
-may close or read a socket by its number, as it may natively.
+may close or read a socket by its number, as it may natively. And those that know too
+little of standard streams.
 """
 
 import errno
@@ -26,6 +27,19 @@ def _set_blocking(fd, blocking):
     """The host's never block; Python's sockets keep by themselves which do."""
 
 
+def _fstat_of_stream(stock, fd):
+    """WASI tells nothing of a standard stream. asyncio's transports of pipes want to
+    know that it is no file."""
+    status = stock(fd)
+    if stat.S_IFMT(status.st_mode):
+        return status
+    return os.stat_result((stat.S_IFCHR | 0o600, *status[1:]))
+
+
+def _set_blocking_of_stream(stock, fd, blocking):
+    """What is waited for first does not block."""
+
+
 def _no_seek(*_):
     raise OSError(errno.ESPIPE, os.strerror(errno.ESPIPE))
 
@@ -43,14 +57,20 @@ _OURS = {
     "get_blocking": lambda fd: False,
     "set_blocking": _set_blocking,
 }
+# Of standard input, output and error.
+_OF_STREAMS = {"fstat": _fstat_of_stream, "set_blocking": _set_blocking_of_stream}
 
 
 def _divided(name, ours, stock):
+    of_stream = _OF_STREAMS.get(name)
+
     def function(fd, /, *arguments, **named):
         if isinstance(fd, int) and fd >= waiting.FIRST:
             return ours(fd, *arguments, **named)
         if stock is None:
             raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+        if of_stream is not None and fd in (0, 1, 2):
+            return of_stream(stock, fd, *arguments, **named)
         return stock(fd, *arguments, **named)
 
     function.__name__ = function.__qualname__ = name
