@@ -1,11 +1,15 @@
-//! Bodies in small frames that guests do not read.
+//! Bodies that guests do not read.
+
+use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::time::sleep;
 
 use netwasm_base::config::Limits;
 use netwasm_net::testing::{in_worker, settle};
+use netwasm_net::transport::LINGER;
 
-use super::{Client, receive};
+use super::{Client, SECOND, receive};
 use crate::testing::{Script, answer_ok};
 
 const PART: &[u8] = b"12345678";
@@ -40,5 +44,25 @@ fn small_frames_that_guests_do_not_read_do_not_end_the_connection() {
         let other = client.get("/other").await;
         answer_ok(&script.call().await, "/other");
         assert_eq!(receive(other).await.expect("a response").1, b"/other");
+    });
+}
+
+#[test]
+fn a_client_that_goes_on_sending_is_not_reset_after_an_early_answer() {
+    in_worker(Limits::default(), async |worker| {
+        let script = Script::awaiting();
+        let mut client = Client::new(&script, &worker).await;
+        let (response, mut body) = client.post("/").await;
+        answer_ok(&script.call().await, "early");
+        let answered = receive(response).await.expect("a response");
+        assert_eq!(answered.1, b"early");
+        let begun = Instant::now();
+        while begun.elapsed() < LINGER + SECOND {
+            let part = Bytes::from_static(PART);
+            body.send_data(part, false).expect("the stream is open");
+            sleep(SECOND / 10).await;
+        }
+        let end = Bytes::from_static(PART);
+        body.send_data(end, true).expect("the stream is open");
     });
 }
