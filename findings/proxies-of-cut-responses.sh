@@ -18,8 +18,9 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 npm init -y >/dev/null
-npm install --silent --no-fund --no-audit http-proxy-3@1.23.3 express-http-proxy@2.1.2 express@5.3.0 \
-    httpxy@0.5.6 @fastify/http-proxy@11.6.3 fastify@5.12.8 hono@4.13.19 @hono/node-server@2.1.9 h3@2.0.8
+npm install --silent --no-fund --no-audit http-proxy-3@1.23.3 express-http-proxy@2.1.2 \
+    express@5.3.0 httpxy@0.5.6 @fastify/http-proxy@11.6.3 fastify@5.12.8 hono@4.13.19 \
+    @hono/node-server@2.1.9 h3@2.0.8
 cat >ask.js <<'JAVASCRIPT'
 const http = require('node:http');
 const net = require('node:net');
@@ -27,10 +28,11 @@ const net = require('node:net');
 const STATUS = 'HTTP/1.1 200 OK\r\n';
 const CHUNKS = `${STATUS}Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n`;
 const LENGTH = `${STATUS}Content-Length: 8\r\n\r\nhalf`;
+const later = (act) => () => setTimeout(act, 200);
 const WAYS = {
-  'chunks, closed': (peer) => peer.write(CHUNKS, () => setTimeout(() => peer.end(), 200)),
-  'chunks, reset': (peer) => peer.write(CHUNKS, () => setTimeout(() => peer.resetAndDestroy(), 200)),
-  'length, closed': (peer) => peer.write(LENGTH, () => setTimeout(() => peer.end(), 200)),
+  'chunks, closed': (peer) => peer.write(CHUNKS, later(() => peer.end())),
+  'chunks, reset': (peer) => peer.write(CHUNKS, later(() => peer.resetAndDestroy())),
+  'length, closed': (peer) => peer.write(LENGTH, later(() => peer.end())),
 };
 const errors = [];
 

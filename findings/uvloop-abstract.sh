@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# uvloop 0.23.0, beside asyncio; aiohttp 3.14.5, and httpx 0.28.1 with anyio 4.16.0 (all PyPI); Linux.
+# uvloop 0.23.0, beside asyncio; aiohttp 3.14.5, and httpx 0.28.1 with anyio 4.16.0 (all PyPI);
+# Linux.
 #
 # Question: does a program that uses Unix sockets run on uvloop as it does on asyncio?
 # Guess: yes. uvloop is to replace asyncio's loop with no other change, and its server does
