@@ -35,6 +35,7 @@ use tokio::sync::mpsc;
 
 use netwasm_base::config::{Config, ListenAddress, NEVER, OtlpConfig, RunConfig};
 use netwasm_base::error::Error;
+use netwasm_base::input;
 use netwasm_base::notify::Manager;
 use netwasm_base::ticker::Ticker;
 use netwasm_net::listener;
@@ -235,6 +236,7 @@ pub fn run(
     }
     announce(&urls, log).map_err(system("standard output"))?;
     tracing::debug!(elapsed = ?started.elapsed(), workers = threads, "serving");
+    input::limit_waits();
     if server.predecessor.is_none() {
         server.is_ready();
     }

@@ -5,22 +5,33 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_setfl, fstatfs};
 
-/// Time for whoever writes to a FIFO to begin, and to go on.
+/// Time for whoever writes to a FIFO to write all of it.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A file to read. A FIFO to which nobody writes is an error after 5 seconds: open(2)
-/// and read(2) would wait for ever, and with them all reloads that follow. A pipe
-/// without a name, as of a shell, is waited for.
+/// True once the run serves.
+static IS_SERVING: AtomicBool = AtomicBool::new(false);
+
+/// Makes FIFOs that are opened from now on an error unless they are read whole within
+/// 5 seconds: a reload that waits would hold up all later ones. A start may wait.
+pub fn limit_waits() {
+    IS_SERVING.store(true, Ordering::Relaxed);
+}
+
+/// A file to read. See [`limit_waits`] for a FIFO. A pipe without a name, as of a
+/// shell, is waited for.
 #[derive(Debug)]
 pub struct Input {
     file: File,
-    /// Set for a FIFO with a name.
-    patience: Option<Timespec>,
+    /// True for a FIFO with a name. It is opened without waiting for a writer.
+    is_fifo: bool,
+    /// Time by which a FIFO has to end.
+    deadline: Option<Instant>,
 }
 
 impl Input {
@@ -29,24 +40,25 @@ impl Input {
     /// # Errors
     /// Fails as open(2) does.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Self::open_for(path, PATIENCE)
+        let is_serving = IS_SERVING.load(Ordering::Relaxed);
+        Self::open_for(path, is_serving.then_some(PATIENCE))
     }
 
-    fn open_for(path: &Path, patience: Duration) -> io::Result<Self> {
+    fn open_for(path: &Path, patience: Option<Duration>) -> io::Result<Self> {
         let flags = (OFlags::NONBLOCK | OFlags::NOCTTY).bits().cast_signed();
         let file = OpenOptions::new()
             .read(true)
             .custom_flags(flags)
             .open(path)?;
-        let is_fifo = file.metadata()?.file_type().is_fifo();
-        let patience = match is_fifo && !is_pipe(&file) {
-            true => Some(Timespec::try_from(patience).map_err(io::Error::other)?),
-            false => {
-                fcntl_setfl(&file, OFlags::empty())?;
-                None
-            }
-        };
-        Ok(Self { file, patience })
+        let is_fifo = file.metadata()?.file_type().is_fifo() && !is_pipe(&file);
+        if !is_fifo {
+            fcntl_setfl(&file, OFlags::empty())?;
+        }
+        Ok(Self {
+            file,
+            is_fifo,
+            deadline: patience.map(|patience| Instant::now() + patience),
+        })
     }
 
     /// Returns the file itself.
@@ -58,11 +70,16 @@ impl Input {
 
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Some(patience) = &self.patience {
+        if self.is_fifo {
             // Without a writer so far, a FIFO looks as if it had ended.
             let mut events = [PollFd::new(&self.file, PollFlags::IN)];
-            if poll(&mut events, Some(patience))? == 0 {
-                let why = "it is a FIFO, and nobody writes to it";
+            let left = self
+                .deadline
+                .map(|it| it.saturating_duration_since(Instant::now()));
+            let left = left.map(Timespec::try_from).transpose();
+            let left = left.map_err(io::Error::other)?;
+            if poll(&mut events, left.as_ref())? == 0 {
+                let why = "it is a FIFO, and nobody writes all of it within 5 s";
                 return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
         }
@@ -84,7 +101,7 @@ mod tests {
 
     use super::*;
 
-    const SHORT: Duration = Duration::from_millis(100);
+    const SHORT: Option<Duration> = Some(Duration::from_millis(100));
 
     /// Makes a FIFO in a folder.
     fn fifo(folder: &Path) -> std::path::PathBuf {
@@ -100,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fifo_is_waited_for_and_not_for_ever() {
+    fn a_fifo_is_not_waited_for_for_ever() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = fifo(folder.path());
         let refused = read(Input::open_for(&path, SHORT).expect("it is opened"));
@@ -131,7 +148,7 @@ mod tests {
         let (reader, mut writer) = io::pipe().expect("a pipe");
         let path = format!("/proc/self/fd/{}", reader.as_raw_fd());
         let input = Input::open_for(Path::new(&path), SHORT).expect("it is opened");
-        assert_eq!(input.patience, None);
+        assert!(!input.is_fifo);
         writer.write_all(b"good day").expect("it is written");
         drop(writer);
         assert_eq!(read(input).expect("it is read"), "good day");

@@ -73,7 +73,8 @@ enum Stage {
 /// Why the connection leaves HTTP/1.1.
 enum Left {
     Over(Lost),
-    /// It closes while it waits for a request.
+    /// It closes while it waits for a request, or where it would wait for one if the run
+    /// went on.
     Idle,
     /// The input is HTTP/2.
     Http2,
@@ -100,6 +101,8 @@ struct Conversation {
     ended: bool,
     /// True if the last response has been written.
     last: bool,
+    /// True if it answers a request that has come whole: the client sends no more.
+    whole: bool,
     secure: bool,
     /// True if the first request has not arrived whole yet.
     fresh: bool,
@@ -159,6 +162,7 @@ impl Driver {
                 sending: false,
                 ended: false,
                 last: false,
+                whole: false,
                 secure,
                 fresh: true,
                 written: 0,
@@ -218,7 +222,10 @@ impl Driver {
                     continue;
                 }
                 Poll::Ready(Ok(())) if self.exchange.last => {
-                    return Poll::Ready(Left::Over(None));
+                    return Poll::Ready(match self.is_done() {
+                        true => Left::Idle,
+                        false => Left::Over(None),
+                    });
                 }
                 Poll::Ready(Ok(())) if std::mem::take(&mut self.exchange.sending) => {
                     self.begin_waiting();

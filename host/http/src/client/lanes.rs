@@ -34,19 +34,26 @@ struct BusyServer {
 }
 
 impl BusyServer {
-    /// Takes a place. Returns the number of its lane.
-    fn enter(&mut self) -> usize {
+    /// Takes a place. A further lane is one more connection: `may_grow` says if that
+    /// can be made. Returns the number of its lane.
+    fn enter(&mut self, may_grow: impl Fn() -> bool) -> usize {
         let most = self.streams.map_or(STREAMS, |told| told.clamp(1, STREAMS));
         let has_room = |count: &usize| self.is_http1 || *count < most;
         let number = match self.counts.iter().position(has_room) {
             Some(number) => number,
-            None if self.counts.len() < MOST => self.counts.len(),
+            None if self.counts.is_empty() => 0,
+            None if self.counts.len() < MOST && may_grow() => self.counts.len(),
             None => {
                 let lanes = self.counts.iter().enumerate();
                 let least = lanes.min_by_key(|(_, count)| **count);
                 least.map_or(0, |(number, _)| number)
             }
         };
+        self.take(number)
+    }
+
+    /// Takes a place in a lane. Returns the lane's number.
+    fn take(&mut self, number: usize) -> usize {
         match self.counts.get_mut(number) {
             Some(count) => *count += 1,
             None => self.counts.push(1),
@@ -65,9 +72,23 @@ pub(super) struct LanePlace {
 }
 
 impl Lanes {
-    /// Takes a place in the first lane that has one for this server.
-    pub(super) fn enter(&self, server: &Authority) -> LanePlace {
-        let number = self.busy().entry(server.clone()).or_default().enter();
+    /// Takes a place in the first lane that has one for this server, or in a further
+    /// one if another connection can be made.
+    pub(super) fn enter(&self, server: &Authority, may_grow: impl Fn() -> bool) -> LanePlace {
+        let mut busy = self.busy();
+        let number = busy.entry(server.clone()).or_default().enter(may_grow);
+        self.place(server, number)
+    }
+
+    /// Takes a place in the first lane for this server, for what found no connection
+    /// in its own.
+    pub(super) fn enter_first(&self, server: &Authority) -> LanePlace {
+        let mut busy = self.busy();
+        let number = busy.entry(server.clone()).or_default().take(0);
+        self.place(server, number)
+    }
+
+    fn place(&self, server: &Authority, number: usize) -> LanePlace {
         LanePlace {
             lanes: self.clone(),
             server: server.clone(),
@@ -129,16 +150,16 @@ mod tests {
     fn a_server_gets_another_lane_where_one_is_full() {
         let lanes = Lanes::default();
         let [one, two] = ["one.example", "two.example:8443"].map(Authority::from_static);
-        let mut first: Vec<_> = (0..STREAMS).map(|_| lanes.enter(&one)).collect();
+        let mut first: Vec<_> = (0..STREAMS).map(|_| lanes.enter(&one, || true)).collect();
         assert!(first.iter().all(|place| place.number == 0));
-        let more = [lanes.enter(&one), lanes.enter(&one)];
+        let more = [lanes.enter(&one, || true), lanes.enter(&one, || true)];
         assert_eq!(more.each_ref().map(|place| place.number), [1, 1]);
-        assert_eq!(lanes.enter(&two).number, 0);
+        assert_eq!(lanes.enter(&two, || true).number, 0);
         // The first one that has room is used.
         first.pop();
-        assert_eq!(lanes.enter(&one).number, 0);
+        assert_eq!(lanes.enter(&one, || true).number, 0);
         drop(first);
-        assert_eq!(lanes.enter(&one).number, 0);
+        assert_eq!(lanes.enter(&one, || true).number, 0);
         assert_eq!(lanes.busy().len(), 1);
         drop(more);
         assert!(lanes.busy().is_empty());
@@ -148,28 +169,44 @@ mod tests {
     fn a_lane_has_no_more_exchanges_than_the_server_takes_streams() {
         let lanes = Lanes::default();
         let server = Authority::from_static("one.example");
-        let first = lanes.enter(&server);
+        let first = lanes.enter(&server, || true);
         first.has_streams(2);
-        let more: Vec<_> = (0..4).map(|_| lanes.enter(&server)).collect();
+        let more: Vec<_> = (0..4).map(|_| lanes.enter(&server, || true)).collect();
         let numbers: Vec<_> = more.iter().map(|place| place.number).collect();
         assert_eq!(numbers, [0, 1, 1, 2]);
         // A server that takes none for now may take one later.
         first.has_streams(0);
-        assert_eq!(lanes.enter(&server).number, 3);
+        assert_eq!(lanes.enter(&server, || true).number, 3);
         // It is forgotten with the last exchange.
         drop((first, more));
         lanes.note_streams(&server, 1);
-        let again = [lanes.enter(&server), lanes.enter(&server)];
+        let again = [lanes.enter(&server, || true), lanes.enter(&server, || true)];
         assert_eq!(again.each_ref().map(|place| place.number), [0, 0]);
+    }
+
+    #[test]
+    fn without_room_for_a_connection_lanes_are_shared() {
+        let lanes = Lanes::default();
+        let server = Authority::from_static("one.example");
+        let none = || false;
+        let first = lanes.enter(&server, none);
+        first.has_streams(1);
+        let second = lanes.enter(&server, || true);
+        let more = [lanes.enter(&server, none), lanes.enter(&server, none)];
+        assert_eq!((first.number, second.number), (0, 1));
+        assert_eq!(more.each_ref().map(|place| place.number), [0, 1]);
+        assert_eq!(lanes.enter_first(&server).number, 0);
     }
 
     #[test]
     fn lanes_are_bounded_and_then_share() {
         let lanes = Lanes::default();
         let server = Authority::from_static("one.example");
-        let first = lanes.enter(&server);
+        let first = lanes.enter(&server, || true);
         first.has_streams(1);
-        let more: Vec<_> = (0..2 * MOST - 1).map(|_| lanes.enter(&server)).collect();
+        let more: Vec<_> = (0..2 * MOST - 1)
+            .map(|_| lanes.enter(&server, || true))
+            .collect();
         assert!(more.iter().all(|place| place.number < MOST));
         assert_eq!(lanes.busy()[&server].counts, [2; MOST]);
     }
@@ -178,9 +215,11 @@ mod tests {
     fn a_server_of_http1_has_one_lane() {
         let lanes = Lanes::default();
         let server = Authority::from_static("one.example");
-        let first = lanes.enter(&server);
+        let first = lanes.enter(&server, || true);
         first.speaks_http1();
-        let more: Vec<_> = (0..2 * STREAMS).map(|_| lanes.enter(&server)).collect();
+        let more: Vec<_> = (0..2 * STREAMS)
+            .map(|_| lanes.enter(&server, || true))
+            .collect();
         assert!(more.iter().all(|place| place.number == 0));
     }
 }

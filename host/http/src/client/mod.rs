@@ -59,6 +59,7 @@ use netwasm_base::counters::Counters;
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::outgoing::{Exchange, Outgoing, Received, SendOptions, Sending, WireBody};
 use netwasm_exchange::websocket::{ClientRequest, OpeningByClient};
+use netwasm_net::connect;
 use netwasm_net::env::Env;
 use netwasm_net::transport::Transport;
 use netwasm_net::worker::Worker;
@@ -217,6 +218,12 @@ impl KeptLines {
             .build(Connector::new(Weak::clone(&self.worker), &self.lanes))
     }
 
+    /// True if another connection is within `--max-outgoing`.
+    fn may_connect(&self) -> bool {
+        let worker = self.worker.upgrade();
+        worker.is_some_and(|worker| connect::permit(&worker).is_ok())
+    }
+
     /// Begins a request in a lane.
     fn request(&self, lane: usize, request: Request<SentBody>) -> legacy::ResponseFuture {
         let mut clients = self.clients.borrow_mut();
@@ -249,15 +256,18 @@ impl KeptLines {
             false => SentBody::new(body, first, told, &upload, health),
         };
         let mut outcome = self
-            .attempt(Request::from_parts(parts, body), &upload, &options)
+            .attempt(Request::from_parts(parts, body), &upload, &options, false)
             .await;
         if let Err(failed) = &outcome
             && let Some(parts) = again
-            && (failed.refused || failed.stale && parts.method.is_idempotent())
+            && (failed.refused
+                || failed.is_crowded()
+                || failed.stale && parts.method.is_idempotent())
         {
             tracing::debug!(uri = %parts.uri, "the request was not taken: once more");
+            let crowded = failed.is_crowded();
             let request = Request::from_parts(parts, SentBody::empty(&upload));
-            outcome = self.attempt(request, &upload, &options).await;
+            outcome = self.attempt(request, &upload, &options, crowded).await;
         }
         let (response, mut guard) =
             outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
@@ -274,18 +284,23 @@ impl KeptLines {
         Ok((Response::from_parts(parts, body), Box::pin(sent)))
     }
 
-    /// Sends a request on an idle connection or on a new one.
+    /// Sends a request on an idle connection or on a new one. If `crowded`, it waits
+    /// for its turn on the server's first one.
     async fn attempt(
         &self,
         mut request: Request<SentBody>,
         upload: &Arc<RequestUpload>,
         options: &SendOptions,
+        crowded: bool,
     ) -> Result<(Response<Incoming>, Guard), Failed> {
         let empty = request.body().is_end_stream();
         // Without TLS, it speaks HTTP/1.1.
         let secure = request.uri().scheme() == Some(&Scheme::HTTPS);
         let lane = request.uri().authority().filter(|_| secure);
-        let lane = lane.map(|server| self.lanes.enter(server));
+        let lane = lane.map(|server| match crowded {
+            true => self.lanes.enter_first(server),
+            false => self.lanes.enter(server, || self.may_connect()),
+        });
         let number = lane.as_ref().map_or(0, |lane| lane.number);
         let captured = capture_connection(&mut request);
         let mut connecting = captured.clone();
@@ -396,6 +411,11 @@ impl Failed {
             stale: kept && failure::is_lost(error),
             refused: failure::is_refused(error),
         }
+    }
+
+    /// True if there was no room for another connection.
+    fn is_crowded(&self) -> bool {
+        matches!(self.error, Failure::ConnectionLimitReached)
     }
 }
 

@@ -4,7 +4,7 @@
 use netwasm_net::protocol::Lost;
 use netwasm_net::transport::Linger;
 
-use crate::h1::{Driver, Reading, Stage};
+use crate::h1::{Conversation, Driver, Reading, Stage};
 
 impl Driver {
     /// True if a connection that waits for a request is to close: its place is
@@ -12,6 +12,12 @@ impl Driver {
     /// answered first.
     pub(super) fn closes_idle(&self) -> bool {
         self.transport.is_reclaimed() || (self.thread().closes_idle() && self.transport.is_quiet())
+    }
+
+    /// True if the connection would wait for a request now, but for the end of the run.
+    pub(super) fn is_done(&self) -> bool {
+        let Conversation { whole, ended, .. } = self.exchange;
+        whole && !ended && self.is_idle() && self.thread().closes_idle()
     }
 
     /// Ends a connection that waits for a request. Returns the next stage.

@@ -137,6 +137,8 @@ impl Driver {
             (true, _) => Persistence::Kept,
         };
         self.exchange.last |= !keeps;
+        // Whoever leaves some of the request unread has it close.
+        self.exchange.whole = !keeps && !checked.closes;
         let (status, length) = match &checked.answer.body {
             Body::File(file) => self.write_file(request, checked, file, persistence, out),
             body => {

@@ -390,6 +390,7 @@ impl Driver {
             }
             None => false,
         };
+        self.exchange.whole = self.exchange.last && !unread;
         if self.exchange.last || !unread {
             return self.next_request(*answering);
         }
