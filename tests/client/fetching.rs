@@ -220,7 +220,7 @@ fn what_fails_does_not_keep_the_others_from_their_answers() {
     for line in [
         "localhost: HTTP/1.1 200 OK",
         "denied.example: failed: the command line does not allow it",
-        "gopher://localhost/: failed: it is no http:// or https:// URL",
+        "gopher://localhost/: failed: it is not an http:// or https:// URL",
     ] {
         assert!(
             finished.stdout.lines().any(|it| it == line),

@@ -50,7 +50,7 @@ impl Guest for Fetch {
 async fn fetch(url: &str) -> (&str, Result<String, String>) {
     match Url::parse(url) {
         Some(parsed) => (parsed.host, get(&parsed).await),
-        None => (url, Err("it is no http:// or https:// URL".into())),
+        None => (url, Err("it is not an http:// or https:// URL".into())),
     }
 }
 

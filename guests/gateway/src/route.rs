@@ -40,7 +40,7 @@ impl Route {
     }
 
     fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || format!("'{text}' is no route: {FORM}");
+        let wrong = || format!("'{text}' is not a route: {FORM}");
         let (place, to) = text.split_once('=').ok_or_else(wrong)?;
         let slash = place.find('/').ok_or_else(wrong)?;
         let (host, path) = place.split_at(slash);

@@ -92,7 +92,7 @@ fn servers(arguments: impl Iterator<Item = String>) -> Vec<String> {
         .filter(|argument| match check_endpoint(argument) {
             Ok(()) => true,
             Err(error) => {
-                error!("{argument:?} is no server: {error}");
+                error!("{argument:?} is not a server: {error}");
                 false
             }
         })
