@@ -347,7 +347,7 @@ mod tests {
             Ok(Some("worker".to_owned()))
         );
         let error = wanted("[package.metadata.netwasm]\nisolation = 1").expect_err("a number");
-        assert!(error.contains("no word"), "{error}");
+        assert!(error.contains("is not a text"), "{error}");
     }
 
     #[test]

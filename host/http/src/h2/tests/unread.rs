@@ -10,7 +10,7 @@ use netwasm_net::testing::{in_worker, settle};
 use netwasm_net::transport::LINGER;
 
 use super::{Client, SECOND, receive};
-use crate::testing::{Script, answer_ok};
+use crate::testing::{Pieces, Script, answer, answer_ok};
 
 const PART: &[u8] = b"12345678";
 
@@ -53,7 +53,8 @@ fn a_client_that_goes_on_sending_is_not_reset_after_an_early_answer() {
         let script = Script::awaiting();
         let mut client = Client::new(&script, &worker).await;
         let (response, mut body) = client.post("/").await;
-        answer_ok(&script.call().await, "early");
+        let head = http::Response::builder().header("content-length", 5);
+        answer(&script.call().await, head, Pieces::of("early"));
         let answered = receive(response).await.expect("a response");
         assert_eq!(answered.1, b"early");
         let begun = Instant::now();
