@@ -138,14 +138,10 @@ impl Driver {
         else {
             return Poll::Ready(Next::Broken);
         };
+        let late = self.trailers_are_late(download, deadline, due, out);
         let Content::Trailers(ended) = &mut download.content else {
             return Poll::Ready(Next::Broken);
         };
-        // The guest may wait for this before it sets its trailers.
-        if self.tell_when_sent(&mut download.told, out) {
-            *deadline = Some(due);
-        }
-        let late = deadline.is_some_and(|it| self.thread().now() >= it);
         let trailers = match Pin::new(ended).poll(cx) {
             Poll::Pending if reply.is_broken() => return Poll::Ready(Next::Broken),
             // They did not come in time, or the guest has exited.
@@ -160,6 +156,22 @@ impl Driver {
             Poll::Ready(Err(_)) => None,
         };
         Poll::Ready(finish_body(request, download, trailers.as_ref(), out))
+    }
+
+    /// Tells the guest that all but the trailers was sent, once that is so: it may wait
+    /// for that before it sets them, and then they have until `due`. Returns true if
+    /// they did not come in time.
+    fn trailers_are_late(
+        &mut self,
+        download: &mut Download,
+        deadline: &mut Option<Tick>,
+        due: Tick,
+        out: &[u8],
+    ) -> bool {
+        if self.tell_when_sent(&mut download.told, out) {
+            *deadline = Some(due);
+        }
+        deadline.is_some_and(|it| self.thread().now() >= it)
     }
 
     /// Waits for the next frame of a body, of which none has come. `due` is a
@@ -193,12 +205,7 @@ impl Driver {
         if !is_whole {
             return Poll::Pending;
         }
-        // Only trailers are missing, and the guest may wait for this before it
-        // sets them.
-        if self.tell_when_sent(&mut download.told, out) {
-            *deadline = Some(due);
-        }
-        match deadline.is_some_and(|it| self.thread().now() >= it) {
+        match self.trailers_are_late(download, deadline, due, out) {
             true => Poll::Ready(finish_body(request, download, None, out)),
             false => Poll::Pending,
         }
