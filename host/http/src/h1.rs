@@ -470,7 +470,7 @@ impl Future for Driver {
                     // As of its last poll, and no request has begun since.
                     let was_idle = transport.idle.get();
                     match lost {
-                        None if was_idle && this.thread().closes_idle() => this.end_idle(),
+                        None if was_idle && this.thread().is_draining() => this.end_idle(),
                         lost => this.lose(&lost),
                     }
                 }

@@ -14,10 +14,11 @@ impl Driver {
         self.transport.is_reclaimed() || (self.thread().closes_idle() && self.transport.is_quiet())
     }
 
-    /// True if the connection would wait for a request now, but for the end of the run.
+    /// True if the connection would wait for a request now, but for the end of the
+    /// run, of which the worker's tasks may not have been notified yet.
     pub(super) fn is_done(&self) -> bool {
         let Conversation { whole, ended, .. } = self.exchange;
-        whole && !ended && self.is_idle() && self.thread().closes_idle()
+        whole && !ended && self.is_idle() && self.thread().is_draining()
     }
 
     /// Ends a connection that waits for a request. Returns the next stage.

@@ -87,10 +87,12 @@ impl Delivery {
 }
 
 impl Core {
-    /// Looks at what the peer has acknowledged, if a look is due.
-    fn look(&mut self, now: Tick, at_once: bool) {
+    /// Looks at what the peer has acknowledged, if a look is due. While an alarm
+    /// waits for that, one is due at each tick: its time starts when a look finds
+    /// that the peer has all.
+    fn look(&mut self, now: Tick) {
         let since = now.saturating_sub(self.delivery.looked);
-        let due = since >= BETWEEN_LOOKS || (at_once && since > 0);
+        let due = since >= BETWEEN_LOOKS || (self.rest.is_some() && since > 0);
         if due
             && self.delivery.may_hold(self.touched)
             && let Some(socket) = &self.socket
@@ -142,7 +144,7 @@ impl Transport {
             return;
         }
         let rings = core.alarm.is_some_and(|alarm| now >= alarm);
-        core.look(now, rings);
+        core.look(now);
         if rings {
             let begun = core.delivery.moved;
             match core.rest {

@@ -189,3 +189,44 @@ pub enum HandshakeFailed {
     /// At once.
     Over,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::rc::Rc;
+    use std::task::Waker;
+
+    use netwasm_base::config::Limits;
+
+    use super::*;
+    use crate::testing::{connection, in_worker};
+    use crate::worker::Worker;
+
+    #[test]
+    fn the_time_of_a_close_starts_when_the_peer_has_all() {
+        in_worker(Limits::default(), async |worker: Rc<Worker>| {
+            let (transport, mut there) = connection(&worker);
+            transport.write(b"the last");
+            let mut linger = Linger::begin(&transport);
+            let mut is_over = || {
+                let mut cx = Context::from_waker(Waker::noop());
+                let _driven = transport.drive(&mut cx);
+                linger.poll(&transport, &mut cx).is_ready()
+            };
+            assert!(!is_over());
+            let pass = |time| {
+                let end = worker.thread.tick_after(time);
+                for tick in worker.thread.now() + 1..=end {
+                    worker.tick(tick);
+                    transport.check_deadlines();
+                }
+            };
+            there.read_exact(&mut [0; 8]).expect("the last");
+            pass(LINGER / 2);
+            assert!(!is_over());
+            // The end of the time is a tick or two late.
+            pass(LINGER);
+            assert!(is_over());
+        });
+    }
+}
