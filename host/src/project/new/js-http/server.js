@@ -9,7 +9,11 @@ async function handle(request) {
   }
   const hello = pathname.match(/^\/hello\/([^/]+)$/);
   if (hello) {
-    return new Response(`Hello, ${decodeURIComponent(hello[1])}!\n`);
+    const name = decoded(hello[1]);
+    if (name === null) {
+      return new Response('the name is not percent-encoded UTF-8\n', { status: 400 });
+    }
+    return new Response(`Hello, ${name}!\n`);
   }
   if (pathname === '/sum' && request.method === 'POST') {
     const numbers = await request.json().catch(() => null);
@@ -19,4 +23,13 @@ async function handle(request) {
     return Response.json(numbers.reduce((sum, number) => sum + number, 0));
   }
   return new Response('Not found\n', { status: 404 });
+}
+
+// Null if the text is not percent-encoded UTF-8.
+function decoded(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return null;
+  }
 }
