@@ -2,6 +2,7 @@
 //! protocols, and interim responses.
 
 mod interim;
+mod refused;
 
 use std::future::poll_fn;
 use std::io::Write as _;
@@ -299,6 +300,9 @@ fn an_answer_at_the_head_drops_the_body() {
     server
         .log
         .wait_for(&["failed 3: ErrorCode::ConnectionReset after 0"]);
+    server
+        .log
+        .wait_for(&["the client sends no more of a request that has its response"]);
     drop(stream);
     drop((peer, client));
     server.stop();

@@ -257,13 +257,23 @@ pub(super) fn refused(env: &Env, transport: &Transport, refusal: Refusal) -> Ans
     Answer::status(status, reason)
 }
 
-/// Counts and logs that the rest of a request is refused, whose response has begun.
+/// Counts and logs that the rest of a request is refused, whose response has begun or
+/// was sent whole.
 pub(super) fn cut(env: &Env, transport: &Transport, refusal: Refusal) {
     let Refusal { reason, limit, .. } = refusal;
     env.counters.requests_refused.add();
     tracing::info!(
         peer = %transport.peer(), limit, reason,
         "the rest of a request is refused, whose response has begun"
+    );
+}
+
+/// Logs that a guest takes nothing within `--body-timeout` of a request that it reads
+/// after its response.
+pub(super) fn untaken(path: &str) {
+    tracing::info!(
+        path = &*shown(path),
+        "the guest takes nothing of a request that it reads (--body-timeout)"
     );
 }
 

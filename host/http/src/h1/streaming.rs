@@ -305,6 +305,9 @@ impl Driver {
                             *left -= piece.len() as u64;
                         }
                         Poll::Ready(_) => {
+                            if let Some(UploadEnd::Refused(refusal)) = upload.end() {
+                                self.cut(&answering.request, refusal);
+                            }
                             self.exchange.last = true;
                             return self.next_request(*answering);
                         }

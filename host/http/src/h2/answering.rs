@@ -236,13 +236,12 @@ impl AnsweringStream {
             }
         };
         let sent = self.send_body(&mut download, &mut line).await;
-        if let Some(refusal) = self.incoming.refusal() {
-            exchange::cut(env, &link.transport, refusal);
-        }
+        self.tell_refusal();
         match sent {
             Ok(()) => {
                 tell_sent(&mut download.told);
                 self.read_on().await;
+                self.tell_refusal();
                 self.finished();
             }
             Err(Broken::Guest(why)) => {
@@ -266,6 +265,15 @@ impl AnsweringStream {
 
     fn path(&self) -> &str {
         request::target(&self.head)
+    }
+
+    /// Counts and logs that the rest of the request is refused, if it is, whose response
+    /// has begun. Told once.
+    fn tell_refusal(&self) {
+        if let Some(refusal) = self.incoming.take_refusal() {
+            let env = self.link.env(request::site(&self.head));
+            exchange::cut(env, &self.link.transport, refusal);
+        }
     }
 
     /// Ends the exchange with the guest.

@@ -38,6 +38,8 @@ struct IncomingState {
     /// Bytes that have arrived.
     received: u64,
     end: Option<IncomingEnd>,
+    /// True if a refusal was reported.
+    told: bool,
     /// True if the client waits for `100 Continue`.
     expects_continue: bool,
     /// True if the guest wants the body for which the client waits.
@@ -114,6 +116,7 @@ impl Http2Body {
                 length,
                 received: 0,
                 end,
+                told: false,
                 expects_continue,
                 wants_continue: false,
                 deadline: None,
@@ -140,10 +143,13 @@ impl Http2Body {
         }
     }
 
-    /// Returns why the rest of the body is refused, if it is.
-    pub(super) fn refusal(&self) -> Option<Refusal> {
-        match self.state.borrow().end {
-            Some(IncomingEnd::Refused(refusal)) => Some(refusal),
+    /// Returns why the rest of the body is refused, if it is. Reported once.
+    pub(super) fn take_refusal(&self) -> Option<Refusal> {
+        let mut state = self.state.borrow_mut();
+        match state.end {
+            Some(IncomingEnd::Refused(refusal)) => {
+                (!std::mem::replace(&mut state.told, true)).then_some(refusal)
+            }
             Some(IncomingEnd::Whole | IncomingEnd::Lost) | None => None,
         }
     }
@@ -190,6 +196,12 @@ impl Http2Body {
             Some(deadline) => deadline.deadline() - limit + LINGER.min(limit),
             None => state.moved + limit,
         }
+    }
+
+    /// Returns true if the guest waits for a piece; `None` once the body has ended.
+    pub(super) fn is_awaited(&self) -> Option<bool> {
+        let state = self.state.borrow();
+        state.end.is_none().then_some(state.deadline.is_some())
     }
 
     /// Wakes the exchange.

@@ -21,6 +21,7 @@
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::NoResponse;
+use netwasm_exchange::request::Request;
 use netwasm_net::thread::Tick;
 use netwasm_net::transport::Presence;
 
@@ -110,8 +111,7 @@ impl Driver {
             }
             (refusal, AnswerStage::Sending(download)) => {
                 if let Some(refusal) = refusal {
-                    let env = &self.local.account(&answering.request.site).net;
-                    exchange::cut(env, &self.transport, refusal);
+                    self.cut(&answering.request, refusal);
                 }
                 self.log_later(answering.entry, download.status, download.sent, out);
                 self.write_out(out);
@@ -125,10 +125,21 @@ impl Driver {
                 self.log_later(answering.entry, CLIENT_LEFT, 0, out);
                 self.exchange.last = true;
             }
-            (_, AnswerStage::Reading { .. } | AnswerStage::Discarding(_)) => {
+            (refusal, AnswerStage::Reading { .. } | AnswerStage::Discarding(_)) => {
+                if let Some(refusal) = refusal {
+                    self.cut(&answering.request, refusal);
+                }
                 self.exchange.last = true;
+                // The client may still be sending.
+                self.exchange.whole = false;
             }
         }
+    }
+
+    /// Counts and logs that the rest of a request is refused, whose response has begun.
+    pub(super) fn cut(&self, request: &Request, refusal: Refusal) {
+        let env = &self.local.account(&request.site).net;
+        exchange::cut(env, &self.transport, refusal);
     }
 
     /// Handles the alarm while an instance is handling a request.
@@ -183,13 +194,7 @@ impl Driver {
         if let Some(upload) = &answering.upload
             && late(upload.deadline())
         {
-            if answering.is_waiting() || matches!(answering.stage, AnswerStage::Sending(_)) {
-                upload.stop(UploadEnd::Refused(SLOW_BODY));
-            } else {
-                upload.stop(UploadEnd::Lost(ConnectionError::Timeout(
-                    "the body took too long (--body-timeout)",
-                )));
-            }
+            upload.stop(UploadEnd::Refused(SLOW_BODY));
         }
         match &answering.stage {
             AnswerStage::Sending(download) if late(answering.deadline) && !download.is_whole() => {
@@ -218,10 +223,7 @@ impl Driver {
                 if due > now {
                     answering.deadline = Some(due);
                 } else {
-                    tracing::info!(
-                        path = answering.request.head.target(),
-                        "the guest takes nothing of a request that it reads (--body-timeout)"
-                    );
+                    exchange::untaken(answering.request.head.target());
                     match self.stop_reading(answering) {
                         Some(left) => answering = left,
                         None => return,

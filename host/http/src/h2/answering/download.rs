@@ -17,13 +17,15 @@ use netwasm_exchange::content::{BoxContent, Ended};
 use netwasm_exchange::failure::Failure;
 use netwasm_exchange::head::Refusal;
 use netwasm_exchange::reply::{Answered, Reply, Sent};
+use netwasm_net::transport::LINGER;
 
 use super::AnsweringStream;
+use crate::exchange::{self, SLOW_BODY};
 use crate::h2::incoming::IncomingEnd;
 use crate::h2::line::LogLine;
 use crate::h2::link;
 use crate::h2::sending::{Stopped, send_bytes};
-use crate::h2::unread;
+use crate::h2::{request, unread};
 use crate::response::{self, Plan};
 
 const UNFINISHED: &str = "ends before its end";
@@ -242,9 +244,27 @@ impl AnsweringStream {
             match timeout_at(due, read).await {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(_elapsed) if self.incoming.given_up_at() <= Instant::now() => return,
+                Err(_elapsed) if self.incoming.given_up_at() <= Instant::now() => {
+                    return self.tell_given_up();
+                }
                 Err(_elapsed) => {}
             }
+        }
+    }
+
+    /// Logs why the rest of a request is given up, unless it has ended meanwhile.
+    fn tell_given_up(&self) {
+        let env = self.link.env(request::site(&self.head));
+        match self.incoming.is_awaited() {
+            Some(true) if env.limits.http.body_timeout <= LINGER => {
+                exchange::cut(env, &self.link.transport, SLOW_BODY);
+            }
+            Some(true) => tracing::info!(
+                peer = %self.link.transport.peer(),
+                "the client sends no more of a request that has its response"
+            ),
+            Some(false) => exchange::untaken(request::target(&self.head)),
+            None => {}
         }
     }
 

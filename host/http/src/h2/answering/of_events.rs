@@ -116,6 +116,7 @@ impl AnsweringStream {
             sending.await;
         }
         self.read_on().await;
+        self.tell_refusal();
         self.finished();
         None
     }
