@@ -4,13 +4,14 @@
 mod tunnels;
 
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use crate::config::component;
 use crate::harness::{
     Client, Configured, Http2, Peer, Run, Server, TcpPeer, administered, directory, eventually,
-    free_port, message, scrape, text,
+    free_port, message, scrape, slowly, text, took_less,
 };
 
 const KEY: [u8; 4] = [1, 2, 3, 4];
@@ -267,6 +268,44 @@ fn clients_are_told_of_a_restart_and_the_run_waits_for_them() {
     peer.send(&close_frame(1012, ""));
     peer.ends();
     drop(peer);
+    assert!(server.wait().success());
+}
+
+/// Each of these would hold the run for as long as a peer may be silent.
+#[test]
+fn a_run_ends_soon_beside_clients_that_do_not_answer_its_close() {
+    let mut server = probe().args(["--workers", "1"]).start();
+    let mut silent = server.connect_http();
+    open(&mut silent, "/", &[]);
+    // So much is queued for it that it never gets to the close frame.
+    let mut full = TcpPeer::connect_narrow(server.address("http"));
+    open(&mut full, "/", &[]);
+    say(&mut full, "send 100 60000");
+    full.stalled();
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    is_closed(&mut silent, 1012);
+    assert!(server.wait().success());
+    took_less(begun, Duration::from_secs(6));
+    let lost = "the peer does not answer the close frame";
+    assert_eq!(server.log.count(lost), 2);
+    drop((silent, full));
+}
+
+#[test]
+fn a_run_that_ends_waits_for_a_client_that_takes_its_messages_slowly() {
+    let mut server = probe().start();
+    let mut slow = TcpPeer::connect_narrow(server.address("http"));
+    open(&mut slow, "/", &[]);
+    say(&mut slow, "send 100 60000");
+    slow.stalled();
+    server.signal(Signal::TERM);
+    for _ in slowly(Duration::from_millis(40), 0..100) {
+        let (first, message) = hear(&mut slow);
+        assert_eq!((first, message.len()), (0x82, 60000));
+    }
+    is_closed(&mut slow, 1012);
+    drop(slow);
     assert!(server.wait().success());
 }
 

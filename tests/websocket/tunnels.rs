@@ -1,15 +1,17 @@
 //! WebSocket connections on streams of HTTP/2 (RFC 8441).
 
 use std::future::poll_fn;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::ext::Protocol;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Method, Request};
+use rustix::process::Signal;
 
 use super::{close_frame, frame, probe};
 use crate::harness::http2::settings;
-use crate::harness::{Http2, Run};
+use crate::harness::{Http2, Run, took_less};
 
 /// Opens a connection on a stream.
 fn open(client: &mut Http2) -> (SendStream<Bytes>, RecvStream) {
@@ -113,4 +115,18 @@ fn streams_of_a_connection_are_bounded_together_and_the_longest_queue_is_cut_off
     echoes(&mut client);
     drop(client);
     server.stop();
+}
+
+#[test]
+fn a_stream_whose_client_does_not_answer_the_close_of_a_drain_is_reset() {
+    let mut server = probe().start();
+    let mut client = Http2::connect(server.address("http"));
+    let (to, mut from) = open(&mut client);
+    let begun = Instant::now();
+    server.signal(Signal::TERM);
+    let reset = receive(&client, &mut from, usize::MAX).expect_err("a reset");
+    assert_eq!(reset.reason(), Some(Reason::CANCEL));
+    took_less(begun, Duration::from_secs(5));
+    drop((to, client));
+    assert!(server.wait().success());
 }

@@ -9,6 +9,7 @@ use netwasm_base::error::ConnectionError;
 use netwasm_exchange::handler::Site;
 use netwasm_exchange::websocket::Accepted;
 use netwasm_net::protocol::Lost;
+use netwasm_net::thread::Tick;
 use netwasm_net::transport::Transport;
 use netwasm_net::turns::REQUEST;
 
@@ -30,6 +31,10 @@ impl Outlet for Transport {
 
     fn queued(&self) -> u64 {
         Self::queued(self)
+    }
+
+    fn progressed(&self) -> Tick {
+        Self::progressed(self)
     }
 
     fn wake(&self) {

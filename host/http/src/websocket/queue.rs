@@ -8,6 +8,7 @@ use std::task::Waker;
 use bytes::{Bytes, BytesMut};
 
 use netwasm_base::error::ConnectionError;
+use netwasm_net::thread::Tick;
 
 use crate::websocket::sender::Outlet;
 
@@ -33,6 +34,8 @@ pub(super) struct TunnelQueue {
     bytes: RefCell<BytesMut>,
     failed: RefCell<Option<ConnectionError>>,
     waker: RefCell<Option<Waker>>,
+    /// Tick at which the client last took something, or nothing was queued.
+    progressed: Cell<Tick>,
     /// True while the stream's future runs, and so need not be woken.
     driven: Cell<bool>,
 }
@@ -58,6 +61,7 @@ impl TunnelQueues {
             bytes: RefCell::default(),
             failed: RefCell::default(),
             waker: RefCell::default(),
+            progressed: Cell::default(),
             driven: Cell::new(false),
         });
         let mut all = self.all.borrow_mut();
@@ -87,6 +91,16 @@ impl TunnelQueue {
 
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Notes that the client has taken something, or that nothing is queued.
+    pub(super) fn note_progress(&self, now: Tick) {
+        self.progressed.set(now);
+    }
+
+    /// Returns the tick of the last progress.
+    pub(super) fn progressed(&self) -> Tick {
+        self.progressed.get()
     }
 
     /// Takes the first bytes, `count` of them.
@@ -167,6 +181,10 @@ impl Outlet for TunnelOutlet {
 
     fn queued(&self) -> u64 {
         self.0.len() as u64
+    }
+
+    fn progressed(&self) -> Tick {
+        self.0.progressed()
     }
 
     fn has_room(&self, more: usize) -> bool {

@@ -15,7 +15,7 @@ use netwasm_base::meter::Measure;
 use netwasm_exchange::topics::Published;
 use netwasm_exchange::websocket::{MessageKind, WebSocketSender, may_be_sent};
 use netwasm_net::env::Env;
-use netwasm_net::thread::Thread;
+use netwasm_net::thread::{Thread, Tick};
 
 use crate::websocket::codec::deflate::{Deflater, LEAST, Packing};
 use crate::websocket::codec::frame::{MOST_HEAD, Opcode, OwnHead};
@@ -35,6 +35,10 @@ pub(super) trait Outlet: fmt::Debug {
 
     /// Returns the bytes that are queued.
     fn queued(&self) -> u64;
+
+    /// Returns the tick at which the client last took some of what is queued for it,
+    /// or nothing was queued.
+    fn progressed(&self) -> Tick;
 
     /// True if so many more may be queued beside what others have queued for the
     /// client.
@@ -146,6 +150,16 @@ impl FrameSender {
     /// True if a close frame was sent.
     pub(super) fn has_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    /// Returns the tick at which the peer last took something, if more is queued.
+    pub(super) fn progressed(&self) -> Option<Tick> {
+        (self.outlet.queued() > 0).then(|| self.outlet.progressed())
+    }
+
+    /// Ends the connection at once, for a time-out, and drops what is queued.
+    pub(super) fn abort(&self, reason: &'static str) {
+        self.outlet.fail(ConnectionError::Timeout(reason));
     }
 
     /// Sends a ping or a pong.

@@ -30,8 +30,12 @@ use crate::websocket::codec::reader::{FrameReader, Incoming};
 use crate::websocket::codec::{Agreed, Side, ThreadBuffers};
 use crate::websocket::sender::{FrameSender, Outlet};
 
-/// Time for a client to answer a close frame.
+/// Time for a peer to answer a close frame.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
+
+/// Time for that when the run or its service ends, or to take something of what is
+/// queued before that frame. Either side may close at any time (RFC 6455, section 7.1.1).
+const CLOSE_WAIT_OF_DRAIN: Duration = Duration::from_secs(2);
 
 /// Time in which messages are counted for `--max-websocket-rate`.
 const RATE_TIME: Duration = Duration::from_secs(1);
@@ -265,12 +269,17 @@ impl Session {
             self.stage = SessionStage::Closing(now);
         }
         if let SessionStage::Closing(since) = self.stage {
-            if thread.passed(since, CLOSE_WAIT) {
+            let (since, limit) = self.answer_awaited(since);
+            if thread.passed(since, limit) {
+                if self.is_draining() {
+                    self.sender
+                        .abort("the peer does not answer the close frame");
+                }
                 self.end(SessionEnd::Lost);
             }
             return;
         }
-        if self.transport().is_leaving() || service.is_draining() {
+        if self.is_draining() {
             match self.reader.peer() {
                 Side::Client => self.sender.say_close(Some(RESTART), "the service restarts"),
                 Side::Server => self.sender.say_close(Some(GOING_AWAY), ""),
@@ -307,6 +316,22 @@ impl Session {
         }
     }
 
+    /// True if the run ends, or the service's generation.
+    fn is_draining(&self) -> bool {
+        self.transport().is_leaving() || self.socket.service().is_draining()
+    }
+
+    /// Returns since which tick, and for how long, the answer to a close frame is
+    /// awaited that was sent at a tick.
+    fn answer_awaited(&self, sent: Tick) -> (Tick, Duration) {
+        if !self.is_draining() {
+            return (sent, CLOSE_WAIT);
+        }
+        // A peer that takes what is queued gets to the frame.
+        let progressed = self.sender.progressed().unwrap_or_default();
+        (sent.max(progressed), CLOSE_WAIT_OF_DRAIN)
+    }
+
     /// True if the alarm that is set does: nothing is due but a ping, which whatever the
     /// peer has sent meanwhile only puts off. `rang` is true if there is none any more.
     pub(super) fn keeps_alarm(&mut self, rang: bool) -> bool {
@@ -323,8 +348,7 @@ impl Session {
             && self.arriving.is_none()
             && !self.has_kept()
             && self.sender.is_at_rest()
-            && !self.transport().is_leaving()
-            && !service.is_draining()
+            && !self.is_draining()
             && !service.is_aborting()
     }
 
@@ -337,7 +361,10 @@ impl Session {
         let limits = &self.sender.net().limits.http;
         let ping = match (self.stage, self.silence) {
             (SessionStage::Over, _) => return None,
-            (SessionStage::Closing(since), _) => return Some(after(since, CLOSE_WAIT)),
+            (SessionStage::Closing(since), _) => {
+                let (since, limit) = self.answer_awaited(since);
+                return Some(after(since, limit));
+            }
             (SessionStage::Open, Silence::Asked(asked)) => {
                 Some(after(asked, limits.websocket.ping_timeout))
             }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, Sleep, sleep};
 use netwasm_base::error::ConnectionError;
 use netwasm_exchange::handler::Site;
 use netwasm_exchange::websocket::Accepted;
-use netwasm_net::thread::{Thread, Tick, tick};
+use netwasm_net::thread::{Thread, tick};
 use netwasm_net::turns::Turn;
 
 use crate::coalescing::Coalescing;
@@ -33,8 +33,6 @@ pub(crate) struct Tunnel {
     to: SendStream<Bytes>,
     queue: Rc<TunnelQueue>,
     session: Session,
-    /// Tick at which the client last took something, or nothing was queued.
-    progressed: Tick,
     alarm: Pin<Box<Sleep>>,
     sent: u64,
 }
@@ -55,6 +53,7 @@ impl Tunnel {
         let transport = accepted.socket.transport();
         let (thread, turn) = (Rc::clone(transport.thread()), Rc::clone(&transport.turn));
         let queue = queues.queue();
+        queue.note_progress(thread.now());
         let outlet = Rc::new(TunnelOutlet(Rc::clone(&queue)));
         let net = Arc::clone(&local.account(&site).net);
         let (buffers, peer) = (local.messages(), Side::Client);
@@ -65,7 +64,6 @@ impl Tunnel {
             queue,
             session: Session::new(&net, buffers, site, accepted, agreed, outlet, peer)
                 .with_end_of_listener(),
-            progressed: thread.now(),
             alarm: Box::pin(sleep(tick(&thread.env.limits))),
             thread,
             sent: 0,
@@ -136,7 +134,7 @@ impl Tunnel {
         loop {
             let queued = self.queue.len();
             if queued == 0 {
-                self.progressed = self.thread.now();
+                self.queue.note_progress(self.thread.now());
                 return Ok(Poll::Ready(()));
             }
             self.to.reserve_capacity(queued.min(PIECE));
@@ -150,7 +148,7 @@ impl Tunnel {
             let room = self.to.capacity().min(queued);
             let piece = self.queue.take(room);
             self.sent += room as u64;
-            self.progressed = self.thread.now();
+            self.queue.note_progress(self.thread.now());
             self.to
                 .send_data(piece, false)
                 .map_err(|_| StreamGone(None))?;
@@ -190,13 +188,13 @@ impl Tunnel {
             ConnectionError::Timeout("the peer takes nothing of what is queued (--write-timeout)");
         let limits = &self.thread.env.limits;
         let queued = !self.queue.is_empty();
-        if queued && self.thread.passed(self.progressed, limits.write_timeout) {
+        let progressed = self.queue.progressed();
+        if queued && self.thread.passed(progressed, limits.write_timeout) {
             return Poll::Ready(Err(StreamGone(Some(SLOW))));
         }
         self.session.await_ends(cx);
         let now = self.thread.now();
-        let slow =
-            queued.then(|| self.thread.tick_after(limits.write_timeout) - now + self.progressed);
+        let slow = queued.then(|| self.thread.tick_after(limits.write_timeout) - now + progressed);
         let Some(due) = self.session.due().into_iter().chain(slow).min() else {
             return Poll::Pending;
         };

@@ -107,6 +107,12 @@ impl Core {
         self.touched.max(self.delivery.moved)
     }
 
+    /// Returns the tick at which the peer last took some of what waits for it, or
+    /// nothing waited.
+    fn progressed(&self) -> Tick {
+        self.progressed.max(self.delivery.moved)
+    }
+
     /// True if nothing is being read, so that nobody would notice the peer
     /// leave.
     fn is_unread(&self) -> bool {
@@ -133,6 +139,12 @@ impl Transport {
     /// something.
     pub fn moved(&self) -> Tick {
         self.core.borrow().moved()
+    }
+
+    /// Returns the tick at which the peer last took some of what is queued for it, or
+    /// nothing was queued.
+    pub fn progressed(&self) -> Tick {
+        self.core.borrow().progressed()
     }
 
     /// Ends the connection if a deadline has passed.
@@ -162,7 +174,7 @@ impl Transport {
         if !waits {
             core.progressed = now;
         }
-        let progressed = core.progressed.max(core.delivery.moved);
+        let progressed = core.progressed();
         let late = match core.deadline {
             Some((deadline, what)) if now >= deadline => Some(what),
             _ if waits && self.thread.passed(progressed, limits.write_timeout) => {
