@@ -68,7 +68,9 @@ fn a_header_may_come_byte_by_byte() {
 fn a_proxy_that_does_not_know_the_client_is_the_peer_itself() {
     let server = behind_proxy();
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
-    for header in [&b"PROXY UNKNOWN\r\n"[..], local] {
+    // The specification lets anything follow an unspecified family.
+    let unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\0\0\x05\x01\0\xffab";
+    for header in [&b"PROXY UNKNOWN\r\n"[..], local, unspecified] {
         let request = message("GET", "/about", &[]);
         let bytes = [header, request.as_bytes()].concat();
         server

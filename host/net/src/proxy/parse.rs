@@ -36,7 +36,7 @@ pub(crate) struct Header {
     pub(crate) client: Option<Address>,
     /// Address that the client has connected to, if there is a client.
     pub(crate) destination: Option<Address>,
-    /// Place of the fields of version 2; empty if the connection is the proxy's own.
+    /// Place of the fields of version 2; empty if there is no client.
     pub(crate) fields: Range<usize>,
 }
 
@@ -154,36 +154,32 @@ fn parse_binary(input: &[u8]) -> Result<Option<Header>, Wrong> {
     let Some(whole) = input.get(..length) else {
         return Ok(None);
     };
-    if command & 0x0f == 0 {
+    let nobody = Header {
+        length,
+        client: None,
+        destination: None,
+        fields: 0..0,
+    };
+    let body = whole.get(FIXED..).unwrap_or_default();
+    let (family, protocol) = (family >> 4, family & 0x0f);
+    let (client, destination) = match (command & 0x0f, family, protocol) {
         // The proxy's own connection, such as a health check. Family and all that
         // follows are ignored.
-        return Ok(Some(Header {
-            length,
-            client: None,
-            destination: None,
-            fields: 0..0,
-        }));
-    }
-    let body = whole.get(FIXED..).unwrap_or_default();
-    let ends = match (command & 0x0f, family >> 4) {
-        (1, 0) => None,
-        (1, 1) => Some(ends_v4(body)?),
-        (1, 2) => Some(ends_v6(body)?),
-        (1, 3) => Some(ends_unix(body)?),
+        (0, ..) => return Ok(Some(nobody)),
+        // Neither is specified: what follows is of an unknown form, and is ignored.
+        (1, 0, 0..=2) | (1, 1..=3, 0) => return Ok(Some(nobody)),
+        (1, 1, 1 | 2) => ends_v4(body)?,
+        (1, 2, 1 | 2) => ends_v6(body)?,
+        (1, 3, 1 | 2) => ends_unix(body)?,
         _ => return Err(Wrong::Unknown),
     };
-    let addresses = address_length(family >> 4);
-    if family & 0x0f > 2 {
-        return Err(Wrong::Unknown);
-    }
-    let fields = body.get(addresses..).unwrap_or_default();
+    let fields = body.get(address_length(family)..).unwrap_or_default();
     check_fields(whole, fields)?;
-    let (client, destination) = ends.unzip();
     Ok(Some(Header {
-        length,
-        client,
-        destination,
+        client: Some(client),
+        destination: Some(destination),
         fields: length - fields.len()..length,
+        ..nobody
     }))
 }
 
@@ -362,6 +358,15 @@ mod tests {
         assert_eq!(parsed(&binary(0x20, 0x00, b"")), None);
         assert_eq!(parsed(&binary(0x20, 0x11, &v4)), None);
         assert_eq!(parsed(&binary(0x20, 0x43, b"abc")), None);
+        // An unspecified family or protocol: what follows need be no fields.
+        for family in [0x00, 0x01, 0x02, 0x10, 0x20, 0x30] {
+            for body in [&b""[..], b"a", b"\x03\0\x04abcd", b"\x01\0\x09abc", &v4] {
+                let header = binary(0x21, family, body);
+                let read = parse(&header).expect("a header").expect("a whole one");
+                assert_eq!((read.length, read.client), (header.len(), None));
+                assert_eq!((read.destination, read.fields), (None, 0..0));
+            }
+        }
         // Fields of unknown types are skipped.
         let fields = [&v4[..], &[0xea, 0, 2, 1, 2, 0x04, 0, 0]].concat();
         assert_eq!(parsed(&binary(0x21, 0x11, &fields)), ip("192.0.2.1:56324"));
@@ -370,6 +375,8 @@ mod tests {
             (0x22, 0x11, &v4, Wrong::Unknown),
             (0x21, 0x41, &v4, Wrong::Unknown),
             (0x21, 0x13, &v4, Wrong::Unknown),
+            (0x21, 0x03, &v4, Wrong::Unknown),
+            (0x21, 0x40, &v4, Wrong::Unknown),
             (0x21, 0x11, &v4[..11], Wrong::Malformed),
             (0x21, 0x21, &v4, Wrong::Malformed),
             (0x21, 0x31, &v4, Wrong::Malformed),
