@@ -870,6 +870,8 @@ class Component(unittest.TestCase):
         self.assertEqual(len(hashlib.pbkdf2_hmac("sha512", bytearray(b"x"), b"y", 1)), 64)
         for arguments, kind in (
             (("nothing", b"", b"", 1), ValueError),
+            (("shake_128", b"", b"", 1), ValueError),
+            (("shake_256", b"", b"", 1, 32), ValueError),
             (("sha256", b"", b"", 0), ValueError),
             (("sha256", b"", b"", 1, 0), ValueError),
             (("sha256", "text", b"", 1), TypeError),

@@ -33,6 +33,8 @@ def pbkdf2_hmac(hash_name, password, salt, iterations, dklen=None):
     if not isinstance(hash_name, str):
         raise TypeError(f"argument 'hash_name' must be str, not {type(hash_name).__name__}")
     size = hashlib.new(hash_name, usedforsecurity=False).digest_size
+    if size == 0:
+        raise ValueError(f"{hash_name} has digests of any length, and so is not for PBKDF2")
     password, salt = bytes(memoryview(password)), bytes(memoryview(salt))
     iterations = operator.index(iterations)
     if iterations < 1:
