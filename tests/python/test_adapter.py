@@ -799,6 +799,59 @@ class Component(unittest.TestCase):
         self.assertGreaterEqual(time.monotonic() - before, 0.2)
 
     @in_component
+    def test_a_function_that_would_wait_for_ever_is_told(self):
+        import concurrent.futures
+
+        lock, event, semaphore = threading.Lock(), threading.Event(), threading.Semaphore(0)
+        condition = threading.Condition(threading.Lock())
+        waits = (
+            lambda: event.wait(),
+            lambda: semaphore.acquire(),
+            lambda: queue.Queue().get(),
+            lambda: queue.SimpleQueue().get(),
+            lambda: queue.PriorityQueue().get(),
+        )
+
+        def notified():
+            with condition:
+                condition.wait()
+
+        def deeper():
+            with concurrent.futures.ThreadPoolExecutor() as inner:
+                inner.submit(lock.acquire).result()
+
+        async def within_a_loop():
+            with lock:
+                await asyncio.to_thread(lock.acquire)
+
+        with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor() as executor:
+            warnings.simplefilter("ignore", RuntimeWarning)
+
+            def told(function):
+                with self.assertRaisesRegex(RuntimeError, "no threads") as caught:
+                    executor.submit(function).result()
+                return str(caught.exception)
+
+            # The line and the function that hold the lock are named.
+            where = r"test_adapter\.py, line \d+, in .*"
+            with lock:
+                self.assertRegex(told(lock.acquire), where + "told")
+                self.assertRegex(told(deeper), where + "told")
+                self.assertIn("held by", told(lock.__enter__))
+                # One that ends is not.
+                self.assertFalse(executor.submit(lock.acquire, True, 0.01).result())
+                self.assertFalse(executor.submit(lock.acquire, False).result())
+                with condition:
+                    self.assertIn("held by", told(notified))
+            with self.assertRaisesRegex(RuntimeError, where + "within_a_loop"):
+                asyncio.run(within_a_loop())
+            for wait in (*waits, notified):
+                told(wait)
+            # Nothing is left as it would be within a function.
+            self.assertTrue(executor.submit(lock.acquire).result())
+            lock.release()
+
+    @in_component
     def test_a_process_is_refused_in_words(self):
         with self.assertRaisesRegex(PermissionError, "no processes"):
             subprocess.run(["ls"])

@@ -100,6 +100,12 @@ def set_wakeup_fd(fd, /, *, warn_on_full_buffer=True):
     return before
 
 
+def has_handler():
+    """True if the program has a handler of its own for a signal that the host tells of."""
+    handlers = _handlers[SIGINT], _handlers[SIGTERM]
+    return any(callable(it) and it is not _native.default_int_handler for it in handlers)
+
+
 def siginterrupt(signalnum, flag, /):
     """Nothing is interrupted: what waits goes on after a handler."""
     _check(signalnum)
