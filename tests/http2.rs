@@ -133,6 +133,11 @@ fn responses_without_a_body_have_none() {
         (200, Some("100000"))
     );
     assert!(head.body.is_empty());
+    // The guest may not have made the body, or tells its length.
+    let head = client.exchange(ask("HEAD", "/big?n=0"), b"");
+    assert_eq!((head.status, head.header("content-length")), (200, None));
+    let head = client.exchange(ask("HEAD", "/answer?header=content-length:1234"), b"");
+    assert_eq!(head.header("content-length"), Some("1234"));
     let none = client.fetch("/answer?status=204");
     assert_eq!((none.status, none.header("content-length")), (204, None));
     let empty = client.fetch("/answer?status=205");
@@ -154,6 +159,9 @@ fn responses_of_guests_that_await_have_none_either() {
             (200, Some("5000"))
         );
         assert!(head.body.is_empty());
+        // The guest may not have made the body (RFC 9110, section 8.6).
+        let head = client.exchange(ask("HEAD", "/status?200"), b"");
+        assert_eq!((head.status, head.header("content-length")), (200, None));
         for (status, length) in [(204, None), (205, Some("0")), (304, None)] {
             let none = client.fetch(&format!("/status?{status}"));
             assert_eq!(

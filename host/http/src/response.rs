@@ -411,6 +411,11 @@ mod tests {
         let checked = Checked::new(&answer, true, MOST).expect("nothing is wrong");
         assert_eq!(checked.told_length(200, 0), Some(1234));
         assert_eq!(fault(&answer), Some(ResponseFault::Length(0)));
+        // Without one, GET may get a body of any length.
+        let empty = self::answer(200, &[], "");
+        let checked = Checked::new(&empty, true, MOST).expect("nothing is wrong");
+        assert_eq!(checked.told_length(200, 0), None);
+        assert_eq!(checked.told_length(205, 0), Some(0));
     }
 
     #[test]

@@ -49,6 +49,8 @@ pub(crate) struct Checked<'a> {
     /// Content-Length that the guest has set. To HEAD, it may stand for a body
     /// that was not made.
     length: Option<u64>,
+    /// True if the request is HEAD, and the guest may not have made the body.
+    may_lack_body: bool,
 }
 
 impl<'a> Checked<'a> {
@@ -77,9 +79,10 @@ impl<'a> Checked<'a> {
         check_count(&answer.headers)?;
         check_count(&answer.trailers)?;
         let mut checked = Self::ours(answer);
+        checked.may_lack_body = head && length == Some(0);
         for (name, value) in &answer.headers {
             check_field(name, value)?;
-            checked.note(name, value, head, length)?;
+            checked.note(name, value, length)?;
         }
         for (name, value) in &answer.trailers {
             check_field(name, value)?;
@@ -97,17 +100,12 @@ impl<'a> Checked<'a> {
             given: Given::default(),
             closes: false,
             length: None,
+            may_lack_body: false,
         }
     }
 
     /// Checks a header that means something to the host.
-    fn note(
-        &mut self,
-        name: &str,
-        value: &[u8],
-        head: bool,
-        length: Option<u64>,
-    ) -> Result<(), ResponseFault> {
+    fn note(&mut self, name: &str, value: &[u8], length: Option<u64>) -> Result<(), ResponseFault> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         match name.len() {
             4 if is("date") => self.given.date = true,
@@ -128,9 +126,8 @@ impl<'a> Checked<'a> {
                     .and_then(|text| text.parse().ok());
                 // To HEAD, a guest need not make the body just to have it
                 // measured.
-                let free = head && length == Some(0);
                 match (told, length) {
-                    (Some(told), Some(length)) if told == length || free => {
+                    (Some(told), Some(length)) if told == length || self.may_lack_body => {
                         self.length = Some(told);
                     }
                     // The length of a stream that tells none itself.
@@ -193,11 +190,12 @@ impl<'a> Checked<'a> {
     }
 
     /// Returns the Content-Length for a body of `length` bytes; `None` if the
-    /// status has none.
+    /// status has none, or if it may not be the one of the response to GET.
     pub(crate) fn told_length(&self, status: u16, length: u64) -> Option<u64> {
         match status {
             // RFC 9110, section 8.6.
             204 | 304 => None,
+            _ if self.may_lack_body && status != 205 => self.length,
             _ => Some(self.length.unwrap_or(length)),
         }
     }
