@@ -90,8 +90,9 @@ pub struct Remainder(pub String);
 
 impl FromRequest for Remainder {
     fn from_request(request: &Request<'_>) -> Result<Self, Response> {
-        let parameter = request.next_parameter();
-        Ok(Self(parameter.unwrap_or_default().1.to_owned()))
+        Ok(Self(
+            request.last_parameter().unwrap_or_default().to_owned(),
+        ))
     }
 }
 

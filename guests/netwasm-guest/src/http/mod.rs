@@ -173,7 +173,7 @@ pub use method::Method;
 pub use percent::{Pairs, decode, encode, escape};
 pub use request::Request;
 pub use response::{Html, Response};
-pub use router::Router;
+pub use router::{Next, Router};
 pub use stream::{BodyWriter, Ended, Events, TopicEvents};
 pub use upload::Upload;
 pub use verdict::{Forwarded, Verdict};

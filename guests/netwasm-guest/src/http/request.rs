@@ -29,7 +29,7 @@ enum Source<'a> {
     /// The host, within its call.
     Host(RawRequest<'a>),
     /// The host or memory, for a handler that may wait.
-    Held(&'a Held),
+    Held(&'a Rc<Held>),
 }
 
 /// Parts of a request for a handler that may wait.
@@ -94,7 +94,11 @@ impl<'a> Request<'a> {
     /// Returns the parts of the request, which outlive it, and what must be
     /// kept if it ends first.
     pub(super) fn into_parts(self) -> (Parts, Rc<Held>) {
-        let held = Rc::new(Held::default());
+        let held = match self.source {
+            Source::Host(_) => Rc::default(),
+            // A layer hands it on, which may have waited.
+            Source::Held(held) => held.clone(),
+        };
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let parts = Parts {
             method: self.method,
@@ -158,6 +162,11 @@ impl<'a> Request<'a> {
         let at = self.taken.get();
         self.taken.set(at + 1);
         self.parameters.get(at).copied()
+    }
+
+    /// The last parameter, which is the rest of the path if the pattern ends so.
+    pub(super) fn last_parameter(&self) -> Option<&'a str> {
+        self.parameters.last().map(|(_, value)| *value)
     }
 
     /// Returns the first value of a header; `None` if it was not sent, or is

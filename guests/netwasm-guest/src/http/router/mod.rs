@@ -1,6 +1,10 @@
 //! Requests by their paths.
 
+mod composing;
+
 use std::rc::Rc;
+
+pub use self::composing::Next;
 
 use super::percent::decode;
 use super::response::{is_reading, options};
@@ -101,7 +105,7 @@ impl Router {
         let prefix = prefix.trim_end_matches('/');
         let directory = directory.trim_end_matches('/').to_owned();
         let send = move |request: Request<'_>| {
-            let rest = request.next_parameter().unwrap_or_default().1;
+            let rest = request.last_parameter().unwrap_or_default();
             let response = match files::locate(&directory, rest) {
                 Ok(path) => Response::file(path),
                 Err(response) => response,

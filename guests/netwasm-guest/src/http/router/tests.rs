@@ -1,6 +1,6 @@
 use super::*;
 use crate::host::Body;
-use crate::http::{OwnedRequest, Path, Remainder};
+use crate::http::{OwnedRequest, Path, Remainder, Upload};
 use crate::testing::Client;
 use crate::{sleep, spawn, testing};
 
@@ -264,4 +264,165 @@ fn a_program_is_refused_in_json_and_a_person_by_a_page() {
         panic!("it has a body");
     };
     assert!(body.ends_with(br#""detail":"a \"b\"\n \\"}"#));
+}
+
+/// A router whose handlers tell their parameters.
+fn users() -> Router {
+    Router::new()
+        .get("/", async || "all")
+        .post("/", async |body: String| format!("new {body}"))
+        .get("/{name}", async |request: Request<'_>| {
+            let name = request.parameter("name").unwrap_or_default();
+            format!("{name} at {}", request.path())
+        })
+        .get(
+            "/{name}/{*rest}",
+            async |Path(name): Path<String>, Remainder(rest): Remainder| format!("{name}: {rest}"),
+        )
+}
+
+#[test]
+fn routers_are_merged() {
+    let router = Router::new()
+        .put("/", ok)
+        .merge(users())
+        .merge(Router::new().get("/other/", ok).fallback(async || "else"));
+    let client = Client::new(router);
+    assert_eq!(client.get("/").send().text(), "all");
+    assert_eq!(client.put("/", "").send().text(), "ok");
+    assert_eq!(client.get("/ada").send().text(), "ada at /ada");
+    assert_eq!(client.get("/ada/a/b").send().text(), "ada: a/b");
+    assert_eq!(client.get("/other/").send().text(), "ok");
+    assert_eq!(client.get("//").send().text(), "else");
+}
+
+#[test]
+fn routers_are_nested_below_a_prefix() {
+    let router = Router::new()
+        .nest("/users", users())
+        .nest("/slash/", users())
+        .nest(
+            "/of/{group}",
+            Router::new().get(
+                "/{name}",
+                async |Path(group): Path<u8>, Path(name): Path<String>| {
+                    format!("{name} of {group}")
+                },
+            ),
+        );
+    let client = Client::new(Router::new().nest("/v1", router));
+    for (path, text) in [
+        ("/v1/users", "all"),
+        ("/v1/users/ada", "ada at /v1/users/ada"),
+        ("/v1/users/ada/a/b", "ada: a/b"),
+        ("/v1/slash/", "all"),
+        ("/v1/slash/ada", "ada at /v1/slash/ada"),
+        ("/v1/of/7/ada", "ada of 7"),
+    ] {
+        assert_eq!(client.get(path).send().text(), text, "{path}");
+    }
+    assert_eq!(client.post("/v1/users", "ada").send().text(), "new ada");
+    for path in ["/", "/users", "/v1", "/v1/users/", "/v1/slash"] {
+        assert_eq!(client.get(path).send().status(), 404, "{path}");
+    }
+    assert_eq!(client.request("PUT", "/v1/users").send().status(), 405);
+}
+
+#[test]
+fn files_are_found_below_a_prefix_with_parameters() {
+    testing::add_file("/site/a.txt", "a");
+    let router = Router::new().nest("/{lang}", Router::new().files("/static", "/site"));
+    let client = Client::new(router);
+    assert_eq!(client.get("/en/static/a.txt").send().text(), "a");
+    let moved = client.get("/en/static").send();
+    assert_eq!(moved.header("location").as_deref(), Some("/en/static/"));
+}
+
+#[test]
+fn layers_are_around_what_was_added_before() {
+    async fn outer(request: Request<'_>, next: Next<'_>) -> Response {
+        match request.header("x-key") {
+            Some(_) => next.run(request).await.header("x-by", "outer"),
+            None => Response::error(401),
+        }
+    }
+    let router = Router::new()
+        .get("/in", ok)
+        .post(
+            "/{name}",
+            async |request: Request<'_>, Path(name): Path<String>| {
+                format!("{name}: {}", String::from_utf8_lossy(&request.body()))
+            },
+        )
+        .post("/pieces", async |mut upload: Upload| {
+            let piece = upload.read().await.ok().flatten().unwrap_or_default();
+            String::from_utf8_lossy(&piece).into_owned()
+        })
+        .layer(async |request: Request<'_>, next: Next<'_>| {
+            let path = request.path().to_owned();
+            next.run(request).await.header("x-path", path)
+        })
+        .fallback(async || (404, "none"))
+        .layer(outer)
+        .get("/out", ok);
+    let client = Client::new(router);
+    let answer = client.get("/in").header("x-key", "1").send();
+    assert_eq!(answer.text(), "ok");
+    assert_eq!(answer.header("x-path").as_deref(), Some("/in"));
+    assert_eq!(answer.header("x-by").as_deref(), Some("outer"));
+    assert_eq!(client.get("/in").send().status(), 401);
+    let none = client.get("/none/of/it").header("x-key", "1").send();
+    assert_eq!((none.status(), none.header("x-path")), (404, None));
+    assert_eq!(none.header("x-by").as_deref(), Some("outer"));
+    for (path, text) in [("/ada", "ada: body"), ("/pieces", "body")] {
+        let answer = client.post(path, "body").header("x-key", "1").send();
+        assert_eq!(answer.text(), text);
+        assert_eq!(answer.header("x-path").as_deref(), Some(path));
+    }
+    // Not around what was added after it, nor around the router's own answers.
+    let out = client.get("/out").send();
+    assert_eq!((out.status(), out.header("x-by")), (200, None));
+    assert_eq!(client.request("PUT", "/in").send().status(), 405);
+}
+
+#[test]
+fn a_request_is_whole_after_its_layer_has_waited() {
+    const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
+    let router = Router::new()
+        .post("/{id}", async |request: Request<'_>, Path(id): Path<u8>| {
+            sleep(SECOND).await;
+            let body = String::from_utf8_lossy(&request.body()).into_owned();
+            format!("{id} {body} {:?}", request.header("x-a"))
+        })
+        .post("/text", async |text: String| text)
+        .layer(async |request: Request<'_>, next: Next<'_>| {
+            sleep(SECOND).await;
+            let answer = next.run(request).await;
+            sleep(SECOND).await;
+            answer
+        });
+    let client = Client::new(router);
+    let answer = client.post("/7", "body").header("x-a", "1").send();
+    assert_eq!(answer.text(), "7 body Some(\"1\")");
+    assert_eq!(client.post("/text", "kept").send().text(), "kept");
+}
+
+#[test]
+#[should_panic(expected = "GET /users/{name} has two handlers")]
+fn merged_handlers_contradict_each_other() {
+    let one = Router::new().nest("/users", users());
+    let other = Router::new().get("/users/{name}", ok);
+    let _ = other.merge(one);
+}
+
+#[test]
+#[should_panic(expected = "only the outermost one has")]
+fn a_nested_router_has_no_fallback() {
+    let _ = Router::new().nest("/a", Router::new().fallback(ok));
+}
+
+#[test]
+#[should_panic(expected = "leaves nothing to the router below it")]
+fn a_prefix_ends_before_the_rest() {
+    let _ = Router::new().nest("/a/{*rest}", users());
 }
