@@ -119,7 +119,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Sets the variables of `--version`. None of them changes with a commit, which
-/// would have this package compiled anew.
+/// would have this package compiled again.
 fn tell_target() -> Result<(), Box<dyn Error>> {
     let compiler = Command::new(env::var("RUSTC")?).arg("--version").output()?;
     let compiler = String::from_utf8(compiler.stdout)?;

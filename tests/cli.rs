@@ -305,7 +305,7 @@ fn too_few_descriptors_are_a_failure_and_never_a_success() {
 #[test]
 fn too_few_threads_are_told_in_one_line() {
     // Those that the main thread starts, in order: log, start, two workers. The
-    // start's own count anew: compilation, ticker.
+    // start's own count from one: compilation, ticker.
     for first in 1..=4 {
         let inject = format!("inject=clone3:error=EAGAIN:when={first}+");
         let run = Run::guest("echo").tcp().args(["--workers", "2"]);

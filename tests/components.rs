@@ -456,7 +456,7 @@ fn files(directory: &Path) -> usize {
 }
 
 #[test]
-fn another_limit_of_memory_does_not_compile_anew() {
+fn another_limit_of_memory_does_not_compile_again() {
     let scratch = directory();
     let cache = directory();
     let file = write(

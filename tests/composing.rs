@@ -141,7 +141,7 @@ fn a_plug_exports_what_the_component_imports() {
 }
 
 #[test]
-fn what_is_composed_is_compiled_once_and_anew_when_a_part_changes() {
+fn what_is_composed_is_compiled_once_and_again_when_a_part_changes() {
     let (scratch, cache) = (directory(), directory());
     let program = write(scratch.path(), "program.wat", PROGRAM);
     let ends_with = |number: u8| {
@@ -215,7 +215,7 @@ fn middleware_that_changes_is_loaded_again_and_a_broken_one_changes_nothing() {
 }
 
 #[test]
-fn a_program_that_is_watched_runs_anew_when_a_plug_changes() {
+fn a_program_that_is_watched_runs_again_when_a_plug_changes() {
     let scratch = directory();
     let program = write(scratch.path(), "program.wat", PROGRAM);
     let plug = write(scratch.path(), "code.wat", code(3));

@@ -127,7 +127,7 @@ fn a_head_has_its_time_however_it_trickles() {
 }
 
 #[test]
-fn an_idle_connection_is_closed_at_its_time_and_a_new_request_begins_it_anew() {
+fn an_idle_connection_is_closed_at_its_time_and_a_new_request_begins_it_again() {
     let server = probe()
         .args(["--keep-alive-timeout", "500ms", "--head-timeout", "10s"])
         .start();

@@ -153,7 +153,7 @@ fn a_script_in_the_home_directory_does_not_open_all_of_it() {
 }
 
 #[test]
-fn a_watched_script_starts_anew_after_a_change_in_its_folder() {
+fn a_watched_script_starts_again_after_a_change_in_its_folder() {
     let scratch = directory();
     let script = write(scratch.path(), "a.py", "");
     write(scratch.path(), "module.py", "one");

@@ -68,7 +68,7 @@ fn a_run_that_is_to_end_serves_on_until_others_have_noticed() {
     let values = scrape(probes);
     let of = |name: &str| values[&format!("netwasm_{name}")];
     assert_eq!((of("ready"), of("draining")), (0.0, 0.0));
-    // Clients are to connect anew, and elsewhere once they can.
+    // Clients are to connect again, and elsewhere once they can.
     let last = kept.fetch("/about").is(200, "<h1>About</h1>");
     assert!(last.closes(), "{last:?}");
     kept.ends();

@@ -183,7 +183,7 @@ fn the_interfaces_of_wasi_are_those_of_the_host() {
         let read = |path: &Path| fs::read_to_string(path.join(&name)).expect("a file");
         assert!(
             read(&ours) == read(&theirs),
-            "{name:?}: copy wit/deps of the crate anew"
+            "{name:?}: copy wit/deps of the crate again"
         );
     }
 }

@@ -48,7 +48,7 @@ fn a_local_server_gets_each_line_as_syslog_3_writes_it() {
         let request = format!("] \"GET /{number} HTTP/1.1\" 200 ");
         assert!(line.contains(&request) && !line.contains('\n'), "{line}");
     }
-    // It is no file to open anew.
+    // It is no file to open again.
     server.signal(Signal::USR1);
     server.log.wait_for(&["SIGUSR1", "no log file"]);
     drop(peer);
@@ -148,7 +148,7 @@ fn a_server_that_does_not_read_holds_up_nobody_and_what_it_misses_is_counted() {
 }
 
 #[test]
-fn a_server_that_begins_anew_gets_lines_again() {
+fn a_server_that_restarts_gets_lines_again() {
     let scratch = directory();
     let path = scratch.path().join("log");
     let first = local(&path);

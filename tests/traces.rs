@@ -480,7 +480,7 @@ fn headers_go_to_the_receiver_and_nowhere_else() {
     let shown = ask_admin(admin_of(&server), "/config");
     assert!(shown.text().contains("otlp-header = "), "{shown:?}");
     assert!(!shown.text().contains("one two"), "{shown:?}");
-    // A reload reads them anew.
+    // A reload reads them again.
     fs::write(settings.at("key"), "hunter23\n").expect("a file");
     replaced(&reload(&server), "");
     ask(&server, "/count", &[]);

@@ -8,7 +8,7 @@
 //! | `/metrics` | OpenMetrics, Prometheus's older text, or its protobuf |
 //! | `/config` | the settings as a configuration file, without variables' values |
 //! | `/connections` | what is open, for how long, in which stage: JSON |
-//! | `POST /reload` | reads settings and components anew; only over a Unix socket |
+//! | `POST /reload` | reads settings and components again; only over a Unix socket |
 //!
 //! `--probes` is a second one, which answers the first three to anybody:
 //! orchestrators and scrapers ask from elsewhere.

@@ -60,7 +60,7 @@ pub enum Command {
         /// The files: their paths in the directory, and their texts.
         files: Vec<(PathBuf, String)>,
     },
-    /// Let a run read its settings and components anew.
+    /// Let a run read its settings and components again.
     Reload {
         /// The Unix socket of its admin interface.
         socket: PathBuf,

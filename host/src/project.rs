@@ -1,5 +1,5 @@
 //! Writing a handler: its interface as text, a new project, its build, and
-//! running it anew after each change.
+//! running it again after each change.
 //!
 //! ```text
 //!   netwasm new --> files of a project     netwasm wit --> the interface

@@ -111,7 +111,7 @@ fn ended_before(config: &RunConfig) -> Outcome {
 
 /// Runs until a signal ends the run, or until its commands end. SIGTERM and
 /// SIGINT start a graceful shutdown, and a second one, at least a second later,
-/// aborts what is left. SIGHUP reads settings, components and certificates anew,
+/// aborts what is left. SIGHUP reads settings, components and certificates again,
 /// and reopens the access logs; SIGUSR1 only reopens the logs. A change that
 /// `watcher` tells is as SIGHUP.
 ///

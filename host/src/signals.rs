@@ -14,7 +14,7 @@ const ONE: Duration = Duration::from_secs(1);
 pub(crate) enum Asked {
     /// Drain; the second time, abort.
     End(Ending),
-    /// Read settings, components and certificates anew, and reopen the access
+    /// Read settings, components and certificates again, and reopen the access
     /// logs: SIGHUP.
     Reload,
     /// Reopen the access log: SIGUSR1, as in nginx.

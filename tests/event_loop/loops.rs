@@ -254,7 +254,7 @@ fn connections_of_a_program_that_traps_are_reset() {
 }
 
 #[test]
-fn another_limit_of_memory_does_not_compile_a_program_anew() {
+fn another_limit_of_memory_does_not_compile_a_program_again() {
     let scratch = directory();
     let cached = |limit: &str| {
         let finished = probe(&["open inet stream"])

@@ -101,7 +101,7 @@ CLASSES = [
           "server (framing|length|coding)",
           CHUNKED_REQUESTS, NGINX),
     Class("case of `chunked`",
-          "written anew in lower case.", "(server|client) coding",
+          "written by the proxy in lower case.", "(server|client) coding",
           ["post_in_chunks", "answer_in_chunks"], HAPROXY,
           values=lambda ours, theirs: ours == [it.lower() for it in theirs]),
     Class("trailers of requests",
@@ -168,7 +168,7 @@ CLASSES = [
 
     # Responses.
     Class("reasons",
-          "written anew for the status; clients ignore them: RFC 9112, 4.",
+          "written by the proxy for the status; clients ignore them: RFC 9112, 4.",
           "client reason", ["reasons", "statuses"]),
     Class("Date and Server",
           "added if missing: RFC 9110, 6.6.1 and 10.2.4.",

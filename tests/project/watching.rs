@@ -53,7 +53,7 @@ fn is_gone(address: SocketAddr) {
 }
 
 #[test]
-fn a_change_of_a_source_is_built_and_started_anew() {
+fn a_change_of_a_source_is_built_and_started_again() {
     if !has_target() {
         return;
     }
@@ -164,7 +164,7 @@ fn a_log_in_the_directory_of_a_project_is_no_source() {
 }
 
 #[test]
-fn a_change_of_a_component_is_started_anew_and_no_orphan_is_left() {
+fn a_change_of_a_component_is_started_again_and_no_orphan_is_left() {
     if !has_target() {
         return;
     }
@@ -187,7 +187,7 @@ fn a_change_of_a_component_is_started_anew_and_no_orphan_is_left() {
 }
 
 #[test]
-fn a_component_that_ends_is_started_anew_after_a_change() {
+fn a_component_that_ends_is_started_again_after_a_change() {
     let scratch = directory();
     let program = |code: u8| {
         format!(

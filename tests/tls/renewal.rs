@@ -1,4 +1,4 @@
-//! Certificates and authorities that are read anew, and certificates that
+//! Certificates and authorities that are read again, and certificates that
 //! expire.
 
 use std::fs;
@@ -20,7 +20,7 @@ use super::{leaf, refused, shown, upgrade_until};
 use crate::harness::{self, Client, DEADLINE, Run, Server, cert, directory, text};
 
 #[test]
-fn sighup_reads_certificates_anew_and_keeps_the_old_ones_where_the_new_are_bad() {
+fn sighup_reads_certificates_again_and_keeps_the_old_ones_where_the_new_are_bad() {
     let directory = directory();
     let (chain, key) = (
         directory.path().join("chain.pem"),
@@ -66,7 +66,7 @@ fn reload(server: &Server) {
 }
 
 #[test]
-fn sighup_reads_the_authorities_of_clients_anew_and_keeps_the_old_ones_where_the_new_are_bad() {
+fn sighup_reads_the_authorities_of_clients_again_and_keeps_the_old_ones_where_the_new_are_bad() {
     let directory = directory();
     let authorities = directory.path().join("authorities.pem");
     let install = |from: &str| fs::copy(cert(from), &authorities).expect("authorities");
@@ -314,7 +314,7 @@ fn a_certificate_that_has_expired_resumes_no_session() {
         let again = resumes(server, kind, config);
         assert!(
             !again.expect("let in"),
-            "{kind} {version:?}: not asked anew"
+            "{kind} {version:?}: not asked again"
         );
         assert!(
             resumes(server, kind, config).expect("let in"),

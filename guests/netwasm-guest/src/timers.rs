@@ -88,7 +88,7 @@ pub(crate) fn woken() {
             waker.wake();
         }
         executor::run();
-        // Not before: most of what runs sets its timers anew.
+        // Not before: most of what runs sets its timers again.
         drop(timers.with(Queue::drop_spare));
         if let Some(first) = timers.with(|queue| queue.first()) {
             arm(timers, first);

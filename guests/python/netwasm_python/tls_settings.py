@@ -287,7 +287,7 @@ class Settings:
     # The host's form
 
     def session_options(self, alpn):
-        """The options for the host, made anew only where they have changed."""
+        """The options for the host, made again only where they have changed."""
         key = (self._lowest, self._highest, self._options, tuple(alpn))
         made = self._made.get(key)
         if made is None:

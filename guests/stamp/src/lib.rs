@@ -7,7 +7,7 @@
 //! Compiled guests are committed, so that the host can be tried and tested on a
 //! machine that cannot compile to WebAssembly. `guests/build` adds a custom
 //! section to each that holds a digest of what it was built from, and the test
-//! of this crate computes it anew.
+//! of this crate computes it again.
 //!
 //! The digest says nothing about the compiler: whoever has another version of
 //! it gets other bytes from the same sources, and both are right.

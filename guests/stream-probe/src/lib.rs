@@ -195,7 +195,7 @@ impl Guest for Probe {
                 let message = format!("{count} after that, received {:?}", code(received.await));
                 return log(Level::Info, &message);
             }
-            // A read that waits is given up, and begun anew.
+            // A read that waits is given up, and begun again.
             "impatient" => {
                 impatient(&mut reader).await;
                 say(&mut writer, "ok").await;

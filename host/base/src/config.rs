@@ -74,7 +74,7 @@ pub struct Config {
     /// code: loading one takes as much trust as running a program.
     pub trust_compiled: bool,
     /// True if compiled code is cached between runs; otherwise each run
-    /// compiles anew.
+    /// compiles.
     pub cache: bool,
     /// Listeners to open.
     pub listeners: Vec<ListenerConfig>,

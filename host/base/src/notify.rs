@@ -87,7 +87,7 @@ impl Manager {
         }
     }
 
-    /// Tells that it reads its settings anew. [`Self::ready`] follows.
+    /// Tells that it reads its settings again. [`Self::ready`] follows.
     pub fn reloading(&self) {
         let now = clock_gettime(ClockId::Monotonic);
         let seconds = u64::try_from(now.tv_sec).unwrap_or_default();

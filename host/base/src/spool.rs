@@ -255,7 +255,7 @@ impl Writer {
 /// Destination of lines.
 #[derive(Debug)]
 pub enum Output {
-    /// A file, which [`Spool::reopen`] opens anew.
+    /// A file, which [`Spool::reopen`] opens again.
     File {
         /// Path of the file.
         path: PathBuf,

@@ -57,7 +57,7 @@ impl Stamp {
     fn of_file(path: &Path) -> Option<Self> {
         // Not to wait for the other end of a pipe.
         Self::of(&path.metadata().ok()?)?;
-        // Opened, since only that asks a server of files anew.
+        // Opened, since only that makes the client of a network file system ask its server.
         Self::of(&File::open(path).ok()?.metadata().ok()?)
     }
 

@@ -4,8 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Panics in a row after which the work is begun anew no more: it would panic for
-/// ever.
+/// Panics in a row after which the work is begun no more: it would panic for ever.
 const MOST: u32 = 5;
 
 /// First pause after a panic. Each further one is twice as long.
@@ -15,7 +14,7 @@ const FIRST: Duration = Duration::from_millis(100);
 const CALM: Duration = Duration::from_secs(60);
 
 /// Does work on this thread until it ends. After a panic, which is logged, it is begun
-/// anew, five times in a row at most. Returns false if it has ended by the last panic.
+/// again, five times in a row at most. Returns false if it has ended by the last panic.
 pub fn supervise(work: impl FnMut()) -> bool {
     supervise_within(FIRST, CALM, work)
 }

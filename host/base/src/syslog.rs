@@ -184,7 +184,7 @@ impl Syslog {
             None => self.target.server.connect(),
         };
         self.socket = None;
-        // The server may have begun anew, at another socket of the same name.
+        // The server may have started again, at another socket of the same name.
         let socket = again?;
         socket.send(&message)?;
         self.socket = Some(socket);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_begins_anew_gets_the_next_line() {
+    fn a_server_that_restarts_gets_the_next_line() {
         let scratch = std::env::temp_dir().join(format!("netwasm-syslog-{}", process::id()));
         let _ = std::fs::remove_file(&scratch);
         let first = UnixDatagram::bind(&scratch).expect("a socket");

@@ -5,8 +5,8 @@
 //!   (a packager)       (a package of cargo)    (a checkout)
 //! ```
 //!
-//! A macro and not a build script: a commit then compiles the one file anew that
-//! calls the macro. A build script would have its whole package compiled anew,
+//! A macro and not a build script: after a commit, only the one file that calls
+//! the macro is compiled. A build script would have its whole package compiled again,
 //! libraries and tests included.
 
 use std::fmt::Write;
@@ -33,7 +33,7 @@ const DIGITS: usize = 12;
 /// of the checkout differ from it, and its date. Becomes an empty string if the
 /// commit is unknown.
 ///
-/// The file that calls this is compiled anew once the variables or the checkout's
+/// The file that calls this is compiled again once the variables or the checkout's
 /// `HEAD` have changed.
 #[proc_macro]
 pub fn commit(_: TokenStream) -> TokenStream {

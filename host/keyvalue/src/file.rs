@@ -49,7 +49,7 @@ struct FileStore {
     room: Arc<Semaphore>,
 }
 
-/// A file. After a failure, it is opened anew.
+/// A file. After a failure, it is opened again.
 #[derive(Debug)]
 pub(crate) struct File {
     path: PathBuf,
@@ -84,7 +84,7 @@ impl File {
         Ok(Arc::clone(slot.insert(database)))
     }
 
-    /// Lets the next operation open the file anew, and returns the error for
+    /// Lets the next operation open the file again, and returns the error for
     /// this one.
     pub(crate) fn failed(&self, reason: &dyn fmt::Display) -> Error {
         let database = lock(&self.database).take();
@@ -96,7 +96,7 @@ impl File {
     }
 
     /// Makes an operation. A panic of redb is a failure of the file, which the next
-    /// operation opens anew.
+    /// operation opens again.
     pub(crate) fn guarded<T>(&self, operation: impl FnOnce() -> Outcome<T>) -> Outcome<T> {
         guarded(operation).unwrap_or_else(|| Err(self.failed(&"the store panicked")))
     }

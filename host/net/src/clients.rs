@@ -185,7 +185,7 @@ fn entry<'k>(
         };
         clients.retain(|_, it| !idle(it));
         if clients.len() >= *most {
-            // So many have come within a second: their rates begin anew.
+            // So many have come within a second: their rates are forgotten.
             clients.retain(|_, it| it.open > 0);
         }
         // Not again for each of those that come now.

@@ -37,7 +37,7 @@ impl Health {
     }
 
     /// Notes that bytes moved for the instance. It has awaited something, so
-    /// its computing time counts anew.
+    /// its computing time counts from zero.
     pub fn moved(&self) {
         self.turn.set(self.turn.get() + 1);
     }

@@ -143,18 +143,18 @@ impl Tls {
     }
 
     /// Reads certificates, keys and client authorities, and what guests may
-    /// choose, anew. Nothing changes before [`Self::renew`].
+    /// choose, once more. Nothing changes before [`Self::renew`].
     ///
     /// # Errors
     /// Fails with the file and what is wrong with it.
-    pub fn read_anew(&self, files: &TlsFiles) -> Result<Renewed, Error> {
+    pub fn read_again(&self, files: &TlsFiles) -> Result<Renewed, Error> {
         Ok(Renewed {
             servers: ServerConfigs::load(files, self.servers().as_ref())?,
             choices: Choices::load(files)?,
         })
     }
 
-    /// Takes what was read anew for future handshakes.
+    /// Takes what was read again for future handshakes.
     pub fn renew(&self, renewed: Renewed) {
         let Renewed { servers, choices } = renewed;
         *self.choices() = choices;

@@ -420,7 +420,7 @@ mod tests {
         unfinished
             .write(b"an attempt that failed")
             .expect("written");
-        unfinished.begin().expect("begun anew");
+        unfinished.begin().expect("begun again");
         unfinished.write(bytes).expect("written");
         (digest, cache.finish(unfinished).expect("a blob"))
     }

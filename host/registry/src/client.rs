@@ -36,7 +36,7 @@ const DIGEST: &str = "docker-content-digest";
 
 /// Takes the bytes of a blob.
 pub(crate) trait Sink {
-    /// Begins anew: what came so far is void.
+    /// Begins, perhaps once more: what came so far is void.
     fn begin(&mut self) -> Result<(), Error>;
     /// Takes the next bytes.
     fn write(&mut self, bytes: &[u8]) -> Result<(), Error>;

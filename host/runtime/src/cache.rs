@@ -171,7 +171,7 @@ impl Cache {
     }
 
     /// Logs why a cached file is not used, and removes it. It is then made and
-    /// stored anew.
+    /// stored again.
     pub(crate) fn refuse(&self, key: &Key, reason: &dyn Display) {
         let path = self.path(key);
         tracing::warn!(

@@ -216,7 +216,7 @@ pub(crate) fn engine(kind: Kind, limits: &Limits, room: Option<&Room>) -> Result
     }
     let reservation = match kind {
         // The one instance of a command is in no pool, so that another limit
-        // does not compile it anew.
+        // does not compile it again.
         Kind::Command if !room::is_space_limited() => room::LARGEST,
         Kind::Command | Kind::Events | Kind::Streams | Kind::Proxy | Kind::Service => {
             room::reservation(limits)

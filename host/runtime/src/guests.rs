@@ -328,7 +328,7 @@ impl Handlers for OfThread {
 #[derive(Debug)]
 struct OfConnection {
     guests: OfThread,
-    /// Made for the first request, and anew after a trap. Not used under
+    /// Made for the first request, and again after a trap. Not used under
     /// `--isolation worker`.
     instance: Option<Rc<Instance>>,
     /// Like `instance`, for async guests.

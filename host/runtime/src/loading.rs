@@ -1,4 +1,4 @@
-//! Loading a component: its code from the cache, or compiled anew, in an engine
+//! Loading a component: its code from the cache, or compiled, in an engine
 //! whose pool has room for it.
 
 use std::io;

@@ -72,7 +72,7 @@ impl Directories {
     /// Watches the directories of these files, which may be other ones.
     pub(super) fn renewed(mut self, files: &Files) -> Self {
         if directories_of(files) == self.all {
-            // One may have been made anew. Others are not watched twice.
+            // One may have been removed and made again. Others are not watched twice.
             self.watch();
             return self;
         }

@@ -3,7 +3,7 @@
 //!
 //! wit-bindgen generates them from `wit/`, and they are committed, so that
 //! nobody else needs it: `NETWASM_WRITE_BINDINGS=1 cargo test --workspace --lib
-//! bindings_of_c_and_go` writes them anew. They are for one world that has all that event
+//! bindings_of_c_and_go` writes them. They are for one world that has all that event
 //! handlers can use: a project's build takes from it what the project uses.
 
 use std::collections::BTreeMap;

@@ -67,7 +67,7 @@ impl Snapshot {
         &self.directories
     }
 
-    /// True if there is no file: it was removed, perhaps to be written anew.
+    /// True if there is no file: it was removed, perhaps to be written again.
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }

@@ -1,5 +1,5 @@
 //! `netwasm run --watch`: builds, runs the component in a child process, and
-//! does both anew after each change of the sources.
+//! does both again after each change of the sources.
 //!
 //! A build that fails leaves the running component alone. A restart is SIGTERM
 //! with a short time to drain, then the new start: the ports are the same.

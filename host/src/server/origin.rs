@@ -9,7 +9,7 @@ use crate::logging::LogOptions;
 
 /// Place that the settings of a run come from.
 pub struct Origin {
-    /// Reads the settings anew, for a reload. The error is one line.
+    /// Reads the settings again, for a reload. The error is one line.
     pub reread: Box<dyn Fn() -> Result<(RunConfig, LogOptions), String> + Send + Sync>,
     /// Pulls the components of a run that are in registries, for its start. The
     /// error is one line.

@@ -64,7 +64,7 @@ struct Kept {
     generation: u64,
     /// State of its component's file.
     stamp: Option<Stamps>,
-    /// Its certificates, as read anew.
+    /// Its certificates, as the reload has read them.
     renewed: Option<Renewed>,
     /// Its settings, in which at most what others have on its listeners is new.
     config: Config,
@@ -121,7 +121,7 @@ impl Beginning {
 }
 
 impl Server {
-    /// Begins to read the settings, components and certificates anew.
+    /// Begins to read the settings, components and certificates again.
     pub(super) fn reload(&mut self, by: By) {
         self.common.logs.reopen();
         if self.handing || self.predecessor.is_some() {
@@ -237,7 +237,7 @@ impl Server {
         }
     }
 
-    /// Takes certificates that were read anew. Returns false if there are none.
+    /// Takes the certificates that the reload has read. Returns false if there are none.
     fn renew(&self, renewed: Vec<(u64, Renewed)>) -> bool {
         let mut any = false;
         for (generation, renewed) in renewed {

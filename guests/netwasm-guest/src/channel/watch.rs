@@ -61,7 +61,7 @@ impl<T: Clone> Receiver<T> {
         self.shared.value.borrow().clone()
     }
 
-    /// Waits until the value is set anew, and returns it. Returns `None` if the
+    /// Waits until the value is set again, and returns it. Returns `None` if the
     /// sender is gone. If it was set several times, the last value counts.
     pub async fn changed(&mut self) -> Option<T> {
         let shared = self.shared.clone();

@@ -86,7 +86,7 @@ impl RunConfig {
         self.join_after(&[])
     }
 
-    /// Joins the services anew, with those of these names before all others.
+    /// Joins the services once more, with those of these names before all others.
     ///
     /// # Errors
     /// Fails as [`Self::join`] does.

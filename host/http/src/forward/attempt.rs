@@ -36,7 +36,7 @@ use crate::spans::Attempt;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Maximum of times that a handler forwards a request once more.
-const MOST_ANEW: u32 = 4;
+const MOST_FORWARDS: u32 = 4;
 
 /// Maximum of streams that a server may refuse before that counts as a failure.
 const MOST_REFUSALS: u32 = 2;
@@ -54,7 +54,7 @@ pub(crate) struct Forwarding {
     /// Attempts that are left, besides the present one.
     left: u32,
     /// Times that the handler may forward the request once more.
-    anew: u32,
+    forwards_left: u32,
     /// True if the client's connection can change to another protocol.
     may_upgrade: bool,
     /// True if a kept connection was closed by its server just when it was used.
@@ -130,7 +130,7 @@ impl Forwarding {
             head: Vec::new(),
             tried: Vec::new(),
             left: forward.retries,
-            anew: MOST_ANEW,
+            forwards_left: MOST_FORWARDS,
             may_upgrade,
             went_stale: false,
             refusals: 0,
@@ -176,7 +176,7 @@ impl Forwarding {
                 None | Some(Verdict::Pass(_)) => return Poll::Ready(Err(status)),
                 Some(Verdict::Answer(answer)) => return Poll::Ready(Ok(Passed::Answer(answer))),
                 Some(Verdict::Gone) => return Poll::Ready(Ok(gone())),
-                Some(Verdict::Forward(next)) => match self.begins_anew(next, request) {
+                Some(Verdict::Forward(next)) => match self.begins_again(next, request) {
                     Ok(true) => {}
                     Ok(false) => return Poll::Ready(Err(status)),
                     Err(fault) => return Poll::Ready(Err(self.fail(&fault.into()))),
@@ -186,15 +186,15 @@ impl Forwarding {
     }
 
     /// Forwards the request once more, if its body is still at hand.
-    fn begins_anew(
+    fn begins_again(
         &mut self,
         next: Box<Forward>,
         request: &Request,
     ) -> Result<bool, UnsendableRequest> {
-        if self.anew == 0 || !self.upload.rewind() {
+        if self.forwards_left == 0 || !self.upload.rewind() {
             return Ok(false);
         }
-        self.anew -= 1;
+        self.forwards_left -= 1;
         let (framing, expects) = (self.upload.framing(), self.upload.expects());
         self.composed = compose(request, &next, framing, expects, self.may_upgrade)?;
         self.left = next.retries;

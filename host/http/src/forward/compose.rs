@@ -380,7 +380,7 @@ fn is_x_forwarded(name: &str) -> bool {
 }
 
 /// True if a field about the client is left out as it came: it is not believed,
-/// or the host writes it anew.
+/// or the host writes its own.
 fn is_told(name: &str, tells: Tells) -> bool {
     let extended = match is(name, "forwarded") {
         true => tells.forwarded,

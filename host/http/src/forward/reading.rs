@@ -20,8 +20,8 @@ const MOST_BYTES: usize = 256 << 10;
 /// `--max-response-headers`.
 const FRAMING_LINES: usize = 6;
 
-/// Size in bytes up to which a partial head is read anew whenever more has come.
-const READ_ANEW: usize = 16 << 10;
+/// Size in bytes up to which a partial head is read from its start whenever more has come.
+const READ_AGAIN: usize = 16 << 10;
 
 /// Number of lines that fit on the stack.
 const LINES_AT_ONCE: usize = 64;
@@ -74,7 +74,7 @@ pub(crate) struct Received {
 /// True unless `input`, of which the last `received` bytes are new, is so large
 /// that only a whole head is worth reading, and has none.
 pub(crate) fn may_be_whole(input: &[u8], received: usize) -> bool {
-    if input.len() <= READ_ANEW || input.len() > MOST_BYTES {
+    if input.len() <= READ_AGAIN || input.len() > MOST_BYTES {
         return true;
     }
     let from = input.len().saturating_sub(received.saturating_add(3));
@@ -473,7 +473,7 @@ mod tests {
 
     #[test]
     fn a_large_head_is_read_once_its_end_has_come() {
-        let field = b"X: y\r\n".repeat(READ_ANEW / 6 + 1);
+        let field = b"X: y\r\n".repeat(READ_AGAIN / 6 + 1);
         assert!(!may_be_whole(&field, 1));
         let whole = [&field[..], b"\r\n"].concat();
         assert!(may_be_whole(&whole, 1));

@@ -436,7 +436,7 @@ impl Connection {
             {
                 self.leaving = Leaving::Told(now);
                 connection.graceful_shutdown();
-                // Each is polled anew: a stream of events ends, and so does a WebSocket.
+                // Each is polled once more: a stream of events ends, and so does a WebSocket.
                 self.streams = std::mem::take(&mut self.streams).into_iter().collect();
                 true
             }

@@ -81,7 +81,7 @@ impl WatchList {
     /// (`EPOLLET`) and is still ready, though its owner was told otherwise.
     pub fn repeat(&self, number: u32, fd: BorrowedFd<'_>) {
         let flags = self.watched.borrow().get(&number).copied();
-        // A program sets EPOLLONESHOT anew by itself.
+        // A program sets EPOLLONESHOT again by itself.
         let Some(flags) = flags
             .filter(|flags| flags.contains(EventFlags::ET) && !flags.contains(EventFlags::ONESHOT))
         else {

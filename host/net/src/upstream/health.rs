@@ -210,7 +210,7 @@ impl ServerHealth {
         };
         let is_up = count >= rise;
         if is_up && !was_up {
-            // It begins anew.
+            // Earlier failures count no more.
             self.fails.store(0, Ordering::Relaxed);
             self.left_out.store(0, Ordering::Relaxed);
             self.back.store(clock.now(), Ordering::Relaxed);
@@ -249,7 +249,7 @@ mod tests {
         assert!(health.fails(&Clock::at(2500)));
         assert_eq!(standing(&health, 3499), Standing::LeftOut);
         assert_eq!(standing(&health, 3500), Standing::Well);
-        // Until a request succeeds, each that fails leaves it out anew.
+        // Until a request succeeds, each that fails leaves it out again.
         assert!(health.fails(&Clock::at(3501)));
         assert_eq!(standing(&health, 4500), Standing::LeftOut);
         assert!(health.succeeds());

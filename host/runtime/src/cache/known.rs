@@ -54,7 +54,7 @@ impl Cache {
     /// Returns what is known of the component of files with these stamps.
     pub(crate) fn facts(&self, stamps: &Stamps) -> Option<Facts> {
         let key = of_files(stamps);
-        // A damaged file is made anew.
+        // A damaged file is made again.
         let kept = verified(&self.path(&key), &key).ok()?;
         let text = String::from_utf8(kept.read().ok()?).ok()?;
         Facts::from_text(&text)

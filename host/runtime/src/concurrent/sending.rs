@@ -32,7 +32,7 @@ use crate::moving::Moving;
 /// of a body, and a little more, may be in memory.
 const CHUNK: usize = 256 << 10;
 
-/// Fields that no guest gets or sets. A constant would be made anew for each name
+/// Fields that no guest gets or sets. A constant would be made for each name
 /// that is looked for.
 static FORBIDDEN: [HeaderName; 9] = DEFAULT_FORBIDDEN_HEADERS;
 

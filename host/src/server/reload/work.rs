@@ -1,5 +1,5 @@
 //! The work of a reload before anything begins, on a thread of its own: reads the
-//! settings anew, and prepares what has changed.
+//! settings again, and prepares what has changed.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -44,7 +44,7 @@ pub(super) struct Work {
 }
 
 impl Work {
-    /// Reads the settings anew, and prepares what has changed.
+    /// Reads the settings again, and prepares what has changed.
     ///
     /// # Errors
     /// Fails with a line that says what is wrong.
@@ -269,7 +269,7 @@ fn renewed(before: &Current, config: &Config) -> Result<Option<Renewed>, Error> 
     if config.tls == TlsFiles::default() {
         return Ok(None);
     }
-    let renewed = before.run.net.tls.read_anew(&config.tls);
+    let renewed = before.run.net.tls.read_again(&config.tls);
     let renewed = renewed.map_err(|error| {
         Error::Tls(format!(
             "{error} (the old certificates and authorities stay)"

@@ -29,7 +29,7 @@ enum Judged {
     /// The client gets something else.
     Replaced(Passed),
     /// The request is forwarded once more.
-    Anew,
+    Again,
 }
 
 impl Forwarding {
@@ -109,7 +109,7 @@ impl Forwarding {
         line.limit_silence(None);
         self.has_answered(line.server(), read.status, &read.headers);
         Ok(match self.judge(read.status, read.headers, request)? {
-            Judged::Anew => None,
+            Judged::Again => None,
             Judged::Replaced(passed) => Some(passed),
             Judged::Passes(mut headers) => {
                 self.add_cookie(line.server(), request, &mut headers);
@@ -138,7 +138,7 @@ impl Forwarding {
             return self.upgrade_stream(stream, head, request).map(Some);
         }
         Ok(match self.judge(head.status, head.headers, request)? {
-            Judged::Anew => None,
+            Judged::Again => None,
             Judged::Replaced(passed) => Some(passed),
             Judged::Passes(mut headers) => {
                 self.add_cookie(Some(stream.server()), request, &mut headers);
@@ -189,8 +189,8 @@ impl Forwarding {
             Verdict::Answer(answer) => return Ok(Judged::Replaced(Passed::Answer(answer))),
             Verdict::Gone => return Ok(Judged::Replaced(gone())),
             Verdict::Forward(next) => {
-                if self.begins_anew(next, request)? {
-                    return Ok(Judged::Anew);
+                if self.begins_again(next, request)? {
+                    return Ok(Judged::Again);
                 }
             }
         }

@@ -22,7 +22,7 @@ use crate::tls::certificates::BySni;
 use crate::trust;
 use crate::verifier::{Authorities, ClientVerifier, ServerVerifier};
 
-/// Most configurations that are kept. When there are more, all are made anew.
+/// Most configurations that are kept. When there are more, all are dropped, and made as they are wanted.
 const MOST_KEPT: usize = 32;
 
 /// Maximum of all certificates and keys of a session, in bytes.
