@@ -210,7 +210,7 @@ mod tests {
             let mut linger = Linger::begin(&transport);
             let mut is_over = || {
                 let mut cx = Context::from_waker(Waker::noop());
-                let _driven = transport.drive(&mut cx);
+                let _driven = transport.drive(&cx);
                 linger.poll(&transport, &mut cx).is_ready()
             };
             assert!(!is_over());
