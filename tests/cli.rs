@@ -5,7 +5,7 @@ mod log;
 
 use std::net::{TcpListener, UdpSocket};
 
-use crate::harness::{Finished, Run, cert, directory, eventually, guest, text, write};
+use crate::harness::{Finished, Run, START, cert, directory, guest, text, within, write};
 
 fn netwasm(args: &[&str]) -> Finished {
     Run::command(args).output()
@@ -276,7 +276,7 @@ fn too_few_descriptors_are_a_failure_and_never_a_success() {
         let args = ["--workers", "2", "--no-cache"];
         let run = Run::guest("echo").listen("--tcp", "127.0.0.1:0").args(args);
         let mut server = run.ulimit(&format!("-n {limit}")).start_command();
-        let up = eventually("it listens, or ends", || {
+        let up = within(START, "it listens, or ends", || {
             let ended = server.has_ended();
             let line = server.stdout.lines().first().cloned();
             (ended || line.is_some()).then_some(line)

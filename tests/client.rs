@@ -30,7 +30,7 @@ const CA: [&str; 2] = [
 fn resolved(dns: &Dns, names: &[&str]) -> Finished {
     Run::guest("resolve")
         .args(["--dns-server", &dns.address.to_string()])
-        .args(["--dns-timeout", "1s", "--allow-resolve", "*"])
+        .args(["--dns-timeout", "3s", "--allow-resolve", "*"])
         .guest_args(names)
         .output()
 }

@@ -185,9 +185,24 @@ fn a_body_that_a_guest_makes_leaves_others_their_turn() {
 }
 
 /// Runs `computing`, the requests of one connection that take a guest long, and
-/// checks that the requests of another are answered in between.
+/// checks that the requests of another are answered in between. This may fail twice:
+/// other programs may hold one request up, too.
 #[track_caller]
-fn in_between(computing: impl FnOnce() + Send, mut ask: impl FnMut()) {
+fn in_between(computing: impl Fn() + Sync, mut ask: impl FnMut()) {
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let (longest, all) = longest_beside(&computing, &mut ask);
+        if longest < all / 3 {
+            return;
+        }
+        seen.push((longest, all));
+    }
+    panic!("the longest request, and all: {seen:?}");
+}
+
+/// Asks while `computing` runs. Returns the time of the longest request, and of
+/// `computing`.
+fn longest_beside(computing: &(impl Fn() + Sync), mut ask: impl FnMut()) -> (Duration, Duration) {
     let (times, all) = thread::scope(|scope| {
         let busy = scope.spawn(|| {
             let begun = Instant::now();
@@ -202,12 +217,8 @@ fn in_between(computing: impl FnOnce() + Send, mut ask: impl FnMut()) {
         }
         (times, busy.join().expect("they are answered"))
     });
-    let longest = times.iter().max().expect("some were made");
-    assert!(
-        *longest < all / 3,
-        "{longest:?} of {all:?}, {}",
-        times.len()
-    );
+    let longest: Option<Duration> = times.into_iter().max();
+    (longest.expect("some were made"), all)
 }
 
 /// Pipelines requests on one connection, and returns the status of each

@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::harness::http2::ask;
 use crate::harness::{
-    self, Http2, Http2Upstream, Run, Server, Upstream, directory, message, pattern, post, text,
+    self, Http2, Http2Upstream, Run, Server, Upstream, directory, message, pattern, post, refusing,
+    text,
 };
 
 /// Starts an upstream that answers each request with the number of bytes of its
@@ -212,9 +213,7 @@ fn a_guest_reaches_only_upstreams_that_it_is_given() {
 fn requests_go_round_and_past_a_server_that_is_down() {
     let (one, of_one) = upstream();
     let (other, of_other) = upstream();
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let dead_address = dead.local_addr().expect("an address");
-    drop(dead);
+    let (dead_address, _dead) = refusing();
     let group = format!(
         "{},{dead_address};max-fails=1",
         named("site", &[&one, &other])

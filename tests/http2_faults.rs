@@ -14,7 +14,7 @@ use crate::harness::http2::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PING, POST, PRIORITY,
     RST_STREAM, SETTINGS, WINDOW_UPDATE, ask, begin, frame, literal, next_frame, next_of, read,
 };
-use crate::harness::{self, Http2, Run, Server, TcpPeer, pattern, took_less};
+use crate::harness::{self, Http2, Run, Server, TcpPeer, is_quick, pattern, took_less};
 
 const MIB: usize = 1 << 20;
 
@@ -285,7 +285,7 @@ fn the_end_of_an_answer_without_a_length_is_not_told_before_the_body_has_come() 
         assert_eq!(response.body.len(), 10);
         let reset = client.run(std::future::poll_fn(|cx| stream.poll_reset(cx)));
         assert_eq!(reset.expect("a reset"), Reason::NO_ERROR);
-        took_less(begun, Duration::from_secs(1));
+        took_less(begun, Duration::from_secs(10));
         drop(client);
         server.stop();
     }
@@ -391,16 +391,19 @@ fn what_is_no_http_2_after_the_preface_ends_the_connection() {
 
 #[test]
 fn a_busy_connection_leaves_others_their_turn() {
-    let server = probe().start();
-    let mut busy = Http2::connect(server.address("http"));
-    let mut all: VecDeque<_> = (0..100)
-        .map(|_| busy.begin(ask("GET", "/busy?ms=50"), true).expect("begun"))
-        .collect();
-    let (first, _stream) = all.pop_front().expect("a request");
-    busy.run(read(first)).expect("a response");
-    let begun = Instant::now();
-    serves(&server);
-    took_less(begun, Duration::from_secs(2));
-    drop(busy);
-    server.stop();
+    is_quick(Duration::from_secs(2), || {
+        let server = probe().start();
+        let mut busy = Http2::connect(server.address("http"));
+        let mut all: VecDeque<_> = (0..100)
+            .map(|_| busy.begin(ask("GET", "/busy?ms=50"), true).expect("begun"))
+            .collect();
+        let (first, _stream) = all.pop_front().expect("a request");
+        busy.run(read(first)).expect("a response");
+        let begun = Instant::now();
+        serves(&server);
+        let took = begun.elapsed();
+        drop(busy);
+        server.stop();
+        took
+    });
 }

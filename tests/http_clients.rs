@@ -7,8 +7,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::harness::{
-    Run, Server, cert, directory, eventually, pattern, repository, same, site, skipped, text,
-    unix_address, write, write_old,
+    Run, START, Server, cert, directory, pattern, repository, same, site, skipped, text,
+    unix_address, within, write, write_old,
 };
 
 /// curl(1), which trusts the test authority.
@@ -398,7 +398,7 @@ fn a_browser_shows_a_page_with_images_styles_and_a_video_that_is_sought() {
         let Some(browser) = Browser::open(&url, profile.path()) else {
             return;
         };
-        let lines = eventually("the page's report", || {
+        let lines = within(START, "the page's report", || {
             let text = fs::read_to_string(&log).unwrap_or_default();
             text.contains("/report?").then_some(text)
         });

@@ -2,9 +2,9 @@
 //! flood of lines caused by clients.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
-use crate::harness::{Http2, Log, Peer, Run, Server, directory, eventually, text};
+use crate::harness::{Http2, Log, Peer, Run, Server, directory, eventually, free_port, text};
 use rustix::process::Signal;
 
 /// Returns a pipe of one page, which a server soon fills if nobody reads.
@@ -200,9 +200,7 @@ fn sigusr1_without_a_log_file_does_nothing() {
 
 #[test]
 fn a_quiet_run_shows_only_warnings_and_errors() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("its address");
-    drop(listener);
+    let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
     for flag in ["-q", "--quiet"] {
         let mut server = Run::guest("probe")
             .args(["--tcp", &address.to_string(), flag])

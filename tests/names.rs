@@ -277,7 +277,8 @@ fn servers_take_turns_where_rotate_says_so() {
         netwasm(&server, &[&format!("{number}.test")]);
     }
     for dns in &servers {
-        assert_eq!(dns.questions().len(), 4, "{:?}", dns.questions());
+        // On a slow machine, one may be sent again.
+        assert_eq!(dns.asked().len(), 4, "{:?}", dns.questions());
     }
 }
 

@@ -12,6 +12,7 @@ use crate::harness::{
     Http2, Peer, Run, administered, ask_admin as ask, directory, eventually, guest, message,
     probes_of, scrape, text, unix_address,
 };
+use crate::takeover::Successor;
 
 #[test]
 fn probes_tell_anybody_the_health_and_the_metrics_and_nothing_else() {
@@ -119,32 +120,40 @@ fn probes_go_on_where_another_process_takes_over() {
         text(&guest("router")),
     );
     fs::write(&file, content).expect("a file");
-    let mut server = Run::config(&file, 1).start();
-    let probes = probes_of(&server);
+    let start = || {
+        // The one whose sockets were taken has left the file of its admin interface.
+        let _ = fs::remove_file(scratch.path().join("admin"));
+        let server = Run::config(&file, 1).start();
+        let probes = probes_of(&server);
+        (server, probes)
+    };
     // A probe has two seconds to ask: a slow machine may need several attempts.
     let asked = (0..10).any(|_| {
+        let (mut server, probes) = start();
         let mut before = TcpStream::connect(probes).expect("a connection");
         // Those who come later are accepted later.
         ask(probes, "/readyz").is(200, "ready");
         let mut kept = server.connect_http();
         kept.fetch("/about").is(200, "<h1>About</h1>");
-        let next = Run::config(&file, 1).args(["--takeover"]).start();
-        next.log
-            .wait_for(&["--takeover: the other run no longer accepts"]);
+        Successor::of(scratch.path()).serves();
         let mut answer = String::new();
         let request = message("GET", "/readyz", &[]);
         let written = before.write_all(request.as_bytes());
         let read = written.and_then(|()| before.read_to_string(&mut answer));
         drop(kept);
         assert_eq!(server.wait().code(), Some(0));
-        server = next;
         let answered = read.is_ok() && !answer.is_empty();
         assert!(!answered || answer.ends_with("\r\n\r\nready\n"), "{answer}");
-        assert_eq!(probes_of(&server), probes);
         answered
     });
     assert!(asked, "no attempt was in time");
+    let (mut server, probes) = start();
+    let next = Run::config(&file, 1).args(["--takeover"]).start();
+    next.log
+        .wait_for(&["--takeover: the other run no longer accepts"]);
+    assert_eq!(server.wait().code(), Some(0));
+    assert_eq!(probes_of(&next), probes);
     ask(probes, "/readyz").is(200, "ready");
-    server.stop();
+    next.stop();
     assert!(TcpStream::connect(probes).is_err());
 }

@@ -5,12 +5,14 @@ use std::io::Read;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use rustix::process::Signal;
 
 use crate::harness::{
-    Configured, DEADLINE, Log, Peer, Run, directory, eventually, free_port, guest, skipped, text,
-    unix_address, write,
+    Configured, DEADLINE, Log, Peer, Run, START, cache, directory, eventually, free_port, guest,
+    skipped, text, unix_address, write,
 };
 
 /// Returns a socket that hears what a service tells its manager.
@@ -19,6 +21,22 @@ fn manager(directory: &Path) -> (UnixDatagram, String) {
     let socket = UnixDatagram::bind(&path).expect("a socket");
     socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");
     (socket, text(&path).to_owned())
+}
+
+/// Reads all that a manager is told from now on, so that its queue, which may be short,
+/// never fills.
+fn hear(socket: UnixDatagram) -> mpsc::Receiver<String> {
+    let (sender, messages) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 1024];
+        while let Ok(count) = socket.recv(&mut buffer) {
+            let message = String::from_utf8_lossy(&buffer[..count]).into_owned();
+            if sender.send(message).is_err() {
+                return;
+            }
+        }
+    });
+    messages
 }
 
 fn told(socket: &UnixDatagram) -> String {
@@ -78,6 +96,7 @@ fn a_process_that_takes_over_is_the_main_one_and_feeds_the_watchdog() {
     };
     let mut old = run(&old_name).start();
     assert!(told(&of_old).starts_with("READY=1\n"));
+    let of_old = hear(of_old);
     let next = run(&new_name)
         // The environment is of another process's start.
         .env("WATCHDOG_PID", &old.pid().to_string())
@@ -91,18 +110,16 @@ fn a_process_that_takes_over_is_the_main_one_and_feeds_the_watchdog() {
     }
     // A service manager may listen to the main process alone.
     let after = loop {
-        let message = told(&of_old);
+        let message = of_old.recv_timeout(DEADLINE).expect("a message");
         if message != "WATCHDOG=1" {
             break message;
         }
     };
     assert_eq!(after, is_main);
     assert_eq!(old.wait().code(), Some(0));
-    of_old.set_nonblocking(true).expect("a mode");
-    let mut buffer = [0; 1024];
-    while let Ok(count) = of_old.recv(&mut buffer) {
+    for message in of_old.try_iter() {
         // One may have been on its way.
-        assert_eq!(&buffer[..count], b"WATCHDOG=1");
+        assert_eq!(message, "WATCHDOG=1");
     }
     next.serves_echo();
     next.stop();
@@ -139,6 +156,7 @@ fn activated(names: &str, ports: &[u16], args: &[&str]) -> Option<Child> {
     let child = Command::new(tool)
         .args(listened)
         .arg(format!("--fdname={names}"))
+        .arg(format!("--setenv=XDG_CACHE_HOME={}", cache()))
         .args([
             "--setenv=HOME",
             "--setenv=PATH",
@@ -164,9 +182,9 @@ fn a_socket_of_the_manager_is_listened_on() {
     let stream = eventually("the socket", || {
         std::net::TcpStream::connect(("127.0.0.1", port)).ok()
     });
-    Peer::accepted(stream)
-        .fetch("/about")
-        .is(200, "<h1>About</h1>");
+    let mut first = Peer::accepted(stream);
+    first.is_patient();
+    first.fetch("/about").is(200, "<h1>About</h1>");
     let address = ([127, 0, 0, 1], port).into();
     for _ in 0..20 {
         Peer::connect(address)
@@ -189,7 +207,8 @@ fn a_socket_that_no_listener_takes_is_closed_and_told() {
     let mut waits = eventually("the socket", || {
         std::net::TcpStream::connect(("127.0.0.1", other)).ok()
     });
-    log.wait_for(&["a passed socket is closed", "no listener is fd:other"]);
+    let needles = ["a passed socket is closed", "no listener is fd:other"];
+    log.wait_for_within(START, &needles);
     // Its client waits no longer, and another one is refused.
     assert!(!matches!(waits.read(&mut [0]), Ok(1..)));
     assert!(std::net::TcpStream::connect(("127.0.0.1", other)).is_err());

@@ -213,7 +213,7 @@ fn a_signal_after_a_takeover_ends_no_connection() {
 }
 
 /// A process that has the listeners of a run, and does not serve yet.
-struct Successor(BufReader<UnixStream>);
+pub(crate) struct Successor(BufReader<UnixStream>);
 
 impl Successor {
     /// Asks for the listeners, and returns the status of the answer.
@@ -234,7 +234,7 @@ impl Successor {
     }
 
     /// Gets the listeners.
-    fn of(scratch: &Path) -> Self {
+    pub(crate) fn of(scratch: &Path) -> Self {
         let (mut own, status) = Self::ask(scratch);
         assert_eq!(status, "101");
         let description = own.line();
@@ -249,7 +249,7 @@ impl Successor {
     }
 
     /// Says that it serves, and waits until the run no longer accepts.
-    fn serves(&mut self) {
+    pub(crate) fn serves(&mut self) {
         let stream = self.0.get_mut();
         stream.write_all(b"{\"unused\":[]}\n").expect("it is sent");
         let mut rest = Vec::new();

@@ -10,9 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::harness::http2;
 use crate::harness::{
-    CollectedSpan, Collector, Configured, DEADLINE, Http2, Run, SecureUpstream, Server, Upstream,
-    admin_of, administered, ask_admin, cert, directory, eventually, guest, message, reload,
-    replaced, scrape, text, within,
+    self, CollectedSpan, Collector, Configured, DEADLINE, Http2, Run, SecureUpstream, Server,
+    Upstream, admin_of, administered, ask_admin, cert, directory, eventually, guest, message,
+    reload, replaced, scrape, text, within,
 };
 
 pub(crate) const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -166,9 +166,7 @@ fn what_a_guest_asks_others_is_within_its_request() {
 fn each_attempt_at_a_server_is_within_its_request() {
     let collector = Collector::new();
     let (upstream, heads) = refusing();
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let dead_address = dead.local_addr().expect("an address");
-    drop(dead);
+    let (dead_address, _dead) = harness::refusing();
     let group = format!("site={dead_address},{}", upstream.address);
     let run = Run::guest("gateway").http().guest_args(&["/=site"]);
     let run = run.args(["--upstream", &group, "--workers", "1"]);
@@ -261,9 +259,7 @@ fn a_receiver_that_fails_holds_up_nobody() {
 
 #[test]
 fn a_receiver_that_is_not_there_costs_no_request_and_no_end() {
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = gone.local_addr().expect("its address");
-    drop(gone);
+    let (address, _gone) = harness::refusing();
     let run = Run::guest("probe").http();
     let mut server = run
         .args(["--otlp", &format!("http://{address}/v1/traces")])

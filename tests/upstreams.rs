@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use crate::harness::{
     Configured, Dns, DnsReply, Http2Upstream, Run, Server, Upstream, administered, cert, directory,
-    eventually, guest, message, scrape, text, write,
+    eventually, free_port, guest, message, refusing, scrape, text, write,
 };
 
 const FINE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
@@ -293,8 +293,8 @@ fn a_cookie_keeps_a_client_with_its_server_and_is_not_passed_on() {
 
 #[test]
 fn requests_spread_over_the_addresses_of_a_name_and_follow_it() {
-    let one = Noting::new();
-    let port = one.upstream.address.port();
+    let port = free_port();
+    let one = Noting::at(&format!("127.0.0.1:{port}"));
     let other = Noting::at(&format!("127.0.0.2:{port}"));
     let moved = Arc::<AtomicBool>::default();
     let has_moved = Arc::clone(&moved);
@@ -356,8 +356,8 @@ impl Counting {
 
 #[test]
 fn requests_by_http2_spread_over_the_addresses_of_a_name_and_follow_it() {
-    let one = Counting::at("127.0.0.1:0");
-    let port = one.upstream.address.port();
+    let port = free_port();
+    let one = Counting::at(&format!("127.0.0.1:{port}"));
     let other = Counting::at(&format!("127.0.0.2:{port}"));
     let moved = Arc::<AtomicBool>::default();
     let has_moved = Arc::clone(&moved);
@@ -396,9 +396,7 @@ fn a_tcp_guest_connects_to_a_group() {
         })
     };
     let (one, other) = (greeting("one"), greeting("two"));
-    let dead = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let gone = dead.local_addr().expect("an address");
-    drop(dead);
+    let (gone, _kept) = refusing();
     let group = format!(
         "db={gone},{},{};max-connections=1;max-queue=0;max-fails=1",
         one.address, other.address

@@ -4,22 +4,25 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
 use crate::harness::{
-    Client, DEADLINE, Peer, Run, Server, Strace, cert, directory, eventually, guest, install,
+    Client, Peer, Run, START, Server, Strace, cert, directory, eventually, guest, install,
     install_as, text, write,
 };
 
-/// Waits until the run has reloaded after so many changes of a file.
+/// Waits until the run has reloaded after so many changes of a file. It may have to
+/// compile.
 #[track_caller]
 fn reloaded(server: &Server, name: &str, changes: usize) {
     let change = format!("{name} has changed");
     server
         .log
-        .wait(DEADLINE, &format!("a reload for {name}"), |lines| {
+        .wait(START, &format!("a reload for {name}"), |lines| {
             let told = |line: &&String| line.contains("--watch: ") && line.contains(&change);
             let last = lines.iter().filter(told).nth(changes - 1)?;
             let mut after = lines.iter().skip_while(|line| *line != last);
@@ -56,15 +59,22 @@ fn a_component_that_is_written_in_place_is_reloaded_once_it_is_whole() {
     let server = Run::component(&place).tcp().args(["--watch"]).start();
     let bytes = fs::read(guest("echo")).expect("a guest");
     let mut file = fs::File::create(&place).expect("a file");
-    for part in bytes.chunks(bytes.len() / 20) {
-        file.write_all(part).expect("it is written");
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
     // Another one: a custom section at its end.
-    file.write_all(&[0, 3, 1, b'v', 7]).expect("it is written");
+    let section = [0, 3, 1, b'v', 7];
+    let parts = bytes.chunks(bytes.len() / 20).chain([section.as_slice()]);
+    let (mut last, mut longest) = (Instant::now(), Duration::ZERO);
+    for part in parts {
+        file.write_all(part).expect("it is written");
+        longest = longest.max(last.elapsed());
+        last = Instant::now();
+        thread::sleep(Duration::from_millis(10));
+    }
     drop(file);
     reloaded(&server, "lines.wasm", 1);
-    assert_eq!(server.log.count("everything stays as it was"), 0);
+    let attempts = server.log.count("everything stays as it was");
+    // A slow machine may have paused in the middle.
+    let paused = longest > Duration::from_millis(50);
+    assert!(attempts == 0 || paused, "{attempts} of a part, {longest:?}");
     // A file that is no component changes nothing.
     fs::write(&place, "no component").expect("a file");
     server

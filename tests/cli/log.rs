@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{self, Run, Server, directory, eventually, guest, text};
+use crate::harness::{self, Run, START, Server, cache, directory, guest, text, within};
 
 /// Starts a server that logs a connection that was reset.
 fn with_a_reset(args: &[&str]) -> Server {
@@ -80,11 +80,12 @@ fn a_closed_standard_output_does_not_stop_the_start() {
             "--tcp",
             &harness::unix_address(&path),
         ])
+        .env("XDG_CACHE_HOME", cache())
         .stdout(writer)
         .stderr(std::process::Stdio::null())
         .spawn()
         .expect("netwasm starts");
-    eventually("a socket", || {
+    within(START, "a socket", || {
         std::os::unix::net::UnixStream::connect(&path).ok()
     });
     child.kill().expect("it runs");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 
 use super::{bound, probe};
-use crate::harness::{datagram_echo, eventually, refusing_datagrams};
+use crate::harness::{datagram_echo, eventually, free_port, refusing_datagrams};
 
 #[test]
 fn a_connected_socket_sends_to_its_peer_and_hears_nobody_else() {
@@ -63,9 +63,7 @@ fn a_bound_socket_hears_those_that_it_may_send_to_or_all_where_it_may_listen() {
         friend.local_addr().expect("an address"),
         stranger.local_addr().expect("an address"),
     );
-    let free = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let own = free.local_addr().expect("an address");
-    drop(free);
+    let own = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let host = probe(&[
         "--allow-udp",
         &friendly.to_string(),

@@ -1,13 +1,15 @@
 //! Connections to names: what is allowed, and which address is tried.
 
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 use hickory_proto::rr::RecordType;
 
 use super::{echo_at, probe};
-use crate::harness::{Dns, DnsReply as Reply, Run, full_backlog, took_less, with_ipv6};
+use crate::harness::{
+    Dns, DnsReply as Reply, Run, free_port, full_backlog_at, took_less, with_ipv6,
+};
 
 #[test]
 fn no_question_is_sent_for_what_is_not_allowed() {
@@ -106,9 +108,9 @@ fn a_dead_address_does_not_hold_up_a_living_one() {
         return;
     }
     // The dead address is of IPv6, which is tried first.
-    let (dead, _kept) = full_backlog(Ipv6Addr::LOCALHOST.into());
-    let port = dead.port();
-    let address = SocketAddr::new([127, 0, 0, 1].into(), port);
+    let port = free_port();
+    let (_, _kept) = full_backlog_at((Ipv6Addr::LOCALHOST, port).into());
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let _echo = Run::guest("echo")
         .listen("--tcp", &address.to_string())
         .start();
@@ -133,7 +135,7 @@ fn a_dead_address_does_not_hold_up_a_living_one() {
     );
     let elapsed = begun.elapsed();
     assert!(
-        (Duration::from_millis(200)..Duration::from_secs(3)).contains(&elapsed),
+        (Duration::from_millis(200)..Duration::from_secs(10)).contains(&elapsed),
         "{elapsed:?}"
     );
     peer.finish_and_wait();
@@ -168,20 +170,20 @@ fn a_family_that_is_answered_for_late_is_not_waited_for() {
             .connect()
             .ask(&format!("connect name.example:{port} hello"));
         assert_eq!(answer, "hello");
-        took_less(begun, Duration::from_secs(5));
+        took_less(begun, Duration::from_secs(15));
     }
 }
 
 #[test]
 fn a_late_family_is_used_where_the_first_does_not_answer() {
     let (_echo, port) = echo_at("127.0.0.1");
-    let (dead, _kept) = full_backlog([127, 0, 0, 2].into());
-    let dead_port = dead.port();
+    let dead_port = free_port();
+    let (_, _kept) = full_backlog_at(([127, 0, 0, 2], dead_port).into());
     // The first family's address refuses at the one port, and is silent at the
     // other.
     for port in [port, dead_port] {
         let _second = (port == dead_port).then(|| {
-            let address = SocketAddr::new([127, 0, 0, 1].into(), port);
+            let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
             Run::guest("echo")
                 .listen("--tcp", &address.to_string())
                 .start()
@@ -224,17 +226,18 @@ fn a_rule_for_a_name_holds_for_the_address_that_it_led_to() {
 
 #[test]
 fn an_error_of_the_resolver_is_that_of_the_connection() {
-    for (reply, answer) in [
-        (Reply::NoName, "error: name-unresolvable"),
-        (Reply::NoData, "error: no-address"),
+    for (reply, timeout, answer) in [
+        (Reply::NoName, "20s", "error: name-unresolvable"),
+        (Reply::NoData, "20s", "error: no-address"),
         (
             Reply::Fails(ResponseCode::ServFail),
+            "20s",
             "error: resolver-failure",
         ),
-        (Reply::Silence, "error: timeout"),
+        (Reply::Silence, "500ms", "error: timeout"),
     ] {
         let dns = Dns::new(move |_, _| reply.clone());
-        let server = probe(&dns, &["--allow-connect", "*:80", "--dns-timeout", "500ms"]);
+        let server = probe(&dns, &["--allow-connect", "*:80", "--dns-timeout", timeout]);
         assert_eq!(
             server.connect().ask("connect name.example:80 hello"),
             answer

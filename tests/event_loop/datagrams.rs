@@ -2,7 +2,7 @@
 
 use std::net::UdpSocket;
 
-use crate::harness::DEADLINE;
+use crate::harness::{DEADLINE, refusing_datagrams};
 
 use super::{LISTENS, probe, says};
 
@@ -94,9 +94,7 @@ fn a_program_sends_datagrams_to_itself() {
 
 #[test]
 fn a_datagram_that_reaches_nobody_is_told() {
-    let gone = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let nowhere = gone.local_addr().expect("its address").to_string();
-    drop(gone);
+    let (nowhere, _gone) = refusing_datagrams();
     says(
         &["--allow-udp", "localhost:*"],
         &[

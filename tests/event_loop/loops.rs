@@ -131,9 +131,15 @@ fn a_turn_costs_what_is_ready_and_not_what_is_watched() {
             .and_then(Result::ok)
             .unwrap_or_else(|| panic!("{finished:#?}"))
     };
-    let (few, many) = (cost(1), cost(400));
-    // A scan of 400 sockets takes some 100 µs.
-    assert!(many < few * 2 + 20_000, "{few} ns and {many} ns");
+    let mut seen = Vec::new();
+    // Other programs may hold one of them up.
+    let is_cheap = (0..3).any(|_| {
+        let (few, many) = (cost(1), cost(400));
+        seen.push((few, many));
+        // A scan of 400 sockets takes some 100 µs.
+        many < few * 2 + 20_000
+    });
+    assert!(is_cheap, "nanoseconds: {seen:?}");
 }
 
 #[test]

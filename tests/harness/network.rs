@@ -69,7 +69,7 @@ pub(crate) fn taken(stream: &TcpStream) {
 }
 
 /// Waits until the other end, a process on this machine, cannot send any more:
-/// its queues have not changed for 20 ms.
+/// it has unsent bytes, and its queues have not changed for 100 ms.
 pub(crate) fn stalled(stream: &TcpStream) {
     let own = stream.local_addr().expect("its address");
     let other = stream.peer_addr().expect("the peer's address");
@@ -79,8 +79,9 @@ pub(crate) fn stalled(stream: &TcpStream) {
         if now != last {
             (last, since) = (now, Instant::now());
         }
-        let moment = Duration::from_millis(20);
-        (last.is_some() && since.elapsed() > moment).then_some(())
+        let waits = last.is_some_and(|(unsent, _)| unsent > 0);
+        let moment = Duration::from_millis(100);
+        (waits && since.elapsed() > moment).then_some(())
     });
 }
 

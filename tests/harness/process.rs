@@ -81,6 +81,21 @@ pub(crate) fn cpu_seconds(id: u32) -> f64 {
     f64::from(u32::try_from(ticks).expect("less than a year")) / 100.0
 }
 
+/// Returns true if a thread of a process runs, waits for a processor, or waits
+/// for a disk.
+pub(crate) fn has_work(id: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).expect("/proc");
+    // A thread may have ended meanwhile.
+    let stats =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    let mut states = stats.filter_map(|stat| {
+        // proc_pid_stat(5): the state comes after the name.
+        let (_, fields) = stat.rsplit_once(')')?;
+        fields.trim_start().chars().next()
+    });
+    states.any(|state| matches!(state, 'R' | 'D'))
+}
+
 /// Starts a program without root's right to override file permissions
 /// (capabilities(7)).
 pub(crate) fn spawn_without_override(command: &mut Command) -> io::Result<Child> {

@@ -10,7 +10,7 @@ use std::thread;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{DEADLINE, Http2, Peer, Run, Server, directory, eventually, guest, message};
+use super::{Http2, Peer, Run, START, Server, directory, eventually, guest, message};
 
 /// Sends SIGHUP, waits until the server has reloaded, and returns the line that
 /// says so.
@@ -35,13 +35,14 @@ pub(crate) fn reload_or_not(server: &Server) -> bool {
     hang_up(server, "SIGHUP: reloaded", "SIGHUP: everything stays").contains("SIGHUP: reloaded")
 }
 
-/// Sends SIGHUP, and waits for one more line with one of these texts.
+/// Sends SIGHUP, and waits for one more line with one of these texts: as long as
+/// for a start, because the server may have to compile what has changed.
 #[track_caller]
 fn hang_up(server: &Server, one: &str, other: &str) -> String {
     let is_it = |line: &&String| line.contains(one) || !other.is_empty() && line.contains(other);
     let before = server.log.lines().iter().filter(is_it).count();
     server.signal(Signal::HUP);
-    server.log.wait(DEADLINE, one, |lines| {
+    server.log.wait(START, one, |lines| {
         let mut lines = lines.iter().filter(is_it).skip(before);
         lines.next().cloned()
     })

@@ -42,12 +42,9 @@ impl Run {
     /// Makes `netwasm ARGS`.
     pub(crate) fn command(args: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_netwasm"));
-        // Tests share a cache, so that a component is compiled once for all of
-        // them.
-        let cache = concat!(env!("CARGO_TARGET_TMPDIR"), "/cache");
         command
             .args(args)
-            .env("XDG_CACHE_HOME", cache)
+            .env("XDG_CACHE_HOME", cache())
             .env_remove("RUST_LOG")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -68,7 +68,7 @@ fn a_change_of_a_source_is_built_and_started_again() {
     fs::write(&source, format!("{first}\nnonsense")).expect("it is written");
     server
         .log
-        .wait_for(&["cargo build failed", "the old component goes on"]);
+        .wait_for_within(START, &["cargo build failed", "the old component goes on"]);
     assert_eq!(answer(address_of_first), "HELLO\n");
 
     fs::write(
@@ -201,14 +201,15 @@ fn a_component_that_ends_is_started_again_after_a_change() {
     };
     let file = write(scratch.path(), "program.wat", program(0));
     let mut server = Run::command(&["run", text(&file), "--watch"]).start_command();
-    server.log.wait_for(&[
+    let ended = [
         "the component ended (exit status: 0)",
         "waiting for a change",
-    ]);
+    ];
+    server.log.wait_for_within(START, &ended);
     write(scratch.path(), "program.wat", program(1) + " ");
     server
         .log
-        .wait_for(&["the component ended (exit status: 1)"]);
+        .wait_for_within(START, &["the component ended (exit status: 1)"]);
     server.signal(Signal::TERM);
     assert_eq!(server.wait().code(), Some(1));
     let told = ["a built-in component does not change"];

@@ -90,7 +90,7 @@ fn a_name_is_looked_up_and_its_failures_are_told_apart() {
     });
     for guest in PROBES {
         let server = probe(guest, "*:*")
-            .args(["--allow-connect", "127.0.0.1:*", "--dns-timeout", "1s"])
+            .args(["--allow-connect", "127.0.0.1:*", "--dns-timeout", "3s"])
             .args(["--dns-server", &dns.address.to_string()])
             .start();
         let port = upstream.address.port();

@@ -11,10 +11,17 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+/// Time for which a change of state waits for room in the manager's queue, which may hold
+/// no more than ten messages (unix(7), `max_dgram_qlen`).
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The connection to a service manager.
 #[derive(Debug)]
 pub struct Manager {
-    socket: UnixDatagram,
+    /// For what is said again and again. It does not wait.
+    often: UnixDatagram,
+    /// For what is said once. It waits for [`PATIENCE`].
+    once: UnixDatagram,
     address: SocketAddr,
     /// Time of the watchdog.
     interval: Option<Duration>,
@@ -40,11 +47,13 @@ impl Manager {
             [b'/', ..] => SocketAddr::from_pathname(name).ok()?,
             _ => return None,
         };
-        let socket = UnixDatagram::unbound().ok()?;
-        // Nothing waits for a manager that does not read.
-        socket.set_nonblocking(true).ok()?;
+        let (often, once) = (UnixDatagram::unbound().ok()?, UnixDatagram::unbound().ok()?);
+        // Nothing waits for long for a manager that does not read.
+        often.set_nonblocking(true).ok()?;
+        once.set_write_timeout(Some(PATIENCE)).ok()?;
         Some(Self {
-            socket,
+            often,
+            once,
             address,
             interval,
             is_watched: AtomicBool::new(is_watched),
@@ -103,12 +112,12 @@ impl Manager {
 
     /// Tells that it is alive.
     pub fn alive(&self) {
-        self.send("WATCHDOG=1");
+        let _ = self.often.send_to_addr(b"WATCHDOG=1", &self.address);
     }
 
     fn send(&self, message: &str) {
         // A manager that takes nothing is no reason to stop.
-        let _ = self.socket.send_to_addr(message.as_bytes(), &self.address);
+        let _ = self.once.send_to_addr(message.as_bytes(), &self.address);
     }
 }
 
@@ -160,6 +169,20 @@ mod tests {
         assert_eq!(received(&socket), "STOPPING=1\nSTATUS=draining");
         manager.alive();
         assert_eq!(received(&socket), "WATCHDOG=1");
+    }
+
+    #[test]
+    fn a_change_of_state_waits_for_room() {
+        let (manager, socket) = manager();
+        for _ in 0..10_000 {
+            manager.alive();
+        }
+        let limit = Some(Duration::from_secs(30));
+        socket.set_read_timeout(limit).expect("a time-out");
+        std::thread::scope(|scope| {
+            scope.spawn(|| manager.stopping("draining"));
+            while received(&socket) == "WATCHDOG=1" {}
+        });
     }
 
     #[test]

@@ -255,7 +255,7 @@ async fn giving_up_leaves_no_place_taken() {
 #[tokio::test]
 async fn neither_the_old_nor_the_long_idle_are_handed_out() {
     let address = echo(usize::MAX).await;
-    let brief = Duration::from_millis(30);
+    let brief = Duration::from_millis(300);
     for limits in [
         PoolLimits {
             idle_timeout: brief,
