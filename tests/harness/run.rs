@@ -7,7 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use super::{Finished, Log, START, Server, cert, guest, process, skipped, text};
+use super::{Finished, Log, START, Server, cache, cert, guest, process, skipped, text};
 
 /// A command line under construction.
 pub(crate) struct Run {
