@@ -34,6 +34,11 @@ struct Progress {
     /// True if the [`Watch`] was dropped.
     unwatched: bool,
     response: ResponseRead,
+    /// The body, if it was dropped before anything of it was asked for, and there may
+    /// be another attempt.
+    unsent: Option<Unsent>,
+    /// True if there is no other attempt.
+    is_last: bool,
     /// Waker of [`RequestUpload::rest`].
     rest: Option<Waker>,
 }
@@ -70,6 +75,26 @@ impl RequestUpload {
 
     pub(super) fn has_ended(&self) -> bool {
         self.progress().end.is_some()
+    }
+
+    /// Returns the body for another attempt, if nothing of it was asked for in the last
+    /// one.
+    pub(super) fn take_unsent(self: &Arc<Self>) -> Option<SentBody> {
+        let mut progress = self.progress();
+        let unsent = progress.unsent.take()?;
+        progress.end = None;
+        progress.waits_for = WaitsFor::Nobody;
+        drop(progress);
+        Some(unsent.into_body(self))
+    }
+
+    /// Notes that there is no other attempt.
+    pub(super) fn settle(&self) {
+        let mut progress = self.progress();
+        progress.is_last = true;
+        let unsent = progress.unsent.take();
+        drop(progress);
+        drop(unsent);
     }
 
     /// Returns why the body is incomplete, unless that is the peer's fault.
@@ -257,15 +282,34 @@ impl Drop for Watch {
 pub(super) struct SentBody(Option<Sending>);
 
 struct Sending {
+    /// The body, or what is left of it.
+    content: Unsent,
+    /// Remaining bytes, if known.
+    remaining: Option<u64>,
+    /// True if a frame was asked for.
+    has_begun: bool,
+    upload: Arc<RequestUpload>,
+}
+
+/// A body that is still to be sent.
+struct Unsent {
     body: WireBody,
     /// A frame that was taken already.
     first: Option<Frame<Bytes>>,
     /// Content-Length of the head.
     told: Option<u64>,
-    /// Remaining bytes, if known.
-    remaining: Option<u64>,
-    upload: Arc<RequestUpload>,
     health: SendWrapper<Rc<Health>>,
+}
+
+impl Unsent {
+    fn into_body(self, upload: &Arc<RequestUpload>) -> SentBody {
+        SentBody(Some(Sending {
+            remaining: self.told.or_else(|| self.body.size_hint().exact()),
+            content: self,
+            has_begun: false,
+            upload: Arc::clone(upload),
+        }))
+    }
 }
 
 /// The body of a request ended early. `RequestUpload` knows why.
@@ -281,14 +325,13 @@ impl SentBody {
         upload: &Arc<RequestUpload>,
         health: SendWrapper<Rc<Health>>,
     ) -> Self {
-        Self(Some(Sending {
-            remaining: told.or_else(|| body.size_hint().exact()),
+        let content = Unsent {
             body,
             first,
             told,
-            upload: Arc::clone(upload),
             health,
-        }))
+        };
+        content.into_body(upload)
     }
 
     pub(super) fn empty(upload: &RequestUpload) -> Self {
@@ -300,7 +343,7 @@ impl SentBody {
 impl Sending {
     fn took(&mut self, frame: &Frame<Bytes>) {
         self.upload.took();
-        self.health.moved();
+        self.content.health.moved();
         if let (Some(remaining), Some(data)) = (&mut self.remaining, frame.data_ref()) {
             *remaining = remaining.saturating_sub(data.len() as u64);
         }
@@ -311,7 +354,7 @@ impl Sending {
     }
 
     fn is_at_end(&self) -> bool {
-        self.first.is_none() && self.body.is_end_stream()
+        self.content.first.is_none() && self.content.body.is_end_stream()
     }
 }
 
@@ -326,11 +369,12 @@ impl Body for SentBody {
         let Some(sending) = &mut self.0 else {
             return Poll::Ready(None);
         };
-        if let Some(first) = sending.first.take() {
+        sending.has_begun = true;
+        if let Some(first) = sending.content.first.take() {
             sending.took(&first);
             return Poll::Ready(Some(Ok(first)));
         }
-        let failure = match Pin::new(&mut sending.body).poll_frame(cx) {
+        let failure = match Pin::new(&mut sending.content.body).poll_frame(cx) {
             Poll::Pending => {
                 sending.upload.wait_for(WaitsFor::Guest);
                 return Poll::Pending;
@@ -341,7 +385,7 @@ impl Body for SentBody {
             }
             Poll::Ready(Some(Err(error))) => error,
             // If the instance is gone, the end of the body is not genuine.
-            Poll::Ready(None) if sending.health.is_gone() => Failure::ConnectionTerminated,
+            Poll::Ready(None) if sending.content.health.is_gone() => Failure::ConnectionTerminated,
             Poll::Ready(None) => {
                 sending.upload.end(Ok(()));
                 return Poll::Ready(None);
@@ -357,11 +401,11 @@ impl Body for SentBody {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Some(sending) => match (sending.told, &sending.first) {
+            Some(Sending { content, .. }) => match (content.told, &content.first) {
                 // Hyper sends this many bytes, or fails.
                 (Some(length), _) => SizeHint::with_exact(length),
                 (None, Some(_)) => SizeHint::default(),
-                (None, None) => sending.body.size_hint(),
+                (None, None) => content.body.size_hint(),
             },
             // In HTTP/2, hyper would send a length of 0 with all methods but a
             // few.
@@ -370,12 +414,69 @@ impl Body for SentBody {
     }
 }
 
-impl Drop for Sending {
+impl Drop for SentBody {
     fn drop(&mut self) {
-        self.upload.end(match self.remaining {
+        let Some(sending) = self.0.take() else {
+            return;
+        };
+        let Sending {
+            content,
+            remaining,
+            has_begun,
+            upload,
+        } = sending;
+        upload.end(match remaining {
             Some(0) => Ok(()),
             // The connection was lost, or the exchange dropped.
             _ => Err(None),
         });
+        let mut progress = upload.progress();
+        if !has_begun && !progress.is_last {
+            progress.unsent = Some(content);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+
+    use super::*;
+
+    fn body(upload: &Arc<RequestUpload>) -> SentBody {
+        let health = SendWrapper::new(Rc::new(Health::default()));
+        let body = Full::new(Bytes::from_static(b"body")).map_err(|never| match never {});
+        SentBody::new(body.boxed_unsync(), None, Some(4), upload, health)
+    }
+
+    #[tokio::test]
+    async fn a_body_of_which_nothing_was_asked_for_can_be_sent_in_another_attempt() {
+        let upload = Arc::new(RequestUpload::default());
+        drop(body(&upload));
+        assert!(upload.has_ended());
+        let again = upload.take_unsent().expect("all of the body");
+        assert!(!upload.has_ended() && upload.take_unsent().is_none());
+        let sent = again.collect().await.expect("it is whole").to_bytes();
+        assert_eq!(sent, "body");
+        assert!(upload.has_ended() && upload.take_unsent().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_has_begun_or_has_no_other_attempt_is_not_kept() {
+        let upload = Arc::new(RequestUpload::default());
+        let mut begun = body(&upload);
+        assert!(begun.frame().await.is_some());
+        drop(begun);
+        assert!(upload.take_unsent().is_none());
+        for settles_first in [true, false] {
+            let upload = Arc::new(RequestUpload::default());
+            let body = body(&upload);
+            if settles_first {
+                upload.settle();
+            }
+            drop(body);
+            upload.settle();
+            assert!(upload.take_unsent().is_none());
+        }
     }
 }

@@ -250,7 +250,7 @@ impl KeptLines {
         parts.headers.remove(HOST);
         let Beginning { told, first, empty } = begin(&mut parts, &mut body).await?;
         let upload = Arc::new(RequestUpload::default());
-        let again = empty.then(|| parts.clone());
+        let again = parts.clone();
         let body = match empty {
             true => SentBody::empty(&upload),
             false => SentBody::new(body, first, told, &upload, health),
@@ -259,16 +259,20 @@ impl KeptLines {
             .attempt(Request::from_parts(parts, body), &upload, &options, false)
             .await;
         if let Err(failed) = &outcome
-            && let Some(parts) = again
             && (failed.refused
                 || failed.is_crowded()
-                || failed.stale && parts.method.is_idempotent())
+                || failed.stale && again.method.is_idempotent())
+            && let Some(body) = match empty {
+                true => Some(SentBody::empty(&upload)),
+                false => upload.take_unsent(),
+            }
         {
-            tracing::debug!(uri = %parts.uri, "the request was not taken: once more");
+            tracing::debug!(uri = %again.uri, "the request was not taken: once more");
             let crowded = failed.is_crowded();
-            let request = Request::from_parts(parts, SentBody::empty(&upload));
+            let request = Request::from_parts(again, body);
             outcome = self.attempt(request, &upload, &options, crowded).await;
         }
+        upload.settle();
         let (response, mut guard) =
             outcome.map_err(|failed| upload.take_failure().unwrap_or(failed.error))?;
         let (parts, body) = response.into_parts();
