@@ -61,6 +61,8 @@ fn a_proxy_relays_both_ways_and_half_closes() {
 fn an_outgoing_connection_is_registered_with_epoll_once() {
     let upstream = Run::guest("echo").tcp().start();
     let proxy = proxy(&[&upstream.address("tcp").to_string()]);
+    // All threads have begun.
+    proxy.idles();
     let Some(strace) = Strace::attach(&proxy, &["-e", "trace=epoll_ctl"]) else {
         return;
     };

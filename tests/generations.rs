@@ -116,7 +116,7 @@ fn generations_of_shared_instances_leave_nothing_behind() {
 fn a_guest_of_an_ended_generation_does_not_hold_its_thread() {
     let it = Installed::new("probe", "it.wasm");
     // It may compute for longer than anybody waits for its generation.
-    let limits = ["--event-timeout", "14s", "--shutdown-timeout", "500ms"];
+    let limits = ["--event-timeout", "14s", "--shutdown-timeout", "2s"];
     let server = it.run().args(["--workers", "1"]).args(limits).tcp().start();
     let mut spins = server.connect();
     // It is accepted after that one.

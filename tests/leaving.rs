@@ -216,7 +216,7 @@ fn a_peer_that_reads_slowly_but_steadily_is_not_cut_off() {
     let file = std::fs::File::create(site.path().join("big.bin")).expect("a file");
     file.set_len(64 << 20).expect("its size");
     let dir = format!("{}::/", text(site.path()));
-    let limits = ["--write-timeout", "800ms", "--idle-timeout", "900ms"];
+    let limits = ["--write-timeout", "1500ms", "--idle-timeout", "1600ms"];
     let site = || Run::guest("static").http().args(["--dir", &dir]);
     let serves = site().https().args(limits).start();
     // A relay reads only now and then, when its target has room.

@@ -225,11 +225,11 @@ fn an_echo_to_a_client_that_never_reads_is_held_at_the_watermark() {
 fn an_idle_connection_ends_at_its_time() {
     let server = Run::guest("echo")
         .tcp()
-        .args(["--idle-timeout", "500ms"])
+        .args(["--idle-timeout", "1s"])
         .start();
     let mut idle = server.connect();
     let mut busy = server.connect();
-    for _ in slowly(Duration::from_millis(50), 0..24) {
+    for _ in slowly(Duration::from_millis(50), 0..32) {
         busy.echoes(b"tick");
     }
     idle.cut();
@@ -256,7 +256,7 @@ fn a_peer_that_takes_nothing_is_closed_at_its_time() {
 fn a_peer_that_reads_slowly_is_not_closed() {
     let server = Run::guest("probe")
         .tcp()
-        .args(["--write-timeout", "700ms"])
+        .args(["--write-timeout", "1200ms"])
         .start();
     let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
     peer.say("close bye");
@@ -266,7 +266,7 @@ fn a_peer_that_reads_slowly_is_not_closed() {
     peer.say("close the end");
     let mut received = 0;
     // Twice the timeout, in small steps.
-    for _ in slowly(Duration::from_millis(50), 0..30) {
+    for _ in slowly(Duration::from_millis(50), 0..50) {
         received += peer.take(100_000).len();
     }
     received += peer.rest().len();

@@ -223,9 +223,12 @@ fn the_gateway_tells_a_client_that_sends_too_much_when_to_come_again() {
         assert_eq!(get("/").status, 401);
     }
     let answer = get("/");
-    assert_eq!(
-        (answer.status, answer.header("retry-after")),
-        (429, Some("10"))
+    assert_eq!(answer.status, 429);
+    let after = answer.header("retry-after").and_then(|it| it.parse().ok());
+    // One token comes within ten seconds, of which some may have passed.
+    assert!(
+        after.is_some_and(|it: u64| (1..=10).contains(&it)),
+        "{answer:?}"
     );
     assert_eq!(get("/free").status, 401);
     server.stop();

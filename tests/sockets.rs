@@ -198,9 +198,9 @@ fn sockets_are_bounded() {
     assert!(finished.stderr.contains("--max-handles"), "{finished:#?}");
 }
 
-/// Starts a program that waits for a datagram, with these flags for the host.
-/// Returns true if it answers a stranger.
-fn answers_a_stranger(flags: &[&str]) -> bool {
+/// Starts a program that waits for a datagram, with these flags for the host. Waits so
+/// long for its answer to a stranger, and returns true if there is one.
+fn answers_a_stranger(flags: &[&str], wait: Duration) -> bool {
     let known = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     known.set_read_timeout(Some(DEADLINE)).expect("a time-out");
     let known_at = known.local_addr().expect("its address").to_string();
@@ -213,10 +213,7 @@ fn answers_a_stranger(flags: &[&str]) -> bool {
 
     let stranger = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     stranger.send_to(b"stranger", program).expect("a datagram");
-    let half_a_second = Duration::from_millis(500);
-    stranger
-        .set_read_timeout(Some(half_a_second))
-        .expect("a time-out");
+    stranger.set_read_timeout(Some(wait)).expect("a time-out");
     let answered = stranger.recv_from(&mut buffer).is_ok();
     if !answered {
         known.send_to(b"friend", program).expect("a datagram");
@@ -266,9 +263,12 @@ fn a_datagram_that_reaches_nobody_is_an_error_to_a_connected_socket() {
 
 #[test]
 fn a_datagram_of_a_stranger_is_for_those_who_may_listen() {
-    assert!(!answers_a_stranger(&[]), "nobody allowed that");
-    assert!(!answers_a_stranger(&["--allow-listen", "127.0.0.1:9991"]));
-    assert!(answers_a_stranger(&["--allow-listen", "127.0.0.1:0"]));
+    let moment = Duration::from_millis(500);
+    assert!(!answers_a_stranger(&[], moment), "nobody allowed that");
+    let other = ["--allow-listen", "127.0.0.1:9991"];
+    assert!(!answers_a_stranger(&other, moment));
+    let any = ["--allow-listen", "127.0.0.1:0"];
+    assert!(answers_a_stranger(&any, DEADLINE));
 }
 
 /// Starts a program that forwards a connection, and returns both ends of it.

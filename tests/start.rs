@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::harness::{Run, START, Server, directory, handler_that_has, text, within, write};
 
@@ -37,6 +37,7 @@ fn a_component_that_changes_in_place_is_noticed_whatever_its_time_says() {
     let cache = directory();
     let (good, bad) = (program(8, "i32.const 0"), program(8, "i32.const 1"));
     assert_eq!(good.len(), bad.len());
+    let begun = Instant::now();
     let file = write(scratch.path(), "program.wasm", &good);
     let then = SystemTime::now() - Duration::from_secs(100);
     let put_back = || {
@@ -48,8 +49,11 @@ fn a_component_that_changes_in_place_is_noticed_whatever_its_time_says() {
         let run = Run::component(&file).env("XDG_CACHE_HOME", text(cache.path()));
         run.output().code
     };
-    // Too young to be known by its stamp.
-    assert_eq!((code(), kept(cache.path(), "components")), (Some(0), 0));
+    assert_eq!(code(), Some(0));
+    // Too young to be known by its stamp, if the machine is not slow.
+    let known = kept(cache.path(), "components");
+    let slow = begun.elapsed() > Duration::from_millis(2900);
+    assert!(known == 0 || slow, "{known}");
     std::thread::sleep(SETTLED);
     assert_eq!((code(), kept(cache.path(), "components")), (Some(0), 1));
     assert_eq!(code(), Some(0));

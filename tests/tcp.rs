@@ -297,8 +297,8 @@ fn the_buffer_is_empty_once_all_is_sent_and_its_limits_can_be_set() {
 fn reading_can_be_paused_and_resumed() {
     let server = Run::guest("probe").tcp().start();
     let mut peer = server.connect();
-    peer.say("pause 200");
     let start = std::time::Instant::now();
+    peer.say("pause 200");
     peer.taken();
     // This waits in the socket until the guest reads again.
     peer.say("size");
@@ -341,16 +341,13 @@ fn a_timer_fires_once_and_not_early_and_can_be_cancelled() {
     let start = std::time::Instant::now();
     assert_eq!(peer.ask("timer 100"), "fired");
     assert!(start.elapsed().as_millis() >= 99, "{:?}", start.elapsed());
-    peer.say("timer 50");
-    peer.say("cancel-timer");
-    peer.say("timer 150");
+    // At once, because the first must not fire before it is cancelled.
+    peer.say("timer 50\ncancel-timer\ntimer 2000");
     peer.finish();
     let rest = String::from_utf8(peer.rest()).expect("text");
     assert_eq!(rest.matches("fired").count(), 0, "closed by then: {rest}");
     let mut peer = server.connect();
-    peer.say("timer 30");
-    peer.say("cancel-timer");
-    peer.say("timer 120");
+    peer.say("timer 30\ncancel-timer\ntimer 120");
     let mut lines = Vec::new();
     while lines.last().is_none_or(|line| line != "fired") {
         lines.push(peer.line());

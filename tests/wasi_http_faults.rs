@@ -106,6 +106,9 @@ fn a_client_that_resets_is_not_answered_any_more() {
         // This client has half-closed, and still waits for an answer.
         let mut waiting = server.connect_http();
         waiting.send(message("GET", "/never", &[]).as_bytes());
+        // Both are under way.
+        peer.taken();
+        waiting.taken();
         waiting.finish();
         peer.reset();
         // Long before `--response-timeout`.
@@ -124,7 +127,7 @@ fn a_body_that_keeps_moving_is_not_cut_short() {
     let size = 128 << 20;
     for guest in PROBES {
         let server = probe(guest)
-            .args(["--max-body", "1GiB", "--event-timeout", "20ms"])
+            .args(["--max-body", "1GiB", "--event-timeout", "50ms"])
             .start();
         let mut peer = server.connect_http();
         let head = format!("POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\n\r\n");
@@ -161,10 +164,10 @@ fn what_found_no_room_is_sent_while_the_guest_waits() {
 #[test]
 fn a_slow_body_does_not_count_as_a_slow_guest() {
     for guest in PROBES {
-        let server = probe(guest).args(["--response-timeout", "400ms"]).start();
+        let server = probe(guest).args(["--response-timeout", "1s"]).start();
         let mut peer = server.connect_http();
         peer.send(b"POST /sum HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\n");
-        for _ in slowly(Duration::from_millis(150), 0..8) {
+        for _ in slowly(Duration::from_millis(200), 0..8) {
             peer.send(b"a");
         }
         peer.response().is(200, "8");

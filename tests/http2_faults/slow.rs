@@ -32,7 +32,7 @@ fn a_body_that_stays_away_is_waited_for_a_while() {
 #[test]
 fn a_body_that_keeps_coming_is_waited_for_however_slow() {
     for (run, path) in kinds() {
-        let limits = ["--body-timeout", "600ms", "--response-timeout", "600ms"];
+        let limits = ["--body-timeout", "1s", "--response-timeout", "1s"];
         let server = run.args(limits).start();
         let mut client = Http2::connect(server.address("http"));
         let (response, mut stream) = client.begin(ask("POST", path), false).expect("begun");
@@ -131,7 +131,7 @@ fn a_client_that_takes_little_at_a_time_loses_nothing() {
         (Run::guest("proxy-probe").http(), "/bytes?8000"),
         (Run::guest("service-probe").http(), "/bytes?8000"),
     ] {
-        let server = run.args(["--write-timeout", "600ms"]).start();
+        let server = run.args(["--write-timeout", "1s"]).start();
         let mut settings = settings();
         settings.initial_window_size(1000);
         let mut client = Http2::with(server.address("http"), &settings);
@@ -141,7 +141,7 @@ fn a_client_that_takes_little_at_a_time_loses_nothing() {
         while let Some(piece) = client.run(body.data()) {
             let piece = piece.expect("no error");
             length += piece.len();
-            client.rest(Duration::from_millis(150));
+            client.rest(Duration::from_millis(200));
             let taken = body.flow_control().release_capacity(piece.len());
             taken.expect("it was taken");
         }

@@ -100,6 +100,7 @@ fn connections_that_are_kept_cost_no_system_calls() {
         assert_eq!(peer.ask("put"), "ok");
     }
     assert!(peers[0].ask("counts").starts_with("in-use 0 idle 5"));
+    server.idles();
     let calls = "trace=recvfrom,recvmsg,/epoll_p?wait";
     let Some(strace) = Strace::attach(&server, &["-e", calls]) else {
         return;

@@ -75,7 +75,7 @@ fn a_guest_may_read_a_file_for_longer_than_an_event_may_take() {
     for isolation in ["connection", "worker"] {
         let server = Run::guest("stream-probe")
             .tcp()
-            .args(["--isolation", isolation, "--event-timeout", "20ms"])
+            .args(["--isolation", isolation, "--event-timeout", "50ms"])
             .args(["--workers", "1", "--dir", &dir])
             .start();
         let mut reading = server.connect();

@@ -37,8 +37,8 @@ fn a_connection_that_was_upgraded_outlives_the_time_of_the_handshake() {
         .start();
     let peer = upgrade_until(&server, "HELLO");
     let mut peer = upgraded(peer);
-    assert_eq!(peer.ask("an echo"), "an echo");
     let begun = Instant::now();
+    assert_eq!(peer.ask("an echo"), "an echo");
     server.log.wait_for(&["--idle-timeout"]);
     assert!(begun.elapsed() > Duration::from_secs(3));
 }
