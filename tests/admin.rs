@@ -55,7 +55,7 @@ fn metrics_count_what_was_served() {
         let of = |name: &str| values[&format!("netwasm_{name}{{service=\"probe\"}}")];
         let gone = of("connections_closed_total") + of("connections_lost_total");
         let is_sum = of("connections_open") == of("connections_accepted_total") - gone;
-        // What is counted after a response was sent may come later than the response.
+        // A number that is counted after a response was sent may come later than the response.
         let came = values[&requests("HTTP/1", "2xx")]
             + values[&requests("HTTP/1", "5xx")]
             + values[&requests("HTTP/2", "2xx")]
