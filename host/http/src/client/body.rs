@@ -36,7 +36,7 @@ struct Progress {
     response: ResponseRead,
     /// The body, if it was dropped before anything of it was asked for, and there may
     /// be another attempt.
-    unsent: Option<Unsent>,
+    unsent: Option<UnsentBody>,
     /// True if there is no other attempt.
     is_last: bool,
     /// Waker of [`RequestUpload::rest`].
@@ -283,7 +283,7 @@ pub(super) struct SentBody(Option<Sending>);
 
 struct Sending {
     /// The body, or what is left of it.
-    content: Unsent,
+    content: UnsentBody,
     /// Remaining bytes, if known.
     remaining: Option<u64>,
     /// True if a frame was asked for.
@@ -292,7 +292,7 @@ struct Sending {
 }
 
 /// A body that is still to be sent.
-struct Unsent {
+struct UnsentBody {
     body: WireBody,
     /// A frame that was taken already.
     first: Option<Frame<Bytes>>,
@@ -301,7 +301,7 @@ struct Unsent {
     health: SendWrapper<Rc<Health>>,
 }
 
-impl Unsent {
+impl UnsentBody {
     fn into_body(self, upload: &Arc<RequestUpload>) -> SentBody {
         SentBody(Some(Sending {
             remaining: self.told.or_else(|| self.body.size_hint().exact()),
@@ -325,7 +325,7 @@ impl SentBody {
         upload: &Arc<RequestUpload>,
         health: SendWrapper<Rc<Health>>,
     ) -> Self {
-        let content = Unsent {
+        let content = UnsentBody {
             body,
             first,
             told,
