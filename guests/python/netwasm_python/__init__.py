@@ -19,7 +19,8 @@ threads), `library.py` (parts of the standard library that want something else),
 the other `tls_*.py` (what `tls.py` gives as `_ssl`),
 `tls_protocol.py` and `transfers.py` (fewer copies in asyncio's TLS, fewer turns for
 a file),
-`modules.py` (imports without a file system), `program.py` (runs a script as the
-command `python` does), `install.py` (puts all of it in its place while a
-component is built, so that it starts with everything imported).
+`modules.py` (imports without a file system), `heap.py` (the places of objects in
+memory), `program.py` (runs a script as the command `python` does), `install.py`
+(puts all of it in its place while a component is built, so that it starts with
+everything imported).
 """

@@ -10,7 +10,16 @@ import os
 import sys
 import time
 
-from netwasm_python import signals
+from netwasm_python import heap, modules
+
+# Size of pieces of free memory in which few objects would lie together, in bytes.
+_SMALL = 16 << 10
+
+# First, since compiling leaves much behind: what is imported below lies together then.
+modules.install()
+heap.fill(_SMALL)
+
+from netwasm_python import signals  # noqa: E402
 
 
 def _replace(name, module):
@@ -84,14 +93,14 @@ _PRELOADED = """
 for _name in _PRELOADED.split():
     importlib.import_module(_name)
 
-from netwasm_python import library, modules  # noqa: E402
+from netwasm_python import library  # noqa: E402
 
 library.install()
-modules.install()
 
 
 def finish():
     """Called when all is imported: the collector need not look at it again, and
     so does not copy its memory."""
-    gc.collect()
+    modules.finish()
+    heap.fill(_SMALL)
     gc.freeze()

@@ -36,15 +36,44 @@ _LEFT_OUT = {
 _NO_DATA = (".py", ".pyc", ".pyi", ".so", ".pyx", ".pxd", ".c", ".h", ".a", ".exe")
 
 
+# Size of a block of memory that holds what is kept, in bytes.
+_BLOCK = 256 << 10
+
+
+class _Blocks:
+    """Keeps data in blocks of memory, apart from objects: `heap.py` says why."""
+
+    def __init__(self):
+        self._block, self._used = b"", 0
+
+    def put(self, data):
+        """Keeps data compressed, and returns its place."""
+        compressed = zlib.compress(data, 9)
+        size = len(compressed)
+        if size > len(self._block) - self._used:
+            self._block, self._used = bytearray(max(size, _BLOCK)), 0
+        start = self._used
+        self._used += size
+        self._block[start : self._used] = compressed
+        return self._block, start, self._used
+
+
+def _taken(place):
+    """Returns the data at a place."""
+    block, start, end = place
+    return zlib.decompress(memoryview(block)[start:end])
+
+
 class Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     """Finds and loads what was kept."""
 
     def __init__(self):
-        # By a module's name: true for a package, its path, its source, and its
-        # code or None.
+        # By a module's name: true for a package, its path, the place of its source,
+        # and that of its code or None.
         self._modules = {}
-        # By a path: what the file holds.
+        # By a path: the place of what the file holds.
         self._files = {}
+        self._blocks = _Blocks()
 
     def keep(self, root, data=False):
         """Keeps the modules below a folder, and the data of its packages."""
@@ -64,7 +93,7 @@ class Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
                     self._keep_module(parts, stem, path)
                 elif data and parts and not name.endswith(_NO_DATA):
                     with open(path, "rb") as file:
-                        self._files[path] = zlib.compress(file.read(), 9)
+                        self._files[path] = self._blocks.put(file.read())
 
     def _keep_module(self, parts, stem, path):
         package = stem == "__init__"
@@ -79,8 +108,8 @@ class Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
             self._modules[name] = (
                 package,
                 path,
-                zlib.compress(source, 9),
-                code and zlib.compress(code, 9),
+                self._blocks.put(source),
+                code and self._blocks.put(code),
             )
 
     def __len__(self):
@@ -125,13 +154,13 @@ class Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
         return self._found(fullname)[1]
 
     def get_source(self, fullname):
-        return importlib.util.decode_source(zlib.decompress(self._found(fullname)[2]))
+        return importlib.util.decode_source(_taken(self._found(fullname)[2]))
 
     def get_code(self, fullname):
         _, path, source, code = self._found(fullname)
         if code is None:
-            return compile(zlib.decompress(source), path, "exec", dont_inherit=True)
-        return marshal.loads(zlib.decompress(code))
+            return compile(_taken(source), path, "exec", dont_inherit=True)
+        return marshal.loads(_taken(code))
 
     def _found(self, fullname):
         try:
@@ -144,10 +173,10 @@ class Kept(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
     def get_data(self, path):
         """pkgutil.get_data()"""
         if path in self._files:
-            return zlib.decompress(self._files[path])
+            return _taken(self._files[path])
         for _, file, source, _ in self._modules.values():
             if file == path:
-                return zlib.decompress(source)
+                return _taken(source)
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
 
     def get_resource_reader(self, fullname):
@@ -269,7 +298,8 @@ kept = Kept()
 
 def install():
     """Takes along what can be imported now, and finds it from then on. The
-    folders of the build end here: nothing is looked for there any more."""
+    folders of the build end here: nothing is looked for there any more, not even
+    in those of packages."""
     library = os.path.dirname(os.__file__)
     for root in list(sys.path):
         if os.path.isdir(root):
@@ -281,4 +311,10 @@ def install():
             spec.loader = module.__loader__ = kept
     sys.path.clear()
     sys.path_importer_cache.clear()
+    sys.meta_path.insert(sys.meta_path.index(importlib.machinery.PathFinder), kept)
+
+
+def finish():
+    """Called when all is imported: modules in a program's own folders come first."""
+    sys.meta_path.remove(kept)
     sys.meta_path.append(kept)
