@@ -182,11 +182,14 @@ impl Cache {
         let _ = fs::remove_file(path);
     }
 
-    /// Stores a file for the next run.
-    pub(crate) fn put(&self, key: &Key, content: &[u8]) {
+    /// Stores a file for the next run. Returns it, if it can be used in this run, too.
+    pub(crate) fn put(&self, key: &Key, content: &[u8]) -> Option<KeptCode> {
         if let Err(error) = self.write(key, content) {
             tracing::info!(directory = %self.directory.display(), %error, "compiled code is not kept");
+            return None;
         }
+        // If the file system changes what is stored, the next run says so.
+        verified(&self.path(key), key).ok()
     }
 
     fn path(&self, key: &Key) -> PathBuf {

@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
+use rayon::{ThreadPool, ThreadPoolBuilder};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Precompiled};
 
@@ -73,10 +74,10 @@ pub fn compile(
         tell,
     };
     within(limits, &compiling, move |compiles| {
-        start_compilers()?;
+        let compilers = compilers()?;
         compiles();
-        engine
-            .precompile_component(&bytes)
+        compilers
+            .install(|| engine.precompile_component(&bytes))
             .map_err(|error| component::not_compiled(&format!("{error:#}")))
     })
 }
@@ -231,12 +232,16 @@ fn compiled(
         return Ok(loaded);
     }
     compiles();
-    start_compilers()?;
-    let component = Component::from_binary(engine, bytes)
+    let component = compilers()?
+        .install(|| Component::from_binary(engine, bytes))
         .map_err(|error| component::not_compiled(&text(error)))?;
     let code = component.serialize().map_err(text)?;
-    if let Some((cache, key)) = &kept {
-        cache.put(key, &code);
+    // The file is mapped, so that less memory is used than by the code as it was made.
+    if let Some((cache, key)) = &kept
+        && let Some(stored) = cache.put(key, &code).map(Code::Cached)
+        && let Ok(component) = stored.load(engine)
+    {
+        return Ok((component, stored));
     }
     Ok((component, Code::Serialized(code)))
 }
@@ -253,16 +258,12 @@ fn cached(cache: &Cache, key: &Key, engine: &Engine) -> Option<(Component, Code)
     }
 }
 
-/// Starts the compiler threads. wasmtime would start them too, but panics if
-/// the system gives none.
-fn start_compilers() -> Result<(), String> {
-    match rayon::ThreadPoolBuilder::new().build_global() {
-        // An error without a source means that they are running already.
-        Err(error) if std::error::Error::source(&error).is_some() => {
-            Err(Error::Thread(io::Error::other(error)).to_string())
-        }
-        _ => Ok(()),
-    }
+/// Starts the compiler threads, which end with the compilation: idle ones would keep what
+/// they have allocated. Outside of these, wasmtime would start threads of its own, and
+/// panic if the system gives none.
+fn compilers() -> Result<ThreadPool, String> {
+    let started = ThreadPoolBuilder::new().build();
+    started.map_err(|error| Error::Thread(io::Error::other(error)).to_string())
 }
 
 /// Moves a component to an engine whose pool has a slot for each instance that

@@ -45,6 +45,18 @@ fn a_damaged_file_is_not_used() {
 }
 
 #[test]
+fn what_is_stored_can_be_used_at_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let code = directory.path().join("code");
+    let stored = cache(&code).put(&key(b"a component"), b"some code");
+    let content = stored.expect("it is stored").read().expect("it is read");
+    assert_eq!(content, b"some code");
+    // There is a file where the directory should be.
+    let other = cache(&cache(&code).path(&key(b"a component")));
+    assert!(other.put(&key(b"other"), b"some code").is_none());
+}
+
+#[test]
 fn the_file_of_another_component_is_not_used() {
     let directory = tempfile::tempdir().expect("a directory");
     let cache = cache(directory.path());
