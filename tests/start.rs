@@ -107,11 +107,34 @@ fn runs(server: &Server) -> bool {
 
 /// Returns the largest resident memory that a process ever had, in bytes.
 fn most_memory(server: &Server) -> u64 {
+    memory(server, "VmHWM:")
+}
+
+/// Returns an amount of memory that the status of a process tells, in bytes.
+fn memory(server: &Server, name: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid()));
     let status = status.expect("its status");
-    let line = status.lines().find_map(|it| it.strip_prefix("VmHWM:"));
+    let line = status.lines().find_map(|it| it.strip_prefix(name));
     let kib = line.and_then(|it| it.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-    kib.expect("VmHWM") * 1024
+    kib.expect(name) * 1024
+}
+
+#[test]
+fn a_start_that_compiles_keeps_no_more_memory_than_a_later_one() {
+    const MORE: u64 = 8 << 20;
+    let cache = directory();
+    let start = || {
+        let run = Run::guest("router").http();
+        run.env("XDG_CACHE_HOME", text(cache.path())).start()
+    };
+    let own = |server: &Server| memory(server, "RssAnon:");
+    let first = start();
+    let at_once = own(&first);
+    let later = own(&start());
+    assert!(at_once > later + MORE, "{at_once} bytes, then {later}");
+    within(START, "the compiler's memory is given back", || {
+        (own(&first) < later + MORE).then_some(())
+    });
 }
 
 #[test]

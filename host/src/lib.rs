@@ -90,14 +90,17 @@
 //! | [`program`] | the commands and their exit codes | how a run goes |
 //! | [`server`] | a run from start to end: services, their generations, reloads | TLS or WIT details |
 //! | [`project`] | writing a handler: `new`, `build`, `wit`, `run --watch` | running a component |
+//! | `allocator` | memory that is free, back to the system | |
 //! | `deadline` | a limit of time for work that has none | |
 //! | [`doctor`] | what of the machine keeps a run from being right, or fast | curing it |
 //! | [`bench`] | internals for micro-benchmarks | |
 //!
-//! `unsafe` is denied except in `doctor::clock`, which asks the kernel for the state of
-//! its clock, and in `project::children`, whose processes end with this one.
+//! `unsafe` is denied except in `allocator`, which calls mimalloc, in `doctor::clock`,
+//! which asks the kernel for the state of its clock, and in `project::children`, whose
+//! processes end with this one.
 
 pub mod admin;
+mod allocator;
 #[doc(hidden)]
 pub mod bench;
 pub mod changes;

@@ -232,10 +232,12 @@ fn compiled(
         return Ok(loaded);
     }
     compiles();
-    let component = compilers()?
-        .install(|| Component::from_binary(engine, bytes))
+    // An engine keeps what its compiler has used, for the next component.
+    let compiler = Engine::new(engine.config()).map_err(text)?;
+    let code = compilers()?
+        .install(|| compiler.precompile_component(bytes))
         .map_err(|error| component::not_compiled(&text(error)))?;
-    let code = component.serialize().map_err(text)?;
+    drop(compiler);
     // The file is mapped, so that less memory is used than by the code as it was made.
     if let Some((cache, key)) = &kept
         && let Some(stored) = cache.put(key, &code).map(Code::Cached)
@@ -243,7 +245,9 @@ fn compiled(
     {
         return Ok((component, stored));
     }
-    Ok((component, Code::Serialized(code)))
+    let code = Code::Serialized(code);
+    let component = code.load(engine).map_err(text)?;
+    Ok((component, code))
 }
 
 /// Loads code from the cache.

@@ -11,6 +11,7 @@ use netwasm_base::counters::Counters;
 use netwasm_net::worker::Phase;
 
 use crate::admin::Admin;
+use crate::allocator;
 use crate::signals::{Asked, Ending, Signals};
 
 use super::reload::By;
@@ -39,6 +40,7 @@ enum Stop {
 impl Server {
     /// Serves until a signal or a failure ends the run, and drains.
     pub(super) async fn run(mut self, mut signals: Signals) -> Outcome {
+        allocator::give_back_soon();
         let stop = self.until_stop(&mut signals).await;
         // From here on, the sockets are closed.
         let is_asked = self.ends_at.take().is_some();

@@ -33,6 +33,8 @@ use super::sockets::NextSockets;
 use super::starting::on_thread;
 use super::threads::{Generations, Replace};
 
+use crate::allocator;
+
 pub(super) use self::asked::{By, Reloading};
 use self::changes::Changes;
 pub(super) use self::refused::Refused;
@@ -204,6 +206,7 @@ impl Server {
                 self.reload_ended(Err(reason));
             }
         }
+        allocator::give_back_soon();
     }
 
     /// Tries again what waits for room.
