@@ -81,10 +81,12 @@ pub(crate) fn cpu_seconds(id: u32) -> f64 {
     f64::from(u32::try_from(ticks).expect("less than a year")) / 100.0
 }
 
-/// Returns true if a thread of a process runs, waits for a processor, or waits
-/// for a disk.
+/// Returns true if a thread of a process runs, waits for a processor or for a disk, or
+/// is stopped by its tracer.
 pub(crate) fn has_work(id: u32) -> bool {
-    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).expect("/proc");
+    let Ok(tasks) = std::fs::read_dir(format!("/proc/{id}/task")) else {
+        return false;
+    };
     // A thread may have ended meanwhile.
     let stats =
         tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("stat")).ok());
@@ -93,7 +95,7 @@ pub(crate) fn has_work(id: u32) -> bool {
         let (_, fields) = stat.rsplit_once(')')?;
         fields.trim_start().chars().next()
     });
-    states.any(|state| matches!(state, 'R' | 'D'))
+    states.any(|state| matches!(state, 'R' | 'D' | 't'))
 }
 
 /// Starts a program without root's right to override file permissions

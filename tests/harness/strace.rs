@@ -2,6 +2,7 @@
 //! them fail.
 
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -11,6 +12,8 @@ use super::{DEADLINE, Log, Server, eventually, process, skipped};
 pub(crate) struct Strace {
     child: Child,
     trace: Log,
+    /// The process, or one of its threads.
+    traced: u32,
 }
 
 impl Strace {
@@ -38,7 +41,11 @@ impl Strace {
             return None;
         };
         let trace = Log::follow(child.stderr.take().expect("its output"));
-        let tracer = Self { child, trace };
+        let tracer = Self {
+            child,
+            trace,
+            traced,
+        };
         // strace prints "attached with N threads", or "attach: ptrace(...):
         // REASON".
         let line = tracer.trace.wait_for(&["attach"]);
@@ -65,8 +72,14 @@ impl Strace {
         });
     }
 
-    /// Detaches, and returns the lines of the trace.
+    /// Detaches, and returns the lines of the trace. The calls whose effects were seen
+    /// may have yet to return, and are lines only then: for that, it waits a while until
+    /// the process rests.
     pub(crate) fn detach(mut self) -> Vec<String> {
+        let begun = Instant::now();
+        while process::has_work(self.traced) && begun.elapsed() < DEADLINE / 4 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         process::signal(self.child.id(), Signal::INT);
         eventually("strace's end", || {
             self.child.try_wait().expect("its status")
