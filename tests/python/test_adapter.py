@@ -832,17 +832,17 @@ class Component(unittest.TestCase):
                     executor.submit(function).result()
                 return str(caught.exception)
 
-            # The line and the function that hold the lock are named.
+            # The line and the function that called are named.
             where = r"test_adapter\.py, line \d+, in .*"
             with lock:
                 self.assertRegex(told(lock.acquire), where + "told")
                 self.assertRegex(told(deeper), where + "told")
-                self.assertIn("held by", told(lock.__enter__))
+                self.assertIn("acquired before", told(lock.__enter__))
                 # One that ends is not.
                 self.assertFalse(executor.submit(lock.acquire, True, 0.01).result())
                 self.assertFalse(executor.submit(lock.acquire, False).result())
                 with condition:
-                    self.assertIn("held by", told(notified))
+                    self.assertIn("acquired before", told(notified))
             with self.assertRaisesRegex(RuntimeError, where + "within_a_loop"):
                 asyncio.run(within_a_loop())
             for wait in (*waits, notified):

@@ -12,8 +12,8 @@ import gc
 _filling = []
 
 
-def fill(largest=1 << 20):
-    """Fills the free pieces of the heap up to this size in bytes."""
+def fill(largest):
+    """Fills all free memory among objects, by pieces of this size in bytes at most."""
     gc.collect()
     end = max(max(map(id, gc.get_referents(holder)), default=0) for holder in gc.get_objects())
     size = largest

@@ -12,12 +12,12 @@ import time
 
 from netwasm_python import heap, modules
 
-# Size of pieces of free memory in which few objects would lie together, in bytes.
-_SMALL = 16 << 10
+# Size of the largest pieces that fill free memory, in bytes.
+_PIECE = 16 << 10
 
 # First, since compiling leaves much behind: what is imported below lies together then.
 modules.install()
-heap.fill(_SMALL)
+heap.fill(_PIECE)
 
 from netwasm_python import signals  # noqa: E402
 
@@ -102,5 +102,5 @@ def finish():
     """Called when all is imported: the collector need not look at it again, and
     so does not copy its memory."""
     modules.finish()
-    heap.fill(_SMALL)
+    heap.fill(_PIECE)
     gc.freeze()

@@ -22,8 +22,8 @@ _NEVER = (
 )
 _HELD = (
     "a component has no threads: this function runs at once, and would wait for a lock "
-    "that is held by what waits for the function ({}): release it before, or wait with a "
-    "timeout"
+    "that was acquired before it was called ({}), and is not released until it has "
+    "returned: release it before, or wait with a timeout"
 )
 _NOBODY = (
     "a component has no threads: this function runs at once, and would wait for what "

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
@@ -116,8 +117,15 @@ impl Manager {
     }
 
     fn send(&self, message: &str) {
-        // A manager that takes nothing is no reason to stop.
-        let _ = self.once.send_to_addr(message.as_bytes(), &self.address);
+        // A signal ends the wait, whatever its handler says (signal(7)). This one is
+        // bounded all the same.
+        for _ in 0..3 {
+            match self.once.send_to_addr(message.as_bytes(), &self.address) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // A manager that takes nothing is no reason to stop.
+                _ => return,
+            }
+        }
     }
 }
 
@@ -133,6 +141,8 @@ fn number(name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     /// Returns a manager, and the socket that it is told at.
@@ -177,6 +187,11 @@ mod tests {
         for _ in 0..10_000 {
             manager.alive();
         }
+        // Nobody reads: it waits, and not for ever.
+        let begun = Instant::now();
+        manager.stopping("not heard");
+        let took = begun.elapsed();
+        assert!((PATIENCE / 2..30 * PATIENCE).contains(&took), "{took:?}");
         let limit = Some(Duration::from_secs(30));
         socket.set_read_timeout(limit).expect("a time-out");
         std::thread::scope(|scope| {

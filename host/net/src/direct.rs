@@ -54,6 +54,8 @@ mod tests {
     use tokio::net::{TcpListener, TcpSocket};
     use tokio::time::timeout;
 
+    use crate::testing::refusing;
+
     /// Time limit of a connection in these tests.
     const LIMIT: Duration = Duration::from_secs(20);
 
@@ -79,11 +81,7 @@ mod tests {
         let live = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let of = |listener: &TcpListener| listener.local_addr().expect("an address");
         let (dead, live) = (of(&dead), of(&live));
-        // It has a port, and does not listen.
-        let refusing = TcpSocket::new_v4().expect("a socket");
-        let any = "127.0.0.1:0".parse().expect("an address");
-        refusing.bind(any).expect("a free port");
-        let refuses = refusing.local_addr().expect("an address");
+        let (refuses, _bound) = refusing();
         for addresses in [
             vec![dead, live],
             vec![refuses, dead, live],

@@ -2,6 +2,7 @@
 //! whose other end the test holds. Not for other use.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use netwasm_base::address::Address;
 use netwasm_base::config::{ClientRules, DnsConfig, Limits, TlsFiles};
 use netwasm_base::policy::Policy;
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
 
@@ -77,6 +79,19 @@ pub fn connection(worker: &Rc<Worker>) -> (Rc<Transport>, UnixStream) {
     here.set_nonblocking(true).expect("O_NONBLOCK");
     let transport = Transport::new(&worker.thread, here.into(), Address::Unix(None), None);
     (transport.expect("it is watched"), there)
+}
+
+/// Returns an address that refuses connections as long as the socket is there: it has a
+/// port, and does not listen.
+///
+/// # Panics
+/// Panics if there is no free port.
+pub fn refusing() -> (SocketAddr, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&any.into()).expect("a port");
+    let address = socket.local_addr().expect("an address");
+    (address.as_socket().expect("an IP address"), socket)
 }
 
 /// Returns the other end of a connection, for async use.

@@ -35,6 +35,7 @@ const CLOSE_WAIT: Duration = Duration::from_secs(5);
 
 /// Time for that when the run or its service ends, or to take something of what is
 /// queued before that frame. Either side may close at any time (RFC 6455, section 7.1.1).
+/// It is no shorter than the time between two looks at what the peer has acknowledged.
 const CLOSE_WAIT_OF_DRAIN: Duration = Duration::from_secs(2);
 
 /// Time in which messages are counted for `--max-websocket-rate`.

@@ -210,10 +210,9 @@ mod tests {
     use std::thread;
 
     use netwasm_base::config::{Limits, UpstreamGroup};
-    use socket2::{Domain, Socket, Type};
 
     use super::*;
-    use crate::testing::in_worker;
+    use crate::testing::{in_worker, refusing};
     use crate::upstream::Group;
 
     #[test]
@@ -302,13 +301,7 @@ mod tests {
         let address = listener.local_addr().expect("an address");
         let silent = checked(address, "check=/;check-timeout=20ms");
         assert_eq!(silent, Err(Failed::Silent));
-        // It has a port, and does not listen.
-        let bound = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        bound
-            .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-            .expect("a port");
-        let address = bound.local_addr().expect("an address");
-        let address = address.as_socket().expect("an IP address");
+        let (address, _bound) = refusing();
         let refused = Err(Failed::Connect(ConnectionError::Refused));
         assert_eq!(checked(address, "check=/"), refused);
     }

@@ -18,8 +18,9 @@ use crate::thread::Tick;
 use crate::transport::Transport;
 use crate::transport::core::Core;
 
-/// Ticks between two looks at a connection: at most a quarter of the shortest
-/// time-out, and 2 s.
+/// Ticks between two looks at a connection, unless its alarm waits for what a look
+/// finds: at most a quarter of the shortest time-out, and 2 s. A limit of the peer's
+/// progress has to be longer.
 const BETWEEN_LOOKS: Tick = 4;
 
 /// Time between two checks for the departure of a peer that nobody reads from.

@@ -45,7 +45,10 @@ impl Router {
     /// `{*name}`; if the other router has a fallback, which only the outermost one
     /// has; if both have a handler for a method of a pattern.
     pub fn nest(self, prefix: &str, other: Self) -> Self {
-        if prefix == "/" {
+        if !prefix.starts_with('/') {
+            panic!("the prefix {prefix} does not begin with a slash");
+        }
+        if prefix.trim_end_matches('/').is_empty() {
             panic!("routers are nested below a prefix; merge() adds one without");
         }
         if prefix
@@ -111,7 +114,7 @@ impl Router {
         for (method, pattern, route) in routes {
             let pattern = match &*pattern {
                 "/" if !prefix.is_empty() => prefix.to_owned(),
-                pattern => prefix.trim_end_matches('/').to_owned() + pattern,
+                pattern => prefix.strip_suffix('/').unwrap_or(prefix).to_owned() + pattern,
             };
             self = self.add(method, &pattern, route);
         }

@@ -416,6 +416,18 @@ fn merged_handlers_contradict_each_other() {
 }
 
 #[test]
+#[should_panic(expected = "merge() adds one without")]
+fn a_router_is_nested_below_a_prefix() {
+    let _ = Router::new().nest("//", users());
+}
+
+#[test]
+#[should_panic(expected = "does not begin with a slash")]
+fn a_prefix_begins_with_a_slash() {
+    let _ = Router::new().nest("users", Router::new());
+}
+
+#[test]
 #[should_panic(expected = "only the outermost one has")]
 fn a_nested_router_has_no_fallback() {
     let _ = Router::new().nest("/a", Router::new().fallback(ok));
