@@ -179,6 +179,7 @@ fn a_client_that_never_reads_pauses_the_guest_and_bounds_memory() {
     // More than all the buffers on the way hold.
     let before = server.resident();
     peer.say("write 12000000");
+    peer.stalled();
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes");
     // Now the client reads.
@@ -241,7 +242,7 @@ fn an_idle_connection_ends_at_its_time() {
 fn a_peer_that_takes_nothing_is_closed_at_its_time() {
     let server = Run::guest("probe")
         .tcp()
-        .args(["--write-timeout", "700ms"])
+        .args(["--write-timeout", "700ms", "--event-timeout", "10s"])
         .start();
     let before = server.descriptors_at_rest();
     let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
@@ -256,7 +257,7 @@ fn a_peer_that_takes_nothing_is_closed_at_its_time() {
 fn a_peer_that_reads_slowly_is_not_closed() {
     let server = Run::guest("probe")
         .tcp()
-        .args(["--write-timeout", "1200ms"])
+        .args(["--write-timeout", "1200ms", "--event-timeout", "10s"])
         .start();
     let mut peer = TcpPeer::connect_narrow(server.address("tcp"));
     peer.say("close bye");

@@ -176,7 +176,10 @@ fn a_client_that_says_nothing_holds_up_nobody() {
 
 #[test]
 fn close_sends_what_is_queued_first() {
-    let server = Run::guest("probe").tcp().start();
+    let server = Run::guest("probe")
+        .tcp()
+        .args(["--event-timeout", "10s"])
+        .start();
     let mut peer = server.connect();
     peer.say("write 3000000");
     peer.say("close the end");
