@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
-use rayon::{ThreadPool, ThreadPoolBuilder};
+use rayon::ThreadPoolBuilder;
 use wasmtime::component::Component;
 use wasmtime::{Engine, Precompiled};
 
@@ -74,11 +74,8 @@ pub fn compile(
         tell,
     };
     within(limits, &compiling, move |compiles| {
-        let compilers = compilers()?;
         compiles();
-        compilers
-            .install(|| engine.precompile_component(&bytes))
-            .map_err(|error| component::not_compiled(&format!("{error:#}")))
+        precompiled(&engine, &bytes)
     })
 }
 
@@ -234,9 +231,7 @@ fn compiled(
     compiles();
     // An engine keeps what its compiler has used, for the next component.
     let compiler = Engine::new(engine.config()).map_err(text)?;
-    let code = compilers()?
-        .install(|| compiler.precompile_component(bytes))
-        .map_err(|error| component::not_compiled(&text(error)))?;
+    let code = precompiled(&compiler, bytes)?;
     drop(compiler);
     // The file is mapped, so that less memory is used than by the code as it was made.
     if let Some((cache, key)) = &kept
@@ -262,12 +257,15 @@ fn cached(cache: &Cache, key: &Key, engine: &Engine) -> Option<(Component, Code)
     }
 }
 
-/// Starts the compiler threads, which end with the compilation: idle ones would keep what
-/// they have allocated. Outside of these, wasmtime would start threads of its own, and
-/// panic if the system gives none.
-fn compilers() -> Result<ThreadPool, String> {
-    let started = ThreadPoolBuilder::new().build();
-    started.map_err(|error| Error::Thread(io::Error::other(error)).to_string())
+/// Compiles a component, by threads that end with that: idle ones would keep what they
+/// have allocated. Without these, wasmtime would start threads of its own, and panic if
+/// the system gives none.
+fn precompiled(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let threads = ThreadPoolBuilder::new().build();
+    let threads = threads.map_err(|error| Error::Thread(io::Error::other(error)).to_string())?;
+    threads
+        .install(|| engine.precompile_component(bytes))
+        .map_err(|error| component::not_compiled(&format!("{error:#}")))
 }
 
 /// Moves a component to an engine whose pool has a slot for each instance that
